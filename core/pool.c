@@ -1,0 +1,94 @@
+/*
+ * pool.c - objects of one size out of one reservation
+ *
+ * Under AddressSanitizer an object that was given back is poisoned, so that a late user is caught.
+ */
+#include "core/pool.h"
+
+#include <errno.h>
+#include <sys/mman.h>
+
+#include "core/check.h"
+
+#if defined(__SANITIZE_ADDRESS__)
+#define POOL_ASAN 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define POOL_ASAN 1
+#endif
+#endif
+#ifdef POOL_ASAN
+#include <sanitizer/asan_interface.h>
+#define POISON(pointer, size) __asan_poison_memory_region((pointer), (size))
+#define UNPOISON(pointer, size) __asan_unpoison_memory_region((pointer), (size))
+#else
+#define POISON(pointer, size) ((void)(pointer), (void)(size))
+#define UNPOISON(pointer, size) ((void)(pointer), (void)(size))
+#endif
+
+enum { POOL_ALIGNMENT = 16 };
+
+int pool_init(struct pool *pool, const char *name, size_t object_size, uint32_t count)
+{
+    CHECK(object_size > 0);
+    CHECK(count > 0);
+    *pool = (struct pool) { .name = name, .count = count };
+    pool->size = (object_size + POOL_ALIGNMENT - 1) / POOL_ALIGNMENT * POOL_ALIGNMENT;
+    void *memory = mmap(NULL, pool->size * count, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (memory == MAP_FAILED)
+        return -ENOMEM;
+    pool->memory = memory;
+    POISON(pool->memory, pool->size * count);
+    return 0;
+}
+
+void pool_free(struct pool *pool)
+{
+    if (pool->memory == NULL)
+        return;
+    UNPOISON(pool->memory, pool->size * pool->count);
+    munmap(pool->memory, pool->size * pool->count);
+    *pool = (struct pool) { 0 };
+}
+
+void *pool_take(struct pool *pool)
+{
+    void *object = pool->free;
+    if (object != NULL) {
+        UNPOISON(object, pool->size);
+        pool->free = *(void **)object;
+    } else if (pool->touched < pool->count) {
+        object = pool->memory + (size_t)pool->touched++ * pool->size;
+        UNPOISON(object, pool->size);
+    } else {
+        pool->refused++;
+        return NULL;
+    }
+    pool->used++;
+    return object;
+}
+
+void pool_give(struct pool *pool, void *object)
+{
+    CHECK(pool->used > 0);
+    CHECK(pool_index(pool, object) < pool->touched);
+    *(void **)object = pool->free;
+    pool->free = object;
+    pool->used--;
+    POISON(object, pool->size);
+}
+
+uint32_t pool_index(const struct pool *pool, const void *object)
+{
+    size_t offset = (size_t)((const uint8_t *)object - pool->memory);
+    CHECK(offset % pool->size == 0);
+    CHECK(offset / pool->size < pool->count);
+    return (uint32_t)(offset / pool->size);
+}
+
+void *pool_at(const struct pool *pool, uint32_t index)
+{
+    CHECK(index < pool->count);
+    return pool->memory + (size_t)index * pool->size;
+}

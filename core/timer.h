@@ -1,0 +1,39 @@
+/*
+ * timer.h - a hierarchical timer wheel with ticks of one millisecond
+ *
+ * Arming, disarming and moving a timer cost the same however many there are. A timer never fires
+ * early; it fires in the first timers_run at or after its time. Owned by one shard.
+ */
+#ifndef RINGPOST_CORE_TIMER_H
+#define RINGPOST_CORE_TIMER_H
+
+#include "core/list.h"
+
+enum { TIMER_LEVELS = 6, TIMER_SLOT_BITS = 6, TIMER_SLOTS = 1 << TIMER_SLOT_BITS };
+
+struct timer {
+    struct list node;
+    uint64_t due_ms;
+    void (*fired)(struct timer *timer);
+};
+
+struct timers {
+    uint64_t now_ms; /* all that is due up to here has fired */
+    uint64_t occupied[TIMER_LEVELS];
+    struct list slots[TIMER_LEVELS][TIMER_SLOTS];
+    uint32_t armed;
+};
+
+void timers_init(struct timers *timers, uint64_t now_ms);
+void timer_init(struct timer *timer, void (*fired)(struct timer *timer));
+/* At most 2^36 ms (2 years) ahead; more is cut to that. Moves the timer if it is armed. */
+void timer_arm(struct timers *timers, struct timer *timer, uint64_t due_ms);
+void timer_disarm(struct timers *timers, struct timer *timer);
+bool timer_armed(const struct timer *timer);
+
+/* Fires all that is due at now_ms. A callback may arm and disarm any timer. */
+void timers_run(struct timers *timers, uint64_t now_ms);
+/* A time at or before which nothing is due: how long the ring may wait. UINT64_MAX: no timer. */
+uint64_t timers_next(const struct timers *timers);
+
+#endif
