@@ -10,7 +10,7 @@
 #include "core/compiler.h"
 
 /* Says what did not hold on standard error, and aborts. */
-[[noreturn]] void check_failed(const char *file, int line, const char *what);
+__attribute__((noreturn)) void check_failed(const char *file, int line, const char *what);
 
 #define CHECK(condition)                                                                           \
     do {                                                                                           \
