@@ -72,11 +72,11 @@ static inline void list_append(struct list *to, struct list *from)
     list_init(from);
 }
 
-#define list_each(node, list)                                                                      \
-    for (struct list *node = (list)->next; node != (list); node = node->next)
+#define list_each(node, head)                                                                      \
+    for (struct list *node = (head)->next; node != (head); node = node->next)
 /* The same, and the body may remove the node. */
-#define list_each_safe(node, list)                                                                 \
-    for (struct list *node = (list)->next, *node##_next = node->next; node != (list);              \
+#define list_each_safe(node, head)                                                                 \
+    for (struct list *node = (head)->next, *node##_next = node->next; node != (head);              \
          node = node##_next, node##_next = node->next)
 
 #endif

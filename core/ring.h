@@ -142,8 +142,7 @@ static inline void ring_free(struct ring *ring)
 
 /* ---- sockets ---- */
 
-/* A listening socket (SO_REUSEPORT, TCP_NODELAY); port 0 in the address: the kernel's choice,
- * written back by ring_peer on it. 0 or errno. */
+/* A listening socket (SO_REUSEPORT, TCP_NODELAY, IPv6 only for IPv6). 0 or errno. */
 [[nodiscard]] static inline int ring_listen(struct ring *ring, const struct net_address *address,
                                             int backlog, int *socket)
 {
