@@ -74,11 +74,10 @@ static void connection_on_recv(struct op *op, int res, unsigned flags)
     struct connection *c = container_of(op, struct connection, recv);
     if (flags & RING_BUFFER) {
         uint32_t buffer = ring_buffer_index(flags);
-        if (res > 0 && !c->closing && c->held_count < CONNECTION_HELD_MAX) {
-            c->held[c->held_count++] = (struct connection_held) { buffer, 0, (uint32_t)res };
+        if (res > 0 && !c->closing) {
+            connection_hold(c, buffer, (uint32_t)res);
             c->received += (uint64_t)res;
         } else {
-            CHECK(res <= 0 || c->closing);
             ring_buffer_give(c->shard->ring, buffer);
         }
     }
