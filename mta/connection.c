@@ -147,18 +147,21 @@ void connection_take(struct connection *c, size_t bytes)
     held->at += (uint32_t)bytes;
 }
 
-bool connection_has_input(const struct connection *c)
+size_t connection_peek_all(const struct connection *c)
 {
-    if (c->line != NULL && !c->line_given)
-        return true;
+    size_t bytes = 0;
     uint32_t buffer = c->held_first;
     for (uint32_t i = 0; i < c->held_count; i++) {
         const struct connection_held *held = &c->pools->held[buffer];
-        if (held->at < held->size)
-            return true;
+        bytes += held->size - held->at;
         buffer = held->next;
     }
-    return false;
+    return bytes;
+}
+
+bool connection_has_input(const struct connection *c)
+{
+    return (c->line != NULL && !c->line_given) || connection_peek_all(c) > 0;
 }
 
 void connection_settle(struct connection *c)

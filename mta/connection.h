@@ -113,6 +113,8 @@ enum connection_line {
 enum connection_line connection_line(struct connection *c, size_t max, struct slice *line);
 /* All that is there in one piece; empty: nothing now. */
 struct slice connection_peek(struct connection *c);
+/* Bytes of all that is there, in however many pieces. */
+size_t connection_peek_all(const struct connection *c);
 /* Drops bytes from the front of what connection_peek gave. */
 void connection_take(struct connection *c, size_t bytes);
 /* Something is there that no call has taken yet (a piece of a line counts). */

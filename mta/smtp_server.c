@@ -1,0 +1,899 @@
+/*
+ * smtp_server.c - the inbound session: states in protocol order
+ *
+ *   OPEN -> [PROXY] -> GREET -> COMMAND <-> DATA|BDAT -> COMMIT -> COMMAND ... -> CLOSE
+ *
+ * OPEN lets one turn of the loop pass with receiving armed, so that GREET can see who talks before
+ * the banner. Content that cannot be kept (refused, too big, a failed spool) is read to its end and
+ * dropped, then answered: framing stays in step. COMMIT has no deadline: giving up unwrites
+ * nothing.
+ *
+ * Owns its connection and at most one transaction. Bounds: commands, bad commands, messages and
+ * time of a session by configuration; STEPS_PER_RUN_MAX steps before others have their turn; after
+ * the last reply LINGER_MS and LINGER_BYTES of further talk are dropped so that the reply arrives.
+ */
+#include "mta/smtp_session.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+#include "core/check.h"
+#include "core/log.h"
+#include "mta/config.h"
+#include "mta/policy.h"
+#include "mta/proxy.h"
+#include "mta/smtp_reply.h"
+#include "mta/smtp_transaction.h"
+
+enum step { STEP_AGAIN, STEP_WAIT, STEP_GONE };
+
+enum smtp_state {
+    SMTP_OPEN,
+    SMTP_PROXY,
+    SMTP_GREET,
+    SMTP_COMMAND,
+    SMTP_DATA,
+    SMTP_BDAT,
+    SMTP_COMMIT,
+    SMTP_CLOSE,
+    SMTP_STATES,
+};
+
+enum {
+    STEPS_PER_RUN_MAX = 64,
+    REPLY_ROOM = 1'536, /* the EHLO reply, the largest of ours, fits */
+    LINGER_MS = 2'000,
+    LINGER_BYTES = 256 * 1'024,
+    PROXY_TIMEOUT_MS = 10'000,
+    DROP_FACTOR = 2, /* content over the limit is read up to so many times the limit */
+};
+
+static enum step smtp_open(struct smtp_server *s);
+static enum step smtp_proxy(struct smtp_server *s);
+static enum step smtp_greet(struct smtp_server *s);
+static enum step smtp_command_step(struct smtp_server *s);
+static enum step smtp_data_step(struct smtp_server *s);
+static enum step smtp_bdat_step(struct smtp_server *s);
+static enum step smtp_commit(struct smtp_server *s);
+static enum step smtp_close(struct smtp_server *s);
+
+/* clang-format off */
+static const struct {
+    const char *name;
+    enum step (*step)(struct smtp_server *);
+} smtp_states[SMTP_STATES] = {
+    [SMTP_OPEN]    = { "open",    smtp_open },
+    [SMTP_PROXY]   = { "proxy",   smtp_proxy },        /* only for listed peers */
+    [SMTP_GREET]   = { "greet",   smtp_greet },        /* who talked before it is sent away */
+    [SMTP_COMMAND] = { "command", smtp_command_step },
+    [SMTP_DATA]    = { "data",    smtp_data_step },
+    [SMTP_BDAT]    = { "bdat",    smtp_bdat_step },
+    [SMTP_COMMIT]  = { "commit",  smtp_commit },       /* no deadline: giving up unwrites nothing */
+    [SMTP_CLOSE]   = { "close",   smtp_close },        /* the last reply leaves, then the socket */
+};
+/* clang-format on */
+
+static void smtp_server_check(const struct smtp_server *s)
+{
+    CHECK(s->state < SMTP_STATES);
+    switch (s->state) {
+    case SMTP_DATA:
+        CHECK(s->transaction != NULL);
+        CHECK(!s->transaction->bdat);
+        CHECK(!s->transaction->asked);
+        break;
+    case SMTP_COMMIT:
+        CHECK(s->transaction != NULL);
+        CHECK(s->transaction->data.ended);
+        break;
+    default: CHECK(s->transaction == NULL || !s->transaction->asked);
+    }
+}
+
+static const struct config *config_of(const struct smtp_server *s)
+{
+    return s->generation->config;
+}
+
+static const struct config_limits *limits_of(const struct smtp_server *s)
+{
+    return &s->generation->config->limits;
+}
+
+static struct smtp_server_metrics *metrics_of(struct smtp_server *s)
+{
+    return &s->service->metrics;
+}
+
+static enum step smtp_enter(struct smtp_server *s, enum smtp_state state)
+{
+    s->state = (uint8_t)state;
+    return STEP_AGAIN;
+}
+
+/* ---- deadlines: one timer, moved lazily ---- */
+
+static void smtp_wait_until(struct smtp_server *s, uint32_t timeout_ms)
+{
+    uint64_t deadline = s->service->shard->now_ms + timeout_ms;
+    if (s->transaction != NULL)
+        deadline = MIN(deadline, s->transaction->begun_ms + limits_of(s)->transaction_timeout_ms);
+    s->deadline_ms = MIN(deadline, s->connection_deadline_ms);
+    if (!timer_armed(&s->timer) || s->timer.due_ms > s->deadline_ms)
+        timer_arm(&s->service->shard->timers, &s->timer, s->deadline_ms);
+}
+
+static bool smtp_under_load(const struct smtp_server *s)
+{
+    const struct config_limits *l = limits_of(s);
+    return limits_under_load(s->service->limits, &l->connections, l->load_percent);
+}
+
+static void smtp_wait_command(struct smtp_server *s)
+{
+    const struct config_limits *l = limits_of(s);
+    smtp_wait_until(s, smtp_under_load(s) ? l->load_command_timeout_ms : l->command_timeout_ms);
+}
+
+static void smtp_wait_data(struct smtp_server *s)
+{
+    const struct config_limits *l = limits_of(s);
+    smtp_wait_until(s, smtp_under_load(s) ? l->load_data_timeout_ms : l->data_timeout_ms);
+}
+
+static void smtp_on_timer(struct timer *timer)
+{
+    struct smtp_server *s = container_of(timer, struct smtp_server, timer);
+    struct shard *shard = s->service->shard;
+    if (s->deadline_ms == 0)
+        return;
+    if (shard->now_ms < s->deadline_ms) {
+        timer_arm(&shard->timers, timer, s->deadline_ms);
+        return;
+    }
+    s->fired = true;
+    shard_run_later(shard, &s->runnable);
+}
+
+/* ---- replies ---- */
+
+static bool smtp_has_room(const struct smtp_server *s)
+{
+    const struct connection_output *out = s->connection.output;
+    return out == NULL || CONNECTION_OUTPUT_BYTES - out->size >= REPLY_ROOM;
+}
+
+static void smtp_say_with(struct smtp_server *s, enum smtp_reply_id id, struct slice detail)
+{
+    uint8_t *out = connection_reserve(&s->connection, SMTP_REPLY_LINE_MAX);
+    if (out == NULL)
+        return; /* the connection is broken, or out of memory: its error says so */
+    int size = smtp_reply_write(id, s->esmtp, detail, out, SMTP_REPLY_LINE_MAX);
+    CHECK(size > 0);
+    connection_commit(&s->connection, (size_t)size);
+}
+
+static void smtp_say(struct smtp_server *s, enum smtp_reply_id id)
+{
+    smtp_say_with(s, id, slice_of(NULL, 0));
+}
+
+static void smtp_log_refusal(struct smtp_server *s, enum smtp_reply_id id, struct slice what)
+{
+    struct shard *shard = s->service->shard;
+    if (shard->log == NULL)
+        return;
+    const struct smtp_reply_text *reply = smtp_reply_get(id);
+    struct log_line line;
+    log_begin(&line, shard->log, LOG_INFO, shard->wall_us, "refused");
+    log_string(&line, "listener", s->listener->name);
+    log_address(&line, "client", &s->peer);
+    log_text(&line, "helo", slice_of(s->helo, s->helo_size));
+    if (s->transaction != NULL)
+        log_text(&line, "from", s->transaction->envelope.sender);
+    if (what.size > 0)
+        log_text(&line, "what", what);
+    log_number(&line, "code", reply->code);
+    log_string(&line, "text", reply->text);
+    log_end(&line);
+}
+
+/* ---- transactions ---- */
+
+static void smtp_reset(struct smtp_server *s)
+{
+    if (s->transaction != NULL)
+        smtp_transaction_free(s->transaction);
+    s->transaction = NULL;
+}
+
+/* Says the last words; what comes after them is dropped. */
+static enum step smtp_finish(struct smtp_server *s, enum smtp_reply_id id)
+{
+    smtp_say_with(s, id, slice_of_string(s->listener->banner));
+    smtp_reset(s);
+    s->lingering = id != SMTP_REPLY_BYE;
+    smtp_wait_until(s, LINGER_MS);
+    return smtp_enter(s, SMTP_CLOSE);
+}
+
+/* The client is gone, or silent for good: nothing to say. */
+static enum step smtp_drop(struct smtp_server *s)
+{
+    if (s->transaction != NULL)
+        metric_add(&metrics_of(s)->aborted, 1);
+    smtp_reset(s);
+    connection_close(&s->connection);
+    return STEP_GONE;
+}
+
+static enum step smtp_timed_out(struct smtp_server *s)
+{
+    s->fired = false;
+    bool late = s->transaction != NULL &&
+                s->service->shard->now_ms >=
+                    s->transaction->begun_ms + limits_of(s)->transaction_timeout_ms;
+    metric_add(late ? &metrics_of(s)->slow : &metrics_of(s)->timeouts, 1);
+    if (s->state == SMTP_OPEN || s->state == SMTP_PROXY || !smtp_has_room(s) ||
+        (s->connection.output != NULL && s->connection.send.inflight))
+        return smtp_drop(s);
+    return smtp_finish(s, late ? SMTP_REPLY_SLOW : SMTP_REPLY_TIMEOUT);
+}
+
+/* ---- before the first command ---- */
+
+static enum step smtp_open(struct smtp_server *s)
+{
+    const struct config_listener *listener = s->listener;
+    smtp_enter(s, policy_expects_proxy(listener, &s->peer) ? SMTP_PROXY : SMTP_GREET);
+    /* One turn of the loop: what was sent before the banner has then been received. */
+    connection_settle(&s->connection);
+    shard_run_later(s->service->shard, &s->runnable);
+    return STEP_WAIT;
+}
+
+/* Limits count the client that the proxy tells of. False: it is one too many. */
+static bool smtp_count_again(struct smtp_server *s, const struct proxy_endpoint *source)
+{
+    struct smtp_service *service = s->service;
+    struct net_address client = { .port = source->port };
+    memcpy(client.octets, source->address, sizeof(client.octets));
+    limits_close(service->limits, &s->counted);
+    enum limits_verdict verdict =
+        limits_open(service->limits, &limits_of(s)->connections, &client,
+                    networks_hold(limits_of(s)->exempt, &client), service->shard->now_ms);
+    if (verdict != LIMITS_ADMITTED) {
+        /* Count the proxy again, so that the close finds what it takes away. */
+        (void)limits_open(service->limits, &limits_of(s)->connections, &s->counted, true,
+                          service->shard->now_ms);
+        return false;
+    }
+    s->peer = client;
+    s->counted = client;
+    return true;
+}
+
+static enum step smtp_proxy(struct smtp_server *s)
+{
+    struct slice in = connection_peek(&s->connection);
+    struct proxy_header header;
+    size_t used = 0;
+    enum proxy_result result = in.size == 0 ? PROXY_NEED_MORE : proxy_parse(in, &header, &used);
+    if (result == PROXY_NEED_MORE && !s->connection.eof && s->connection.held_count < 2) {
+        smtp_wait_until(s, PROXY_TIMEOUT_MS);
+        return STEP_WAIT;
+    }
+    /* A header is far smaller than a receive buffer; one that comes in pieces over several of them
+     * is nobody's proxy. */
+    if (result != PROXY_OK) {
+        metric_add(&metrics_of(s)->proxy_bad, 1);
+        return smtp_drop(s);
+    }
+    connection_take(&s->connection, used);
+    smtp_enter(s, SMTP_GREET);
+    if (header.family == PROXY_FAMILY_NONE)
+        return STEP_AGAIN;
+    if (smtp_count_again(s, &header.source))
+        return STEP_AGAIN;
+    return smtp_finish(s, SMTP_REPLY_TOO_MANY_CONNECTIONS);
+}
+
+static enum step smtp_greet(struct smtp_server *s)
+{
+    if (connection_has_input(&s->connection)) {
+        metric_add(&metrics_of(s)->early_talk, 1);
+        smtp_log_refusal(s, SMTP_REPLY_EARLY_TALK, SLICE("talk before the greeting"));
+        return smtp_finish(s, SMTP_REPLY_EARLY_TALK);
+    }
+    if (s->connection.eof)
+        return smtp_drop(s);
+    int room = spool_room(s->service->spool, 0);
+    if (room == -EIO)
+        return smtp_finish(s, SMTP_REPLY_NO_SPOOL);
+    smtp_say_with(s, SMTP_REPLY_GREETING, slice_of_string(s->listener->banner));
+    smtp_wait_command(s);
+    return smtp_enter(s, SMTP_COMMAND);
+}
+
+/* ---- commands ---- */
+
+static enum step smtp_ok(struct smtp_server *s, enum smtp_reply_id id)
+{
+    smtp_say(s, id);
+    return STEP_AGAIN;
+}
+
+static enum step smtp_refuse(struct smtp_server *s, enum smtp_reply_id id, struct slice what)
+{
+    smtp_log_refusal(s, id, what);
+    smtp_say(s, id);
+    return STEP_AGAIN;
+}
+
+static enum step smtp_bad(struct smtp_server *s, enum smtp_reply_id id)
+{
+    metric_add(&metrics_of(s)->bad_commands, 1);
+    if (++s->bad_commands > limits_of(s)->bad_commands_max)
+        return smtp_finish(s, SMTP_REPLY_TOO_MANY_ERRORS);
+    return smtp_ok(s, id);
+}
+
+static enum step smtp_ehlo(struct smtp_server *s, const struct smtp_command *command)
+{
+    smtp_reset(s);
+    s->esmtp = command->verb == SMTP_VERB_EHLO;
+    s->greeted = true;
+    s->helo_size = (uint16_t)MIN(command->helo.name.size, sizeof(s->helo));
+    memcpy(s->helo, command->helo.name.data, s->helo_size);
+    struct slice banner = slice_of_string(s->listener->banner);
+    if (!s->esmtp) {
+        smtp_say_with(s, SMTP_REPLY_HELO, banner);
+        return STEP_AGAIN;
+    }
+    char size[32];
+    char limits[64];
+    snprintf(size, sizeof(size), "SIZE %llu", (unsigned long long)s->listener->size_max);
+    snprintf(limits, sizeof(limits), "LIMITS RCPTMAX=%u MAILMAX=%u", limits_of(s)->recipients_max,
+             limits_of(s)->messages_max);
+    const struct slice lines[] = {
+        banner,
+        SLICE("PIPELINING"),
+        slice_of_string(size),
+        SLICE("8BITMIME"),
+        SLICE("SMTPUTF8"),
+        SLICE("ENHANCEDSTATUSCODES"),
+        SLICE("CHUNKING"),
+        SLICE("DSN"),
+        slice_of_string(limits),
+        SLICE("HELP"),
+    };
+    uint8_t *out = connection_reserve(&s->connection, REPLY_ROOM);
+    if (out == NULL)
+        return STEP_WAIT; /* its error is set, or it will be run when there is room */
+    int written = smtp_reply_write_lines(250, (struct smtp_enhanced) { 0 }, lines,
+                                         ARRAY_COUNT(lines), out, REPLY_ROOM);
+    CHECK(written > 0);
+    connection_commit(&s->connection, (size_t)written);
+    return STEP_AGAIN;
+}
+
+static enum step smtp_mail(struct smtp_server *s, const struct smtp_mail *mail)
+{
+    if (!s->greeted)
+        return smtp_bad(s, SMTP_REPLY_NEED_HELO);
+    if (s->transaction != NULL && s->transaction->bdat && s->transaction->error < 0)
+        smtp_reset(s); /* a chunk was refused: nothing is left of that transaction */
+    if (s->transaction != NULL)
+        return smtp_bad(s, SMTP_REPLY_NESTED_MAIL);
+    if (s->drain)
+        return smtp_finish(s, SMTP_REPLY_SHUTDOWN);
+    if (s->messages >= limits_of(s)->messages_max)
+        return smtp_finish(s, SMTP_REPLY_TOO_MANY_MESSAGES);
+    if (mail->size_given && mail->size > s->listener->size_max) {
+        metric_add(&metrics_of(s)->refused_size, 1);
+        return smtp_refuse(s, SMTP_REPLY_MESSAGE_BIG, slice_of(NULL, 0));
+    }
+    int room = spool_room(s->service->spool, mail->size_given ? mail->size : 0);
+    if (room < 0) {
+        metric_add(&metrics_of(s)->refused_space, 1);
+        return smtp_refuse(s, room == -ENOSPC ? SMTP_REPLY_NO_SPACE : SMTP_REPLY_LOCAL_ERROR,
+                           slice_of(NULL, 0));
+    }
+    struct smtp_transaction *t = smtp_transaction_new(s->service, &s->runnable);
+    if (t == NULL)
+        return smtp_refuse(s, SMTP_REPLY_NO_SPACE, SLICE("transactions"));
+    s->transaction = t;
+    if (smtp_transaction_sender(t, mail) < 0) {
+        smtp_reset(s);
+        return smtp_refuse(s, SMTP_REPLY_NO_SPACE, SLICE("texts"));
+    }
+    t->envelope.listener = slice_of_string(s->listener->name);
+    return smtp_ok(s, SMTP_REPLY_SENDER_OK);
+}
+
+static enum step smtp_rcpt(struct smtp_server *s, const struct smtp_rcpt *rcpt)
+{
+    struct smtp_transaction *t = s->transaction;
+    if (t == NULL)
+        return smtp_bad(s, SMTP_REPLY_NEED_MAIL);
+    if (t->bdat)
+        return smtp_bad(s, SMTP_REPLY_BDAT_EXPECTED);
+    char domain[PATTERN_TEXT_MAX] = "";
+    int size = 0;
+    if (!rcpt->path.postmaster) {
+        size = pattern_normalise(rcpt->path.domain, domain);
+        if (size < 0)
+            return smtp_bad(s, SMTP_REPLY_BAD_RECIPIENT);
+    }
+    const struct policy_facts facts = {
+        .config = config_of(s),
+        .listener = s->listener,
+        .client = &s->peer,
+        .recipient_domain = slice_of(domain, (size_t)size),
+    };
+    if (!policy_relay_allowed(policy_relay(&facts))) {
+        metric_add(&metrics_of(s)->refused_relay, 1);
+        smtp_log_refusal(s, SMTP_REPLY_RELAY_DENIED, address_text(&rcpt->path));
+        return smtp_bad(s, SMTP_REPLY_RELAY_DENIED);
+    }
+    if (t->envelope.recipients_count >= limits_of(s)->recipients_max ||
+        smtp_transaction_recipient(t, rcpt, policy_postmaster_domain(config_of(s))) < 0) {
+        metric_add(&metrics_of(s)->refused_recipients, 1);
+        return smtp_ok(s, SMTP_REPLY_TOO_MANY_RECIPIENTS);
+    }
+    return smtp_ok(s, SMTP_REPLY_RECIPIENT_OK);
+}
+
+static enum smtp_newline smtp_newline(const struct smtp_server *s)
+{
+    return limits_of(s)->bare_newline == CONFIG_BARE_NEWLINE_NORMALIZE ? SMTP_NEWLINE_NORMALIZE
+                                                                       : SMTP_NEWLINE_REJECT;
+}
+
+static int smtp_begin_content(struct smtp_server *s)
+{
+    const struct smtp_origin origin = {
+        .helo = slice_of(s->helo, s->helo_size),
+        .esmtp = s->esmtp,
+        .peer = &s->peer,
+        .hostname = s->listener->banner,
+        .wall_us = s->service->shard->wall_us,
+    };
+    return smtp_transaction_begin(s->transaction, &origin);
+}
+
+static enum step smtp_data_command(struct smtp_server *s)
+{
+    struct smtp_transaction *t = s->transaction;
+    s->data_refused = true;
+    if (t == NULL)
+        return smtp_bad(s, SMTP_REPLY_NEED_MAIL);
+    if (t->bdat)
+        return smtp_bad(s, SMTP_REPLY_BDAT_EXPECTED);
+    if (t->envelope.recipients_count == 0)
+        return smtp_bad(s, SMTP_REPLY_NO_VALID_RCPT);
+    int r = smtp_begin_content(s);
+    if (r < 0) {
+        metric_add(&metrics_of(s)->refused_space, 1);
+        smtp_reset(s);
+        return smtp_refuse(s, r == -EIO ? SMTP_REPLY_LOCAL_ERROR : SMTP_REPLY_NO_SPACE,
+                           SLICE("DATA"));
+    }
+    s->data_refused = false;
+    smtp_data_begin(&t->data, smtp_newline(s), UINT32_MAX);
+    smtp_say(s, SMTP_REPLY_START_DATA);
+    smtp_wait_data(s);
+    return smtp_enter(s, SMTP_DATA);
+}
+
+/* A chunk's octets follow whatever the reply: they are read in BDAT, kept or not. */
+static enum step smtp_bdat_command(struct smtp_server *s, const struct smtp_chunk *chunk)
+{
+    struct smtp_transaction *t = s->transaction;
+    if (t == NULL || t->envelope.recipients_count == 0) {
+        /* No transaction to keep the framing in: an empty one, refused from the start. */
+        if (t == NULL)
+            t = s->transaction = smtp_transaction_new(s->service, &s->runnable);
+        if (t == NULL)
+            return smtp_finish(s, SMTP_REPLY_OVERLOAD);
+        t->error = -EPROTO;
+    }
+    if (!t->bdat) {
+        smtp_data_begin_bdat(&t->data, smtp_newline(s), UINT32_MAX);
+        t->bdat = true;
+        if (t->error == 0)
+            t->error = smtp_begin_content(s);
+    }
+    smtp_data_chunk(&t->data, chunk->size, chunk->last);
+    smtp_wait_data(s);
+    return smtp_enter(s, SMTP_BDAT);
+}
+
+static enum step smtp_do(struct smtp_server *s, const struct smtp_command *command)
+{
+    switch (command->verb) {
+    case SMTP_VERB_EHLO:
+    case SMTP_VERB_HELO: return smtp_ehlo(s, command);
+    case SMTP_VERB_MAIL: return smtp_mail(s, &command->mail);
+    case SMTP_VERB_RCPT: return smtp_rcpt(s, &command->rcpt);
+    case SMTP_VERB_DATA: return smtp_data_command(s);
+    case SMTP_VERB_BDAT: return smtp_bdat_command(s, &command->chunk);
+    case SMTP_VERB_RSET: smtp_reset(s); return smtp_ok(s, SMTP_REPLY_OK);
+    case SMTP_VERB_NOOP: return smtp_ok(s, SMTP_REPLY_OK);
+    case SMTP_VERB_VRFY: return smtp_ok(s, SMTP_REPLY_VRFY);
+    case SMTP_VERB_HELP: return smtp_ok(s, SMTP_REPLY_HELP);
+    case SMTP_VERB_QUIT: return smtp_finish(s, SMTP_REPLY_BYE);
+    default: return smtp_bad(s, SMTP_REPLY_NOT_IMPLEMENTED);
+    }
+}
+
+static enum step smtp_line(struct smtp_server *s, struct slice line)
+{
+    const unsigned offered =
+        SMTP_EXT_SIZE | SMTP_EXT_8BITMIME | SMTP_EXT_SMTPUTF8 | SMTP_EXT_DSN |
+        (s->transaction != NULL && (s->transaction->envelope.flags & ENVELOPE_SMTPUTF8)
+             ? SMTP_EXT_UTF8_TRANSACTION
+             : 0U);
+    struct smtp_command command;
+    enum smtp_parse_result result = smtp_parse(line, offered, &command);
+    bool was_refused = s->data_refused;
+    s->data_refused = false;
+    if (result == SMTP_PARSE_OK)
+        return smtp_do(s, &command);
+    enum smtp_reply_id id = smtp_reply_for_parse(result);
+    if (result == SMTP_PARSE_HTTP) {
+        metric_add(&metrics_of(s)->http, 1);
+        smtp_log_refusal(s, id, slice_part(line, 0, 64));
+        return smtp_finish(s, id);
+    }
+    metric_add(&metrics_of(s)->refused_syntax, 1);
+    /* After a refused DATA its content may follow; reading that as commands is how one message
+     * becomes another. */
+    if (was_refused) {
+        metric_add(&metrics_of(s)->early_talk, 1);
+        return smtp_finish(s, SMTP_REPLY_EARLY_TALK);
+    }
+    if (result == SMTP_PARSE_CHUNK)
+        return smtp_finish(s, id);
+    return smtp_bad(s, id);
+}
+
+static enum step smtp_command_step(struct smtp_server *s)
+{
+    if (!smtp_has_room(s))
+        return STEP_WAIT;
+    if (s->drain && s->transaction == NULL)
+        return smtp_finish(s, SMTP_REPLY_SHUTDOWN);
+    struct slice line;
+    switch (connection_line(&s->connection, SMTP_LINE_MAX, &line)) {
+    case CONNECTION_LINE_MORE:
+        if (!s->connection.eof)
+            return STEP_WAIT;
+        metric_add(&metrics_of(s)->cut, 1);
+        return smtp_drop(s);
+    case CONNECTION_LINE_NO_ROOM:
+        metric_add(&metrics_of(s)->refused_memory, 1);
+        return smtp_finish(s, SMTP_REPLY_OVERLOAD);
+    case CONNECTION_LINE_LONG:
+        metric_add(&metrics_of(s)->refused_line, 1);
+        smtp_wait_command(s);
+        return s->data_refused ? smtp_finish(s, SMTP_REPLY_EARLY_TALK)
+                               : smtp_bad(s, SMTP_REPLY_LINE_LONG);
+    case CONNECTION_LINE_BARE_LF:
+        metric_add(&metrics_of(s)->refused_newline, 1);
+        smtp_wait_command(s);
+        return s->data_refused ? smtp_finish(s, SMTP_REPLY_EARLY_TALK)
+                               : smtp_bad(s, SMTP_REPLY_CONTROL);
+    case CONNECTION_LINE_READY: break;
+    }
+    metric_add(&metrics_of(s)->commands, 1);
+    smtp_wait_command(s);
+    if (++s->commands > limits_of(s)->commands_max)
+        return smtp_finish(s, SMTP_REPLY_TOO_MANY_ERRORS);
+    return smtp_line(s, line);
+}
+
+/* ---- content ---- */
+
+/* Moves what is there into the spool. 1: the end of content or chunk is reached; 0: more is to
+ * come; -EAGAIN: the spool is behind. Errors of the spool stay in t->error, reading goes on. */
+static int smtp_take_content(struct smtp_server *s)
+{
+    struct smtp_transaction *t = s->transaction;
+    struct connection *c = &s->connection;
+    for (;;) {
+        if (t->pending.size > 0) {
+            int r = t->error < 0 ? t->error : smtp_transaction_write(t, t->pending);
+            if (r == -EAGAIN)
+                return r;
+            if (r < 0)
+                t->error = r;
+            t->pending.size = 0;
+        }
+        /* Its place in the input is only left behind when the spool has taken it. */
+        connection_take(c, t->pending_input);
+        t->pending_input = 0;
+        struct slice in = connection_peek(c);
+        struct slice rest = in;
+        struct slice content;
+        bool got = smtp_data_take(&t->data, &rest, &content);
+        size_t used = in.size - rest.size;
+        if (got) {
+            t->pending = content;
+            t->pending_input = used;
+            if (t->data.content.size > s->listener->size_max && t->error == 0)
+                t->error = -EFBIG;
+            continue;
+        }
+        connection_take(c, used);
+        if (t->data.ended || (t->bdat && t->data.chunk_left == 0))
+            return 1;
+        if (in.size == 0)
+            return 0;
+    }
+}
+
+/* Why this message cannot be taken; SMTP_REPLIES: it can. */
+static enum smtp_reply_id smtp_judge(struct smtp_server *s)
+{
+    const struct smtp_transaction *t = s->transaction;
+    const struct smtp_content *content = &t->data.content;
+    struct smtp_server_metrics *m = metrics_of(s);
+    if (t->error == -EPROTO)
+        return t->envelope.recipients_count == 0 ? SMTP_REPLY_NEED_RCPT : SMTP_REPLY_NEED_MAIL;
+    if (content->size > s->listener->size_max) {
+        metric_add(&m->refused_size, 1);
+        return SMTP_REPLY_MESSAGE_BIG;
+    }
+    if (content->flags & SMTP_CONTENT_NUL) {
+        metric_add(&m->refused_nul, 1);
+        return SMTP_REPLY_NUL;
+    }
+    if ((content->flags & (SMTP_CONTENT_BARE_CR | SMTP_CONTENT_BARE_LF)) &&
+        limits_of(s)->bare_newline == CONFIG_BARE_NEWLINE_REJECT) {
+        metric_add(&m->refused_newline, 1);
+        return SMTP_REPLY_BARE_NEWLINE;
+    }
+    if (content->header_size > SMTP_HEADER_BYTES_MAX) {
+        metric_add(&m->refused_size, 1);
+        return SMTP_REPLY_HEADER_BIG;
+    }
+    if (content->received_count > limits_of(s)->received_max) {
+        metric_add(&m->refused_loop, 1);
+        return SMTP_REPLY_LOOP;
+    }
+    if ((content->flags & SMTP_CONTENT_HEADER_8BIT) && !(t->envelope.flags & ENVELOPE_SMTPUTF8)) {
+        metric_add(&m->refused_8bit, 1);
+        return SMTP_REPLY_8BIT_HEADER;
+    }
+    if (t->error < 0) {
+        metric_add(t->error == -EIO ? &m->refused_failed : &m->refused_space, 1);
+        return t->error == -EIO ? SMTP_REPLY_WRITE_FAILED : SMTP_REPLY_NO_SPACE;
+    }
+    return SMTP_REPLIES;
+}
+
+/* All content is here: commit it, or say why not. */
+static enum step smtp_content_ended(struct smtp_server *s)
+{
+    struct smtp_transaction *t = s->transaction;
+    enum smtp_reply_id why = smtp_judge(s);
+    if (why != SMTP_REPLIES) {
+        smtp_refuse(s, why, slice_of(NULL, 0));
+        smtp_reset(s);
+        smtp_wait_command(s);
+        return smtp_enter(s, SMTP_COMMAND);
+    }
+    if (t->data.content.flags & SMTP_CONTENT_8BIT)
+        t->envelope.flags |= ENVELOPE_8BITMIME;
+    t->ended_ns = s->service->shard->now_ns;
+    s->deadline_ms = 0;
+    return smtp_enter(s, SMTP_COMMIT);
+}
+
+static enum step smtp_content_step(struct smtp_server *s, int taken)
+{
+    const struct smtp_transaction *t = s->transaction;
+    if (taken == -EAGAIN) {
+        s->deadline_ms = 0; /* the spool keeps us waiting, not the client */
+        return STEP_WAIT;
+    }
+    if (t->data.content.size / DROP_FACTOR > s->listener->size_max) {
+        metric_add(&metrics_of(s)->refused_size, 1);
+        return smtp_finish(s, SMTP_REPLY_MESSAGE_BIG);
+    }
+    if (s->connection.eof) {
+        metric_add(&metrics_of(s)->cut, 1);
+        return smtp_drop(s);
+    }
+    smtp_wait_data(s);
+    return STEP_WAIT;
+}
+
+static enum step smtp_data_step(struct smtp_server *s)
+{
+    int taken = smtp_take_content(s);
+    if (taken != 1)
+        return smtp_content_step(s, taken);
+    return smtp_content_ended(s);
+}
+
+static enum step smtp_bdat_step(struct smtp_server *s)
+{
+    struct smtp_transaction *t = s->transaction;
+    int taken = smtp_take_content(s);
+    if (taken != 1)
+        return smtp_content_step(s, taken);
+    if (t->data.ended)
+        return smtp_content_ended(s);
+    if (!smtp_has_room(s))
+        return STEP_WAIT;
+    /* RFC 3030 2: a chunk that failed is answered so, and so are those after it. */
+    if (t->error < 0) {
+        enum smtp_reply_id why = smtp_judge(s);
+        smtp_say(s, why == SMTP_REPLIES ? SMTP_REPLY_TRANSACTION_FAILED : why);
+        if (t->error == -EPROTO)
+            smtp_reset(s);
+    } else {
+        smtp_say(s, SMTP_REPLY_CHUNK_OK);
+    }
+    smtp_wait_command(s);
+    return smtp_enter(s, SMTP_COMMAND);
+}
+
+/* ---- commit ---- */
+
+static void smtp_log_received(struct smtp_server *s, const char *id)
+{
+    const struct smtp_transaction *t = s->transaction;
+    struct shard *shard = s->service->shard;
+    if (shard->log == NULL)
+        return;
+    struct log_line line;
+    log_begin(&line, shard->log, LOG_INFO, shard->wall_us, "received");
+    log_string(&line, "msg", id);
+    log_string(&line, "listener", s->listener->name);
+    log_address(&line, "client", &s->peer);
+    log_text(&line, "helo", slice_of(s->helo, s->helo_size));
+    log_text(&line, "from", t->envelope.sender);
+    log_list(&line, "to");
+    for (uint32_t i = 0; i < t->envelope.recipients_count && line.size < LOG_LINE_MAX / 2; i++)
+        log_item(&line, t->envelope.recipients[i].address);
+    log_list_end(&line);
+    log_number(&line, "recipients", t->envelope.recipients_count);
+    log_number(&line, "size", (int64_t)t->envelope.body_bytes);
+    log_string(&line, "proto", s->esmtp ? "ESMTP" : "SMTP");
+    log_number(&line, "commit_us", (int64_t)((shard->now_ns - t->ended_ns) / 1000));
+    log_end(&line);
+}
+
+static enum step smtp_commit(struct smtp_server *s)
+{
+    struct smtp_transaction *t = s->transaction;
+    if (!t->asked) {
+        int r = smtp_transaction_commit(t);
+        if (r == 0 || r == -EAGAIN)
+            return STEP_WAIT;
+        t->error = r;
+        t->result = r;
+    } else if (t->committing) {
+        return STEP_WAIT;
+    }
+    struct smtp_server_metrics *m = metrics_of(s);
+    if (t->result == 0) {
+        char id[SMTP_ID_TEXT];
+        smtp_id_text(t->writer.id, id);
+        metric_add(&m->messages, 1);
+        metric_add(&m->bytes, t->envelope.body_bytes);
+        metric_add(&m->recipients, t->envelope.recipients_count);
+        histogram_add(&m->accept_us, (s->service->shard->now_ns - t->ended_ns) / 1000);
+        s->messages++;
+        smtp_log_received(s, id);
+        smtp_say_with(s, SMTP_REPLY_QUEUED, slice_of_string(id));
+    } else {
+        bool space = t->result == -ENOSPC || t->result == -E2BIG || t->result == -ENOMEM;
+        metric_add(space ? &m->refused_space : &m->refused_failed, 1);
+        smtp_refuse(s, space ? SMTP_REPLY_NO_SPACE : SMTP_REPLY_WRITE_FAILED, slice_of(NULL, 0));
+    }
+    smtp_reset(s);
+    smtp_wait_command(s);
+    return smtp_enter(s, SMTP_COMMAND);
+}
+
+/* ---- the end ---- */
+
+static enum step smtp_close(struct smtp_server *s)
+{
+    struct connection *c = &s->connection;
+    s->linger_bytes += connection_peek_all(c);
+    connection_drop_input(c);
+    if (!connection_idle(c)) {
+        connection_flush(c);
+        if (!s->fired)
+            return STEP_WAIT;
+    } else if (s->lingering && !c->eof && !s->fired && s->linger_bytes <= LINGER_BYTES) {
+        /* Closing a socket with unread input resets it, and the client may never see our reply. */
+        if (!s->shut)
+            connection_shutdown(c);
+        s->shut = true;
+        return STEP_WAIT;
+    }
+    connection_close(c);
+    return STEP_GONE;
+}
+
+static void smtp_server_run(struct task *task)
+{
+    struct smtp_server *s = container_of(task, struct smtp_server, runnable);
+    for (unsigned steps = 0; steps < STEPS_PER_RUN_MAX; steps++) {
+        smtp_server_check(s);
+        enum step step;
+        if (s->connection.error < 0 && s->state != SMTP_COMMIT)
+            step = smtp_drop(s);
+        else if (s->fired && s->state != SMTP_COMMIT && s->state != SMTP_CLOSE)
+            step = smtp_timed_out(s);
+        else
+            step = smtp_states[s->state].step(s);
+        if (step == STEP_GONE)
+            return;
+        if (step == STEP_WAIT) {
+            connection_flush(&s->connection);
+            if (connection_hogs(&s->connection) && s->state == SMTP_COMMAND) {
+                metric_add(&metrics_of(s)->hogs, 1);
+                (void)smtp_drop(s);
+                return;
+            }
+            connection_settle(&s->connection);
+            return;
+        }
+    }
+    connection_flush(&s->connection);
+    shard_run_later(s->service->shard, &s->runnable); /* had its share: the others first */
+}
+
+static void smtp_on_closed(struct connection *connection)
+{
+    struct smtp_server *s = container_of(connection, struct smtp_server, connection);
+    struct smtp_service *service = s->service;
+    timer_disarm(&service->shard->timers, &s->timer);
+    limits_close(service->limits, &s->counted);
+    metric_sub(&service->metrics.connections_open, 1);
+    shard_forget(&s->runnable);
+    smtp_reset(s);
+    generation_drop(service->generations, s->generation);
+    list_remove(&s->node);
+    pool_give(&service->sessions, s);
+}
+
+int smtp_server_open(struct smtp_service *service, unsigned listener, int raw,
+                     const struct net_address *peer, const struct net_address *local)
+{
+    struct smtp_server *s = pool_take(&service->sessions);
+    if (s == NULL)
+        return -ENOMEM;
+    int socket;
+    int r = ring_adopt(service->shard->ring, raw, &socket);
+    if (r < 0) {
+        pool_give(&service->sessions, s);
+        return r;
+    }
+    memset(s, 0, offsetof(struct smtp_server, helo));
+    s->service = service;
+    s->generation = generation_use(service->generations);
+    CHECK(listener < config_of(s)->listeners_count);
+    s->listener = &config_of(s)->listeners[listener];
+    s->peer = *peer;
+    s->local = *local;
+    s->counted = *peer;
+    s->drain = service->draining;
+    s->connection_deadline_ms = service->shard->now_ms + limits_of(s)->connection_timeout_ms;
+    list_push(&service->open, &s->node);
+    task_init(&s->runnable, smtp_server_run);
+    timer_init(&s->timer, smtp_on_timer);
+    connection_init(&s->connection, service->shard, service->pools, &s->runnable, smtp_on_closed);
+    connection_open(&s->connection, socket);
+    metric_add(&service->metrics.connections, 1);
+    metric_add(&service->metrics.connections_open, 1);
+    shard_run_later(service->shard, &s->runnable);
+    return 0;
+}

@@ -1,0 +1,71 @@
+/*
+ * smtp_server.h - the inbound side: one session per connection, one service per shard
+ *
+ * The service has all that the sessions of a shard share. A session begins with a raw socket that
+ * was admitted (mta/listener.c) and ends by itself; smtp_service_drain asks all to end after their
+ * transaction.
+ */
+#ifndef RINGPOST_MTA_SMTP_SERVER_H
+#define RINGPOST_MTA_SMTP_SERVER_H
+
+#include "core/histogram.h"
+#include "core/metrics.h"
+#include "mta/connection.h"
+#include "mta/generation.h"
+#include "mta/limits.h"
+#include "queue/spool.h"
+
+enum {
+    SMTP_RECIPIENTS_SMALL = 8,     /* kept in the transaction itself */
+    SMTP_TEXT_SMALL = 2'048,       /* bytes of addresses kept there */
+    SMTP_TEXT_LARGE = 1 << 20,     /* bytes of addresses of a large transaction */
+    SMTP_LARGE_TRANSACTIONS = 256, /* of those at the same time in a shard */
+    SMTP_HELO_BYTES = 256,
+    SMTP_ID_TEXT = 14, /* 13 characters of a message id and a terminator */
+};
+
+struct smtp_server_metrics {
+    uint64_t connections, connections_open, refused_shard, refused_address, refused_network,
+        refused_rate, refused_drain, refused_memory;
+    uint64_t messages, bytes, recipients, commands, bad_commands;
+    uint64_t refused_relay, refused_size, refused_newline, refused_nul, refused_loop, refused_space,
+        refused_failed, refused_syntax, refused_line, refused_8bit, refused_recipients;
+    uint64_t early_talk, http, timeouts, slow, hogs, cut, proxy_bad, aborted;
+    struct histogram accept_us; /* end of data to the 250 */
+};
+extern const struct metric smtp_server_metrics_table[];
+extern const unsigned smtp_server_metrics_count;
+
+struct smtp_service {
+    struct shard *shard;
+    struct connection_pools *pools;
+    struct generations *generations;
+    struct limits *limits;
+    struct spool *spool;
+    void *owner;
+    /* The message is durable and ours; called before its 250 is sent. Slices live for the call. */
+    void (*accepted)(void *owner, const struct stored *stored, const struct envelope *envelope);
+    struct pool sessions;
+    struct pool transactions;
+    struct pool large;
+    struct list open; /* sessions */
+    struct smtp_server_metrics metrics;
+    bool draining;
+};
+
+/* shard, pools, generations, limits, spool, accepted and owner are filled in by the caller.
+ * sessions: at the same time. 0 or -ENOMEM. */
+[[nodiscard]] int smtp_service_init(struct smtp_service *service, uint32_t sessions);
+void smtp_service_free(struct smtp_service *service);
+/* Idle sessions get a 421 now, the others after their transaction. */
+void smtp_service_drain(struct smtp_service *service);
+
+/* A session on a socket that limits_open admitted for peer. On -ENOMEM or an errno of the ring the
+ * caller keeps the raw socket and its place in the limits. */
+[[nodiscard]] int smtp_server_open(struct smtp_service *service, unsigned listener, int raw,
+                                   const struct net_address *peer, const struct net_address *local);
+
+/* 13 characters base32 (Crockford), for logs, replies and Received. */
+void smtp_id_text(uint64_t id, char out[static SMTP_ID_TEXT]);
+
+#endif

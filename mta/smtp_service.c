@@ -1,0 +1,89 @@
+/*
+ * smtp_service.c - what the inbound sessions of a shard share: pools, numbers, the drain
+ */
+#include "core/check.h"
+#include "mta/smtp_session.h"
+#include "mta/smtp_transaction.h"
+
+#define COUNTER(field, name, label, words)                                                         \
+    {                                                                                              \
+        "ringpost_smtp_" name, label, words, METRIC_COUNTER, 0,                                    \
+            offsetof(struct smtp_server_metrics, field)                                            \
+    }
+#define REFUSED(field, label)                                                                      \
+    COUNTER(field, "refused_total", "reason=\"" label "\"",                                        \
+            "Commands, messages and connections refused, by reason")
+
+/* clang-format off */
+const struct metric smtp_server_metrics_table[] = {
+    COUNTER(connections, "connections_total", NULL, "Connections admitted"),
+    { "ringpost_smtp_connections", NULL, "Connections open now", METRIC_GAUGE, 0,
+      offsetof(struct smtp_server_metrics, connections_open) },
+    COUNTER(messages, "messages_total", NULL, "Messages accepted: on stable storage and answered 250"),
+    COUNTER(bytes, "bytes_total", NULL, "Bytes of accepted messages, trace field included"),
+    COUNTER(recipients, "recipients_total", NULL, "Recipients of accepted messages"),
+    COUNTER(commands, "commands_total", NULL, "Commands read"),
+    COUNTER(bad_commands, "bad_commands_total", NULL, "Commands unknown, malformed or out of order"),
+    REFUSED(refused_shard, "connections"),
+    REFUSED(refused_address, "connections_address"),
+    REFUSED(refused_network, "connections_network"),
+    REFUSED(refused_rate, "connection_rate"),
+    REFUSED(refused_drain, "shutdown"),
+    REFUSED(refused_memory, "memory"),
+    REFUSED(refused_relay, "relay"),
+    REFUSED(refused_size, "size"),
+    REFUSED(refused_newline, "bare_newline"),
+    REFUSED(refused_nul, "nul"),
+    REFUSED(refused_loop, "loop"),
+    REFUSED(refused_space, "space"),
+    REFUSED(refused_failed, "write_failed"),
+    REFUSED(refused_syntax, "syntax"),
+    REFUSED(refused_line, "line_length"),
+    REFUSED(refused_8bit, "header_8bit"),
+    REFUSED(refused_recipients, "recipients"),
+    REFUSED(early_talk, "early_talk"),
+    REFUSED(http, "http"),
+    REFUSED(timeouts, "timeout"),
+    REFUSED(slow, "slow_transaction"),
+    REFUSED(hogs, "buffers_held"),
+    REFUSED(proxy_bad, "proxy_header"),
+    COUNTER(cut, "cut_total", NULL, "Connections that the client cut"),
+    COUNTER(aborted, "aborted_total", NULL, "Transactions given up before their end"),
+    { "ringpost_smtp_accept_seconds", NULL, "From the end of data to the 250", METRIC_HISTOGRAM, 1e-6,
+      offsetof(struct smtp_server_metrics, accept_us) },
+};
+/* clang-format on */
+const unsigned smtp_server_metrics_count = ARRAY_COUNT(smtp_server_metrics_table);
+
+int smtp_service_init(struct smtp_service *service, uint32_t sessions)
+{
+    list_init(&service->open);
+    int r = pool_init(&service->sessions, "sessions", sizeof(struct smtp_server), sessions);
+    if (r == 0)
+        r = pool_init(&service->transactions, "transactions", sizeof(struct smtp_transaction),
+                      sessions);
+    if (r == 0)
+        r = pool_init(&service->large, "large transactions", sizeof(struct smtp_large),
+                      SMTP_LARGE_TRANSACTIONS);
+    if (r < 0)
+        smtp_service_free(service);
+    return r;
+}
+
+void smtp_service_free(struct smtp_service *service)
+{
+    pool_free(&service->sessions);
+    pool_free(&service->transactions);
+    pool_free(&service->large);
+}
+
+void smtp_service_drain(struct smtp_service *service)
+{
+    service->draining = true;
+    list_each (node, &service->open) {
+        struct smtp_server *s = container_of(node, struct smtp_server, node);
+        s->drain = true;
+        if (!s->connection.closing)
+            shard_run_later(service->shard, &s->runnable);
+    }
+}

@@ -1,0 +1,222 @@
+/*
+ * smtp_transaction.c - gathering an envelope, tracing it, handing it to the spool
+ */
+#include "mta/smtp_transaction.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <time.h>
+
+#include "core/check.h"
+
+enum { TRACE_MAX = 1'024, DATE_MAX = 64, US_IN_S = 1'000'000 };
+
+struct smtp_transaction *smtp_transaction_new(struct smtp_service *service, struct task *task)
+{
+    struct smtp_transaction *t = pool_take(&service->transactions);
+    if (t == NULL)
+        return NULL;
+    memset(t, 0, offsetof(struct smtp_transaction, recipients));
+    t->service = service;
+    t->task = task;
+    t->begun_ms = service->shard->now_ms;
+    t->envelope.recipients = t->recipients;
+    return t;
+}
+
+void smtp_transaction_free(struct smtp_transaction *t)
+{
+    CHECK(!t->committing);
+    if (!t->asked)
+        spool_write_abort(&t->writer);
+    if (t->large != NULL)
+        pool_give(&t->service->large, t->large);
+    pool_give(&t->service->transactions, t);
+}
+
+/* ---- texts ---- */
+
+/* Moves recipients and texts to a large block. Slices are rebased. */
+static int transaction_grow(struct smtp_transaction *t)
+{
+    struct smtp_large *large = pool_take(&t->service->large);
+    if (large == NULL)
+        return -ENOSPC;
+    struct envelope *e = &t->envelope;
+    memcpy(large->text, t->text, t->text_size);
+    if (e->sender.size > 0)
+        e->sender.data = large->text + (e->sender.data - t->text);
+    if (e->envid.size > 0)
+        e->envid.data = large->text + (e->envid.data - t->text);
+    for (uint32_t i = 0; i < e->recipients_count; i++) {
+        struct recipient *r = &large->recipients[i];
+        *r = t->recipients[i];
+        r->address.data = large->text + (r->address.data - t->text);
+        if (r->orcpt.size > 0)
+            r->orcpt.data = large->text + (r->orcpt.data - t->text);
+    }
+    t->large = large;
+    e->recipients = large->recipients;
+    return 0;
+}
+
+static int transaction_need(struct smtp_transaction *t, size_t bytes, bool recipient)
+{
+    if (t->large == NULL) {
+        bool fits = t->text_size + bytes <= SMTP_TEXT_SMALL &&
+                    (!recipient || t->envelope.recipients_count < SMTP_RECIPIENTS_SMALL);
+        if (fits)
+            return 0;
+        int r = transaction_grow(t);
+        if (r < 0)
+            return r;
+    }
+    if (t->text_size + bytes > SMTP_TEXT_LARGE || t->envelope.recipients_count >= RECIPIENTS_MAX)
+        return -ENOSPC;
+    return 0;
+}
+
+static struct slice transaction_keep(struct smtp_transaction *t, struct slice text)
+{
+    uint8_t *base = t->large != NULL ? t->large->text : t->text;
+    uint8_t *at = base + t->text_size;
+    if (text.size > 0)
+        memcpy(at, text.data, text.size);
+    t->text_size += (uint32_t)text.size;
+    return slice_of(at, text.size);
+}
+
+int smtp_transaction_sender(struct smtp_transaction *t, const struct smtp_mail *mail)
+{
+    struct slice address = address_text(&mail->path);
+    struct envelope *e = &t->envelope;
+    int r = transaction_need(t, address.size + mail->envid.size, false);
+    if (r < 0)
+        return r;
+    e->sender = transaction_keep(t, address);
+    e->envid = transaction_keep(t, mail->envid);
+    e->flags = (mail->smtputf8 ? ENVELOPE_SMTPUTF8 : 0U) |
+               (mail->body == SMTP_BODY_8BITMIME ? ENVELOPE_8BITMIME : 0U);
+    e->ret = mail->ret == SMTP_RET_FULL   ? RET_FULL
+             : mail->ret == SMTP_RET_HDRS ? RET_HDRS
+                                          : RET_NONE;
+    t->size_declared = mail->size_given ? mail->size : 0;
+    return 0;
+}
+
+int smtp_transaction_recipient(struct smtp_transaction *t, const struct smtp_rcpt *rcpt,
+                               struct slice domain)
+{
+    struct slice address = rcpt->path.postmaster ? rcpt->path.local : address_text(&rcpt->path);
+    int r = transaction_need(t, address.size + domain.size + 1 + rcpt->orcpt.size, true);
+    if (r < 0)
+        return r;
+    struct recipient recipient = { .address = transaction_keep(t, address) };
+    if (rcpt->path.postmaster) {
+        (void)transaction_keep(t, SLICE("@"));
+        (void)transaction_keep(t, domain);
+        recipient.address.size += 1 + domain.size;
+    }
+    recipient.orcpt = transaction_keep(t, rcpt->orcpt);
+    recipient.notify = (uint8_t)((rcpt->notify & SMTP_NOTIFY_NEVER ? NOTIFY_NEVER : 0) |
+                                 (rcpt->notify & SMTP_NOTIFY_SUCCESS ? NOTIFY_SUCCESS : 0) |
+                                 (rcpt->notify & SMTP_NOTIFY_FAILURE ? NOTIFY_FAILURE : 0) |
+                                 (rcpt->notify & SMTP_NOTIFY_DELAY ? NOTIFY_DELAY : 0));
+    struct recipient *list = t->large != NULL ? t->large->recipients : t->recipients;
+    list[t->envelope.recipients_count++] = recipient;
+    return 0;
+}
+
+/* ---- content ---- */
+
+void smtp_id_text(uint64_t id, char out[static SMTP_ID_TEXT])
+{
+    static const char digits[] = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+    for (int i = SMTP_ID_TEXT - 2; i >= 0; i--) {
+        out[i] = digits[id & 31];
+        id >>= 5;
+    }
+    out[SMTP_ID_TEXT - 1] = '\0';
+}
+
+/* RFC 5322 3.3, in UTC: whoever reads a trace field can count from there. */
+static void trace_date(int64_t wall_us, char out[static DATE_MAX])
+{
+    static const char days[7][4] = { "Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat" };
+    static const char months[12][4] = { "Jan", "Feb", "Mar", "Apr", "May", "Jun",
+                                        "Jul", "Aug", "Sep", "Oct", "Nov", "Dec" };
+    time_t seconds = (time_t)(wall_us / US_IN_S);
+    struct tm tm;
+    gmtime_r(&seconds, &tm);
+    snprintf(out, DATE_MAX, "%s, %d %s %d %02d:%02d:%02d +0000", days[tm.tm_wday], tm.tm_mday,
+             months[tm.tm_mon], tm.tm_year + 1900, tm.tm_hour, tm.tm_min, tm.tm_sec);
+}
+
+/* RFC 5321 4.4 and 3848, 6531: with clause. The recipient is named only when there is one, so that
+ * no recipient learns of another. */
+static size_t trace_write(const struct smtp_transaction *t, const struct smtp_origin *origin,
+                          char out[static TRACE_MAX])
+{
+    char peer[NET_TEXT_MAX];
+    char id[SMTP_ID_TEXT];
+    char date[DATE_MAX];
+    net_text(origin->peer, false, peer);
+    smtp_id_text(t->writer.id, id);
+    trace_date(origin->wall_us, date);
+    const char *with = (t->envelope.flags & ENVELOPE_SMTPUTF8) ? "UTF8SMTP"
+                       : origin->esmtp                         ? "ESMTP"
+                                                               : "SMTP";
+    int size = snprintf(out, TRACE_MAX, "Received: from %.*s ([%s%s])\r\n\tby %s with %s id %s",
+                        (int)origin->helo.size, (const char *)origin->helo.data,
+                        net_is_v4(origin->peer) ? "" : "IPv6:", peer, origin->hostname, with, id);
+    const struct recipient *first = &t->envelope.recipients[0];
+    if (t->envelope.recipients_count == 1)
+        size += snprintf(out + size, TRACE_MAX - (size_t)size, "\r\n\tfor <%.*s>",
+                         (int)first->address.size, (const char *)first->address.data);
+    size += snprintf(out + size, TRACE_MAX - (size_t)size, ";\r\n\t%s\r\n", date);
+    CHECK(size < TRACE_MAX);
+    return (size_t)size;
+}
+
+int smtp_transaction_begin(struct smtp_transaction *t, const struct smtp_origin *origin)
+{
+    int r = spool_write_begin(t->service->spool, &t->writer, t->task);
+    if (r < 0)
+        return r;
+    char trace[TRACE_MAX];
+    size_t size = trace_write(t, origin, trace);
+    t->envelope.helo = origin->helo;
+    t->envelope.client = *origin->peer;
+    t->envelope.arrival_us = origin->wall_us;
+    r = spool_write_body(&t->writer, slice_of(trace, size));
+    CHECK(r != -EAGAIN); /* a fresh writer has staging room */
+    return r;
+}
+
+int smtp_transaction_write(struct smtp_transaction *t, struct slice content)
+{
+    return spool_write_body(&t->writer, content);
+}
+
+static void transaction_on_commit(struct commit *commit, int result)
+{
+    struct smtp_transaction *t = container_of(commit, struct smtp_transaction, commit);
+    CHECK(t->committing);
+    t->committing = false;
+    t->result = result;
+    if (result == 0)
+        t->service->accepted(t->service->owner, &t->writer.stored, &t->envelope);
+    shard_run_later(t->service->shard, t->task);
+}
+
+int smtp_transaction_commit(struct smtp_transaction *t)
+{
+    t->envelope.body_bytes = t->writer.body_bytes;
+    t->commit.done = transaction_on_commit;
+    int r = spool_write_commit(&t->writer, &t->envelope, &t->commit);
+    if (r == 0) {
+        t->asked = true;
+        t->committing = true;
+    }
+    return r;
+}

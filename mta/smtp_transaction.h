@@ -1,0 +1,70 @@
+/*
+ * smtp_transaction.h - what one MAIL began: sender, recipients, content under way, and its commit
+ *
+ * Taken from the shard's pool at MAIL, given back when the message is durable or given up. Texts
+ * are copied into the transaction; a large one (many recipients) borrows one block more, and when
+ * there is none, or it is full, the recipient gets 452.
+ */
+#ifndef RINGPOST_MTA_SMTP_TRANSACTION_H
+#define RINGPOST_MTA_SMTP_TRANSACTION_H
+
+#include "mta/smtp_data.h"
+#include "mta/smtp_parse.h"
+#include "mta/smtp_server.h"
+
+struct smtp_large {
+    struct recipient recipients[RECIPIENTS_MAX];
+    uint8_t text[SMTP_TEXT_LARGE];
+};
+
+struct smtp_transaction {
+    struct smtp_service *service;
+    struct task *task; /* run when the commit is done */
+    struct spool_writer writer;
+    struct commit commit;
+    struct envelope envelope;
+    struct smtp_data data;
+    struct slice pending; /* content taken from the input and not yet in the spool */
+    size_t pending_input; /* bytes of input to be taken with it */
+    uint64_t begun_ms;
+    uint64_t ended_ns; /* end of data came */
+    uint64_t size_declared;
+    int error;  /* of the spool: content is read and dropped from then on */
+    int result; /* of the commit, when it is no longer committing */
+    bool bdat;
+    bool committing;
+    bool asked; /* spool_write_commit took it */
+    uint32_t text_size;
+    struct smtp_large *large; /* NULL: all is in here */
+    struct recipient recipients[SMTP_RECIPIENTS_SMALL];
+    uint8_t text[SMTP_TEXT_SMALL];
+};
+
+/* NULL: the pool is empty. */
+struct smtp_transaction *smtp_transaction_new(struct smtp_service *service, struct task *task);
+/* Aborts what is not committed. Not while committing. */
+void smtp_transaction_free(struct smtp_transaction *t);
+
+/* 0, or -ENOSPC: no room for its texts. */
+[[nodiscard]] int smtp_transaction_sender(struct smtp_transaction *t, const struct smtp_mail *mail);
+/* domain: what stands behind @ when the command gave none (postmaster). */
+[[nodiscard]] int smtp_transaction_recipient(struct smtp_transaction *t,
+                                             const struct smtp_rcpt *rcpt, struct slice domain);
+
+struct smtp_origin { /* what the trace field tells */
+    struct slice helo;
+    bool esmtp;
+    const struct net_address *peer;
+    const char *hostname;
+    int64_t wall_us;
+};
+/* Begins the message in the spool and writes its Received field. 0 or an error of the spool. */
+[[nodiscard]] int smtp_transaction_begin(struct smtp_transaction *t,
+                                         const struct smtp_origin *origin);
+/* Writes content; -EAGAIN: t->task is run when there is room. */
+[[nodiscard]] int smtp_transaction_write(struct smtp_transaction *t, struct slice content);
+/* Asks for durability: 0, and t->task is run when t->committing is false again; -EAGAIN, or an
+ * error. */
+[[nodiscard]] int smtp_transaction_commit(struct smtp_transaction *t);
+
+#endif
