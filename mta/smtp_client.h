@@ -287,6 +287,7 @@ struct smtp_client {
     uint32_t accepted;      /* recipients */
     uint32_t final_next;    /* LMTP: index of the next one to get its final reply */
     uint64_t body_taken;    /* octets from body.next */
+    int body_error;         /* negative errno */
     struct smtp_stuff stuff;
     struct slice piece;                          /* of the body: taken, not yet on its way */
     struct slice staged[SMTP_CLIENT_SLICES_MAX]; /* taken before the envelope went out */

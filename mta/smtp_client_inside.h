@@ -44,14 +44,12 @@ enum client_step smtp_client_begin(struct smtp_client *c);
 enum client_step smtp_client_envelope(struct smtp_client *c);
 enum client_step smtp_client_content(struct smtp_client *c);
 enum client_step smtp_client_final(struct smtp_client *c);
-/* Results for all that is undecided; unknown as the case may be. */
-void smtp_client_settle_rest(struct smtp_client *c, const struct smtp_end_words *words);
-/* Gives the body's slices back and counts; done() may be called then. */
-void smtp_client_let_go(struct smtp_client *c);
+/* Results of all that is undecided when the connection ends so. */
+void smtp_client_settle_rest(struct smtp_client *c, enum smtp_gone why);
+/* Nothing is in flight: gives the body's slices back, counts, calls done(). */
+void smtp_client_hand_back(struct smtp_client *c);
 
 /* ---- smtp_client_text.c ---- */
-
-struct smtp_end_words;
 
 /* Commands into out, SMTP_CLIENT_COMMAND_MAX bytes at least; their size. */
 size_t smtp_client_write_hello(const struct smtp_client *c, bool extended, uint8_t *out);
@@ -63,5 +61,12 @@ size_t smtp_client_write_bdat(uint64_t size, uint8_t *out);
 /* No control octets, and not too long: may stand in a command. */
 bool smtp_client_text_clean(struct slice text, size_t max);
 bool smtp_client_text_utf8(struct slice text);
+
+struct smtp_gone_words {
+    const char *name;
+    const char *words;             /* ": stage" is put behind them; NULL: none are needed */
+    struct smtp_enhanced enhanced; /* for mail that was under way, unless a reply gave one */
+};
+const struct smtp_gone_words *smtp_gone_words(enum smtp_gone why);
 
 #endif

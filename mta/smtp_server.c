@@ -23,7 +23,7 @@
 #include "mta/policy.h"
 #include "mta/proxy.h"
 #include "mta/smtp_reply.h"
-#include "mta/smtp_transaction.h"
+#include "mta/smtp_incoming.h"
 
 enum step { STEP_AGAIN, STEP_WAIT, STEP_GONE };
 
@@ -203,7 +203,7 @@ static void smtp_log_refusal(struct smtp_server *s, enum smtp_reply_id id, struc
 static void smtp_reset(struct smtp_server *s)
 {
     if (s->transaction != NULL)
-        smtp_transaction_free(s->transaction);
+        smtp_incoming_free(s->transaction);
     s->transaction = NULL;
 }
 
@@ -399,11 +399,11 @@ static enum step smtp_mail(struct smtp_server *s, const struct smtp_mail *mail)
         return smtp_refuse(s, room == -ENOSPC ? SMTP_REPLY_NO_SPACE : SMTP_REPLY_LOCAL_ERROR,
                            slice_of(NULL, 0));
     }
-    struct smtp_transaction *t = smtp_transaction_new(s->service, &s->runnable);
+    struct smtp_incoming *t = smtp_incoming_new(s->service, &s->runnable);
     if (t == NULL)
         return smtp_refuse(s, SMTP_REPLY_NO_SPACE, SLICE("transactions"));
     s->transaction = t;
-    if (smtp_transaction_sender(t, mail) < 0) {
+    if (smtp_incoming_sender(t, mail) < 0) {
         smtp_reset(s);
         return smtp_refuse(s, SMTP_REPLY_NO_SPACE, SLICE("texts"));
     }
@@ -413,7 +413,7 @@ static enum step smtp_mail(struct smtp_server *s, const struct smtp_mail *mail)
 
 static enum step smtp_rcpt(struct smtp_server *s, const struct smtp_rcpt *rcpt)
 {
-    struct smtp_transaction *t = s->transaction;
+    struct smtp_incoming *t = s->transaction;
     if (t == NULL)
         return smtp_bad(s, SMTP_REPLY_NEED_MAIL);
     if (t->bdat)
@@ -437,7 +437,7 @@ static enum step smtp_rcpt(struct smtp_server *s, const struct smtp_rcpt *rcpt)
         return smtp_bad(s, SMTP_REPLY_RELAY_DENIED);
     }
     if (t->envelope.recipients_count >= limits_of(s)->recipients_max ||
-        smtp_transaction_recipient(t, rcpt, policy_postmaster_domain(config_of(s))) < 0) {
+        smtp_incoming_recipient(t, rcpt, policy_postmaster_domain(config_of(s))) < 0) {
         metric_add(&metrics_of(s)->refused_recipients, 1);
         return smtp_ok(s, SMTP_REPLY_TOO_MANY_RECIPIENTS);
     }
@@ -459,12 +459,12 @@ static int smtp_begin_content(struct smtp_server *s)
         .hostname = s->listener->banner,
         .wall_us = s->service->shard->wall_us,
     };
-    return smtp_transaction_begin(s->transaction, &origin);
+    return smtp_incoming_begin(s->transaction, &origin);
 }
 
 static enum step smtp_data_command(struct smtp_server *s)
 {
-    struct smtp_transaction *t = s->transaction;
+    struct smtp_incoming *t = s->transaction;
     s->data_refused = true;
     if (t == NULL)
         return smtp_bad(s, SMTP_REPLY_NEED_MAIL);
@@ -489,11 +489,11 @@ static enum step smtp_data_command(struct smtp_server *s)
 /* A chunk's octets follow whatever the reply: they are read in BDAT, kept or not. */
 static enum step smtp_bdat_command(struct smtp_server *s, const struct smtp_chunk *chunk)
 {
-    struct smtp_transaction *t = s->transaction;
+    struct smtp_incoming *t = s->transaction;
     if (t == NULL || t->envelope.recipients_count == 0) {
         /* No transaction to keep the framing in: an empty one, refused from the start. */
         if (t == NULL)
-            t = s->transaction = smtp_transaction_new(s->service, &s->runnable);
+            t = s->transaction = smtp_incoming_new(s->service, &s->runnable);
         if (t == NULL)
             return smtp_finish(s, SMTP_REPLY_OVERLOAD);
         t->error = -EPROTO;
@@ -599,11 +599,11 @@ static enum step smtp_command_step(struct smtp_server *s)
  * come; -EAGAIN: the spool is behind. Errors of the spool stay in t->error, reading goes on. */
 static int smtp_take_content(struct smtp_server *s)
 {
-    struct smtp_transaction *t = s->transaction;
+    struct smtp_incoming *t = s->transaction;
     struct connection *c = &s->connection;
     for (;;) {
         if (t->pending.size > 0) {
-            int r = t->error < 0 ? t->error : smtp_transaction_write(t, t->pending);
+            int r = t->error < 0 ? t->error : smtp_incoming_write(t, t->pending);
             if (r == -EAGAIN)
                 return r;
             if (r < 0)
@@ -636,7 +636,7 @@ static int smtp_take_content(struct smtp_server *s)
 /* Why this message cannot be taken; SMTP_REPLIES: it can. */
 static enum smtp_reply_id smtp_judge(struct smtp_server *s)
 {
-    const struct smtp_transaction *t = s->transaction;
+    const struct smtp_incoming *t = s->transaction;
     const struct smtp_content *content = &t->data.content;
     struct smtp_server_metrics *m = metrics_of(s);
     if (t->error == -EPROTO)
@@ -676,7 +676,7 @@ static enum smtp_reply_id smtp_judge(struct smtp_server *s)
 /* All content is here: commit it, or say why not. */
 static enum step smtp_content_ended(struct smtp_server *s)
 {
-    struct smtp_transaction *t = s->transaction;
+    struct smtp_incoming *t = s->transaction;
     enum smtp_reply_id why = smtp_judge(s);
     if (why != SMTP_REPLIES) {
         smtp_refuse(s, why, slice_of(NULL, 0));
@@ -693,7 +693,7 @@ static enum step smtp_content_ended(struct smtp_server *s)
 
 static enum step smtp_content_step(struct smtp_server *s, int taken)
 {
-    const struct smtp_transaction *t = s->transaction;
+    const struct smtp_incoming *t = s->transaction;
     if (taken == -EAGAIN) {
         s->deadline_ms = 0; /* the spool keeps us waiting, not the client */
         return STEP_WAIT;
@@ -720,7 +720,7 @@ static enum step smtp_data_step(struct smtp_server *s)
 
 static enum step smtp_bdat_step(struct smtp_server *s)
 {
-    struct smtp_transaction *t = s->transaction;
+    struct smtp_incoming *t = s->transaction;
     int taken = smtp_take_content(s);
     if (taken != 1)
         return smtp_content_step(s, taken);
@@ -745,7 +745,7 @@ static enum step smtp_bdat_step(struct smtp_server *s)
 
 static void smtp_log_received(struct smtp_server *s, const char *id)
 {
-    const struct smtp_transaction *t = s->transaction;
+    const struct smtp_incoming *t = s->transaction;
     struct shard *shard = s->service->shard;
     if (shard->log == NULL)
         return;
@@ -769,9 +769,9 @@ static void smtp_log_received(struct smtp_server *s, const char *id)
 
 static enum step smtp_commit(struct smtp_server *s)
 {
-    struct smtp_transaction *t = s->transaction;
+    struct smtp_incoming *t = s->transaction;
     if (!t->asked) {
-        int r = smtp_transaction_commit(t);
+        int r = smtp_incoming_commit(t);
         if (r == 0 || r == -EAGAIN)
             return STEP_WAIT;
         t->error = r;

@@ -3,7 +3,7 @@
  */
 #include "core/check.h"
 #include "mta/smtp_session.h"
-#include "mta/smtp_transaction.h"
+#include "mta/smtp_incoming.h"
 
 #define COUNTER(field, name, label, words)                                                         \
     {                                                                                              \
@@ -60,7 +60,7 @@ int smtp_service_init(struct smtp_service *service, uint32_t sessions)
     list_init(&service->open);
     int r = pool_init(&service->sessions, "sessions", sizeof(struct smtp_server), sessions);
     if (r == 0)
-        r = pool_init(&service->transactions, "transactions", sizeof(struct smtp_transaction),
+        r = pool_init(&service->transactions, "transactions", sizeof(struct smtp_incoming),
                       sessions);
     if (r == 0)
         r = pool_init(&service->large, "large transactions", sizeof(struct smtp_large),

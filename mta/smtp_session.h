@@ -15,7 +15,7 @@ struct smtp_server {
     struct timer timer;
     struct generation *generation;
     const struct config_listener *listener;
-    struct smtp_transaction *transaction;
+    struct smtp_incoming *transaction;
     struct net_address peer; /* the client, as limits and policy see it */
     struct net_address local;
     struct net_address counted; /* the address whose limits it fills */

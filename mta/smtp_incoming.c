@@ -1,7 +1,7 @@
 /*
- * smtp_transaction.c - gathering an envelope, tracing it, handing it to the spool
+ * smtp_incoming.c - gathering an envelope, tracing it, handing it to the spool
  */
-#include "mta/smtp_transaction.h"
+#include "mta/smtp_incoming.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -11,12 +11,12 @@
 
 enum { TRACE_MAX = 1'024, DATE_MAX = 64, US_IN_S = 1'000'000 };
 
-struct smtp_transaction *smtp_transaction_new(struct smtp_service *service, struct task *task)
+struct smtp_incoming *smtp_incoming_new(struct smtp_service *service, struct task *task)
 {
-    struct smtp_transaction *t = pool_take(&service->transactions);
+    struct smtp_incoming *t = pool_take(&service->transactions);
     if (t == NULL)
         return NULL;
-    memset(t, 0, offsetof(struct smtp_transaction, recipients));
+    memset(t, 0, offsetof(struct smtp_incoming, recipients));
     t->service = service;
     t->task = task;
     t->begun_ms = service->shard->now_ms;
@@ -24,7 +24,7 @@ struct smtp_transaction *smtp_transaction_new(struct smtp_service *service, stru
     return t;
 }
 
-void smtp_transaction_free(struct smtp_transaction *t)
+void smtp_incoming_free(struct smtp_incoming *t)
 {
     CHECK(!t->committing);
     if (!t->asked)
@@ -37,7 +37,7 @@ void smtp_transaction_free(struct smtp_transaction *t)
 /* ---- texts ---- */
 
 /* Moves recipients and texts to a large block. Slices are rebased. */
-static int transaction_grow(struct smtp_transaction *t)
+static int transaction_grow(struct smtp_incoming *t)
 {
     struct smtp_large *large = pool_take(&t->service->large);
     if (large == NULL)
@@ -60,7 +60,7 @@ static int transaction_grow(struct smtp_transaction *t)
     return 0;
 }
 
-static int transaction_need(struct smtp_transaction *t, size_t bytes, bool recipient)
+static int transaction_need(struct smtp_incoming *t, size_t bytes, bool recipient)
 {
     if (t->large == NULL) {
         bool fits = t->text_size + bytes <= SMTP_TEXT_SMALL &&
@@ -76,7 +76,7 @@ static int transaction_need(struct smtp_transaction *t, size_t bytes, bool recip
     return 0;
 }
 
-static struct slice transaction_keep(struct smtp_transaction *t, struct slice text)
+static struct slice transaction_keep(struct smtp_incoming *t, struct slice text)
 {
     uint8_t *base = t->large != NULL ? t->large->text : t->text;
     uint8_t *at = base + t->text_size;
@@ -86,7 +86,7 @@ static struct slice transaction_keep(struct smtp_transaction *t, struct slice te
     return slice_of(at, text.size);
 }
 
-int smtp_transaction_sender(struct smtp_transaction *t, const struct smtp_mail *mail)
+int smtp_incoming_sender(struct smtp_incoming *t, const struct smtp_mail *mail)
 {
     struct slice address = address_text(&mail->path);
     struct envelope *e = &t->envelope;
@@ -104,8 +104,8 @@ int smtp_transaction_sender(struct smtp_transaction *t, const struct smtp_mail *
     return 0;
 }
 
-int smtp_transaction_recipient(struct smtp_transaction *t, const struct smtp_rcpt *rcpt,
-                               struct slice domain)
+int smtp_incoming_recipient(struct smtp_incoming *t, const struct smtp_rcpt *rcpt,
+                            struct slice domain)
 {
     struct slice address = rcpt->path.postmaster ? rcpt->path.local : address_text(&rcpt->path);
     int r = transaction_need(t, address.size + domain.size + 1 + rcpt->orcpt.size, true);
@@ -154,7 +154,7 @@ static void trace_date(int64_t wall_us, char out[static DATE_MAX])
 
 /* RFC 5321 4.4 and 3848, 6531: with clause. The recipient is named only when there is one, so that
  * no recipient learns of another. */
-static size_t trace_write(const struct smtp_transaction *t, const struct smtp_origin *origin,
+static size_t trace_write(const struct smtp_incoming *t, const struct smtp_origin *origin,
                           char out[static TRACE_MAX])
 {
     char peer[NET_TEXT_MAX];
@@ -178,7 +178,7 @@ static size_t trace_write(const struct smtp_transaction *t, const struct smtp_or
     return (size_t)size;
 }
 
-int smtp_transaction_begin(struct smtp_transaction *t, const struct smtp_origin *origin)
+int smtp_incoming_begin(struct smtp_incoming *t, const struct smtp_origin *origin)
 {
     int r = spool_write_begin(t->service->spool, &t->writer, t->task);
     if (r < 0)
@@ -193,14 +193,14 @@ int smtp_transaction_begin(struct smtp_transaction *t, const struct smtp_origin 
     return r;
 }
 
-int smtp_transaction_write(struct smtp_transaction *t, struct slice content)
+int smtp_incoming_write(struct smtp_incoming *t, struct slice content)
 {
     return spool_write_body(&t->writer, content);
 }
 
 static void transaction_on_commit(struct commit *commit, int result)
 {
-    struct smtp_transaction *t = container_of(commit, struct smtp_transaction, commit);
+    struct smtp_incoming *t = container_of(commit, struct smtp_incoming, commit);
     CHECK(t->committing);
     t->committing = false;
     t->result = result;
@@ -209,7 +209,7 @@ static void transaction_on_commit(struct commit *commit, int result)
     shard_run_later(t->service->shard, t->task);
 }
 
-int smtp_transaction_commit(struct smtp_transaction *t)
+int smtp_incoming_commit(struct smtp_incoming *t)
 {
     t->envelope.body_bytes = t->writer.body_bytes;
     t->commit.done = transaction_on_commit;

@@ -1,12 +1,12 @@
 /*
- * smtp_transaction.h - what one MAIL began: sender, recipients, content under way, and its commit
+ * smtp_incoming.h - what one MAIL began: sender, recipients, content under way, and its commit
  *
  * Taken from the shard's pool at MAIL, given back when the message is durable or given up. Texts
  * are copied into the transaction; a large one (many recipients) borrows one block more, and when
  * there is none, or it is full, the recipient gets 452.
  */
-#ifndef RINGPOST_MTA_SMTP_TRANSACTION_H
-#define RINGPOST_MTA_SMTP_TRANSACTION_H
+#ifndef RINGPOST_MTA_SMTP_INCOMING_H
+#define RINGPOST_MTA_SMTP_INCOMING_H
 
 #include "mta/smtp_data.h"
 #include "mta/smtp_parse.h"
@@ -17,7 +17,7 @@ struct smtp_large {
     uint8_t text[SMTP_TEXT_LARGE];
 };
 
-struct smtp_transaction {
+struct smtp_incoming {
     struct smtp_service *service;
     struct task *task; /* run when the commit is done */
     struct spool_writer writer;
@@ -41,15 +41,15 @@ struct smtp_transaction {
 };
 
 /* NULL: the pool is empty. */
-struct smtp_transaction *smtp_transaction_new(struct smtp_service *service, struct task *task);
+struct smtp_incoming *smtp_incoming_new(struct smtp_service *service, struct task *task);
 /* Aborts what is not committed. Not while committing. */
-void smtp_transaction_free(struct smtp_transaction *t);
+void smtp_incoming_free(struct smtp_incoming *t);
 
 /* 0, or -ENOSPC: no room for its texts. */
-[[nodiscard]] int smtp_transaction_sender(struct smtp_transaction *t, const struct smtp_mail *mail);
+[[nodiscard]] int smtp_incoming_sender(struct smtp_incoming *t, const struct smtp_mail *mail);
 /* domain: what stands behind @ when the command gave none (postmaster). */
-[[nodiscard]] int smtp_transaction_recipient(struct smtp_transaction *t,
-                                             const struct smtp_rcpt *rcpt, struct slice domain);
+[[nodiscard]] int smtp_incoming_recipient(struct smtp_incoming *t, const struct smtp_rcpt *rcpt,
+                                          struct slice domain);
 
 struct smtp_origin { /* what the trace field tells */
     struct slice helo;
@@ -59,12 +59,11 @@ struct smtp_origin { /* what the trace field tells */
     int64_t wall_us;
 };
 /* Begins the message in the spool and writes its Received field. 0 or an error of the spool. */
-[[nodiscard]] int smtp_transaction_begin(struct smtp_transaction *t,
-                                         const struct smtp_origin *origin);
+[[nodiscard]] int smtp_incoming_begin(struct smtp_incoming *t, const struct smtp_origin *origin);
 /* Writes content; -EAGAIN: t->task is run when there is room. */
-[[nodiscard]] int smtp_transaction_write(struct smtp_transaction *t, struct slice content);
+[[nodiscard]] int smtp_incoming_write(struct smtp_incoming *t, struct slice content);
 /* Asks for durability: 0, and t->task is run when t->committing is false again; -EAGAIN, or an
  * error. */
-[[nodiscard]] int smtp_transaction_commit(struct smtp_transaction *t);
+[[nodiscard]] int smtp_incoming_commit(struct smtp_incoming *t);
 
 #endif

@@ -1,0 +1,848 @@
+/*
+ * queue.c - the tables of the queue and every change of a unit's state
+ *
+ * Counts are kept twice on purpose: each unit's state here, and sums in the metrics; queue_check
+ * (in tests and the simulator) compares them. A unit leaves a state through one function only.
+ */
+#include "queue/queue.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+#include "core/check.h"
+
+#define PLACE_NONE UINT32_MAX
+
+enum { US_IN_MS = 1000, OUTCOMES_PER_RECORD = 512 };
+enum { LARGE_TEXT_BYTES = 1 << 20, INLINE_TEXT_BYTES = 2048 };
+
+struct settlement {
+    struct queue *queue;
+    struct unit *unit;
+    struct commit commit;
+    struct task again;
+    void (*done)(void *argument, int result);
+    void *argument;
+    struct outcome *outcomes;
+    struct settlement_large *large;
+    uint32_t count;
+    uint32_t at;    /* outcomes before this one are durable */
+    uint32_t asked; /* how many are in the commit under way */
+    uint32_t text_size;
+    bool some_untried;
+    struct outcome few[QUEUE_SETTLE_INLINE];
+    uint8_t text[INLINE_TEXT_BYTES];
+};
+
+struct settlement_large {
+    struct outcome outcomes[RECIPIENTS_MAX];
+    uint8_t text[LARGE_TEXT_BYTES];
+};
+
+/* ---- life ---- */
+
+static void *map(size_t bytes)
+{
+    void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    return memory == MAP_FAILED ? NULL : memory;
+}
+
+static uint32_t power_of_two(uint32_t at_least)
+{
+    uint32_t size = 64;
+    while (size < at_least)
+        size *= 2;
+    return size;
+}
+
+int queue_init(struct queue *queue, struct shard *shard, const struct queue_options *options)
+{
+    *queue = (struct queue) { .shard = shard, .options = *options };
+    list_init(&queue->idle);
+    queue->table_mask = power_of_two(options->messages_max) - 1;
+    queue->hashes_mask = power_of_two(options->destinations_max) - 1;
+    queue->table = map(sizeof(*queue->table) * ((size_t)queue->table_mask + 1));
+    queue->hashes = map(sizeof(*queue->hashes) * ((size_t)queue->hashes_mask + 1));
+    int r = queue->table == NULL || queue->hashes == NULL ? -ENOMEM : 0;
+    if (r == 0)
+        r = pool_init(&queue->messages, "messages", sizeof(struct message), options->messages_max);
+    if (r == 0)
+        r = pool_init(&queue->units, "units", sizeof(struct unit), options->recipients_max);
+    if (r == 0)
+        r = pool_init(&queue->places, "places", sizeof(struct place), options->recipients_max);
+    if (r == 0)
+        r = pool_init(&queue->destinations, "destinations", sizeof(struct destination),
+                      options->destinations_max);
+    if (r == 0)
+        r = pool_init(&queue->settlements, "settlements", sizeof(struct settlement),
+                      options->active_max);
+    if (r == 0)
+        r = pool_init(&queue->large, "large settlements", sizeof(struct settlement_large),
+                      QUEUE_LARGE_SETTLEMENTS);
+    if (r < 0)
+        queue_free(queue);
+    return r;
+}
+
+void queue_free(struct queue *queue)
+{
+    pool_free(&queue->messages);
+    pool_free(&queue->units);
+    pool_free(&queue->places);
+    pool_free(&queue->destinations);
+    pool_free(&queue->settlements);
+    pool_free(&queue->large);
+    if (queue->table != NULL)
+        munmap(queue->table, sizeof(*queue->table) * ((size_t)queue->table_mask + 1));
+    if (queue->hashes != NULL)
+        munmap(queue->hashes, sizeof(*queue->hashes) * ((size_t)queue->hashes_mask + 1));
+    queue->table = NULL;
+    queue->hashes = NULL;
+}
+
+static uint64_t mix(uint64_t x)
+{
+    x ^= x >> 32;
+    x *= 0x9e3779b97f4a7c15;
+    x ^= x >> 29;
+    return x;
+}
+
+/* ---- messages by id ---- */
+
+static struct message **message_slot(struct queue *queue, uint64_t id)
+{
+    return &queue->table[mix(id) & queue->table_mask];
+}
+
+struct message *queue_message(struct queue *queue, uint64_t id)
+{
+    struct message *message = *message_slot(queue, id);
+    while (message != NULL && message->stored.id != id)
+        message = message->chain;
+    return message;
+}
+
+struct stored *queue_find_stored(void *argument, uint64_t id)
+{
+    struct message *message = queue_message(argument, id);
+    return message == NULL ? NULL : &message->stored;
+}
+
+struct message *queue_next(struct queue *queue, uint32_t *cursor)
+{
+    for (; *cursor < queue->messages.touched; ++*cursor) {
+        struct message *message = pool_at(&queue->messages, *cursor);
+        /* A free slot's first word is the free list's; only a listed message is found by its id. */
+        if (queue_message(queue, message->stored.id) != message)
+            continue;
+        ++*cursor;
+        return message;
+    }
+    return NULL;
+}
+
+static struct message *message_new(struct queue *queue, const struct stored *stored,
+                                   const struct envelope *envelope)
+{
+    struct message *message = pool_take(&queue->messages);
+    if (message == NULL)
+        return NULL;
+    *message = (struct message) {
+        .stored = *stored,
+        .arrival_us = envelope->arrival_us,
+        .null_sender = envelope->sender.size == 0,
+    };
+    struct message **slot = message_slot(queue, stored->id);
+    message->chain = *slot;
+    *slot = message;
+    metric_add(&queue->metrics.messages, 1);
+    return message;
+}
+
+static void message_free(struct queue *queue, struct message *message)
+{
+    CHECK(message->units_count == 0);
+    struct message **at = message_slot(queue, message->stored.id);
+    while (*at != message)
+        at = &(*at)->chain;
+    *at = message->chain;
+    spool_free(queue->spool, &message->stored);
+    pool_give(&queue->messages, message);
+    metric_sub(&queue->metrics.messages, 1);
+}
+
+/* ---- destinations by key ---- */
+
+static uint64_t key_hash(const char *key, size_t size)
+{
+    uint64_t hash = 0xcbf29ce484222325; /* FNV-1a; who could flood it must own that many domains */
+    for (size_t i = 0; i < size; i++)
+        hash = (hash ^ (uint8_t)key[i]) * 0x100000001b3;
+    return mix(hash);
+}
+
+static struct list *hash_list(struct queue *queue, uint64_t hash)
+{
+    struct list *list = &queue->hashes[hash & queue->hashes_mask];
+    if (list->next == NULL)
+        list_init(list);
+    return list;
+}
+
+static void destination_on_timer(struct timer *timer)
+{
+    struct destination *d = container_of(timer, struct destination, timer);
+    d->queue->options.wanted(d->queue->options.owner, d);
+}
+
+static bool destination_forget(struct queue *queue, struct destination *d)
+{
+    if (!queue->options.unwanted(queue->options.owner, d))
+        return false;
+    timer_disarm(&queue->shard->timers, &d->timer);
+    list_remove(&d->node);
+    list_remove(&d->idle);
+    pool_give(&queue->destinations, d);
+    metric_sub(&queue->metrics.destinations, 1);
+    return true;
+}
+
+static struct destination *destination_new(struct queue *queue)
+{
+    struct destination *d = pool_take(&queue->destinations);
+    if (d != NULL)
+        return d;
+    list_each_safe(node, &queue->idle)
+    {
+        if (destination_forget(queue, container_of(node, struct destination, idle)))
+            return pool_take(&queue->destinations);
+    }
+    return NULL;
+}
+
+struct destination *queue_destination(struct queue *queue, const char *key, size_t key_size)
+{
+    CHECK(key_size > 0);
+    CHECK(key_size < DESTINATION_KEY_MAX);
+    uint64_t hash = key_hash(key, key_size);
+    struct list *chain = hash_list(queue, hash);
+    list_each (node, chain) {
+        struct destination *d = container_of(node, struct destination, node);
+        if (d->hash == hash && d->key_size == key_size && memcmp(d->key, key, key_size) == 0)
+            return d;
+    }
+    struct destination *d = destination_new(queue);
+    if (d == NULL)
+        return NULL;
+    memset(d, 0, offsetof(struct destination, key));
+    d->queue = queue;
+    d->hash = hash;
+    d->key_size = (uint16_t)key_size;
+    memcpy(d->key, key, key_size);
+    d->key[key_size] = '\0';
+    list_init(&d->ready);
+    timer_init(&d->timer, destination_on_timer);
+    list_push(chain, &d->node);
+    list_init(&d->idle);
+    list_push(&queue->idle, &d->idle);
+    metric_add(&queue->metrics.destinations, 1);
+    return d;
+}
+
+/* Call after each change of its counts. */
+static void destination_count(struct destination *d)
+{
+    bool empty = d->ready_count + d->waiting_count + d->active_count == 0;
+    bool listed = !list_empty(&d->idle);
+    if (empty && !listed)
+        list_push(&d->queue->idle, &d->idle);
+    else if (!empty && listed)
+        list_remove(&d->idle);
+}
+
+/* ---- time ---- */
+
+static uint64_t monotonic_of(const struct queue *queue, int64_t wall_us)
+{
+    int64_t ahead_us = wall_us - queue->shard->wall_us;
+    return queue->shard->now_ms + (ahead_us <= 0 ? 0 : (uint64_t)ahead_us / US_IN_MS + 1);
+}
+
+static int64_t message_expires_us(const struct queue *queue, const struct message *message)
+{
+    return message->arrival_us + (int64_t)queue->options.age_max_ms * US_IN_MS;
+}
+
+bool unit_expired(const struct unit *unit)
+{
+    return unit->queue->shard->wall_us >= message_expires_us(unit->queue, unit->message);
+}
+
+/* The wait after so many failures, with jitter. */
+static uint64_t retry_after_ms(struct queue *queue, uint32_t failures)
+{
+    const struct queue_options *o = &queue->options;
+    uint64_t wait = o->retry_initial_ms;
+    for (uint32_t i = 1; i < failures && wait < o->retry_max_ms; i++)
+        wait = wait * o->retry_factor_percent / 100;
+    wait = MIN(wait, (uint64_t)o->retry_max_ms);
+    uint64_t spread = wait * o->retry_jitter_percent / 100;
+    if (spread > 0)
+        wait = wait - spread + random_below(&queue->shard->random, 2 * spread + 1);
+    return MAX(wait, 1);
+}
+
+/* ---- states of a unit ---- */
+
+static void unit_leave(struct unit *unit)
+{
+    struct queue_metrics *m = &unit->queue->metrics;
+    struct destination *d = unit->destination;
+    switch ((enum unit_state)unit->state) {
+    case UNIT_READY:
+        list_remove(&unit->node);
+        d->ready_count--;
+        metric_sub(&m->units_ready, 1);
+        break;
+    case UNIT_ACTIVE:
+    case UNIT_SETTLING:
+        d->active_count--;
+        metric_sub(&m->units_active, 1);
+        break;
+    case UNIT_DEFERRED:
+        d->waiting_count--;
+        metric_sub(&m->units_deferred, 1);
+        break;
+    case UNIT_HELD:
+        d->waiting_count--;
+        metric_sub(&m->units_held, 1);
+        break;
+    }
+}
+
+static void unit_enter(struct unit *unit, enum unit_state state, bool front)
+{
+    struct queue *queue = unit->queue;
+    struct queue_metrics *m = &queue->metrics;
+    struct destination *d = unit->destination;
+    unit->state = (uint8_t)state;
+    switch (state) {
+    case UNIT_READY:
+        if (front)
+            list_push_front(&d->ready, &unit->node);
+        else
+            list_push(&d->ready, &unit->node);
+        d->ready_count++;
+        metric_add(&m->units_ready, 1);
+        timer_arm(&queue->shard->timers, &unit->timer,
+                  monotonic_of(queue, message_expires_us(queue, unit->message)));
+        break;
+    case UNIT_ACTIVE:
+    case UNIT_SETTLING:
+        d->active_count++;
+        metric_add(&m->units_active, 1);
+        timer_disarm(&queue->shard->timers, &unit->timer);
+        break;
+    case UNIT_DEFERRED:
+        d->waiting_count++;
+        metric_add(&m->units_deferred, 1);
+        break;
+    case UNIT_HELD:
+        d->waiting_count++;
+        metric_add(&m->units_held, 1);
+        timer_disarm(&queue->shard->timers, &unit->timer);
+        break;
+    }
+    destination_count(d);
+}
+
+static void unit_defer(struct unit *unit, int64_t due_us)
+{
+    struct queue *queue = unit->queue;
+    int64_t expires_us = message_expires_us(queue, unit->message);
+    unit_enter(unit, UNIT_DEFERRED, false);
+    timer_arm(&queue->shard->timers, &unit->timer, monotonic_of(queue, MIN(due_us, expires_us)));
+}
+
+static void unit_on_timer(struct timer *timer)
+{
+    struct unit *unit = container_of(timer, struct unit, timer);
+    struct queue *queue = unit->queue;
+    CHECK(unit->state == UNIT_READY || unit->state == UNIT_DEFERRED);
+    if (unit_expired(unit)) {
+        queue->options.expired(queue->options.owner, unit);
+        return;
+    }
+    if (unit->state == UNIT_READY) { /* the wall clock went back */
+        timer_arm(&queue->shard->timers, timer,
+                  monotonic_of(queue, message_expires_us(queue, unit->message)));
+        return;
+    }
+    unit_leave(unit);
+    unit_enter(unit, UNIT_READY, false);
+    queue->options.wanted(queue->options.owner, unit->destination);
+}
+
+static struct unit *unit_new(struct queue *queue, struct message *message, struct destination *d)
+{
+    struct unit *unit = pool_take(&queue->units);
+    if (unit == NULL)
+        return NULL;
+    *unit = (struct unit) {
+        .queue = queue,
+        .message = message,
+        .destination = d,
+        .sibling = message->units,
+        .first = PLACE_NONE,
+    };
+    list_init(&unit->node);
+    timer_init(&unit->timer, unit_on_timer);
+    message->units = unit;
+    message->units_count++;
+    return unit;
+}
+
+/* The unit is in no list and no count any more. */
+static void unit_free(struct queue *queue, struct unit *unit)
+{
+    struct message *message = unit->message;
+    struct unit **at = &message->units;
+    CHECK(unit->count == 0);
+    timer_disarm(&queue->shard->timers, &unit->timer);
+    while (*at != unit)
+        at = &(*at)->sibling;
+    *at = unit->sibling;
+    message->units_count--;
+    destination_count(unit->destination);
+    pool_give(&queue->units, unit);
+    if (message->units_count == 0)
+        message_free(queue, message);
+}
+
+static int unit_add_place(struct queue *queue, struct unit *unit, uint32_t recipient)
+{
+    struct place *place = pool_take(&queue->places);
+    if (place == NULL)
+        return -ENOSPC;
+    *place = (struct place) { .recipient = recipient, .next = unit->first };
+    unit->first = pool_index(&queue->places, place);
+    unit->count++;
+    metric_add(&queue->metrics.recipients_queued, 1);
+    return 0;
+}
+
+static bool unit_drop_place(struct queue *queue, struct unit *unit, uint32_t recipient)
+{
+    for (uint32_t *at = &unit->first; *at != PLACE_NONE;) {
+        struct place *place = pool_at(&queue->places, *at);
+        if (place->recipient == recipient) {
+            *at = place->next;
+            pool_give(&queue->places, place);
+            unit->count--;
+            metric_sub(&queue->metrics.recipients_queued, 1);
+            return true;
+        }
+        at = &place->next;
+    }
+    return false;
+}
+
+bool unit_next(const struct unit *unit, uint32_t *place, uint32_t *recipient)
+{
+    if (*place == PLACE_NONE)
+        return false;
+    const struct place *at = pool_at(&unit->queue->places, *place);
+    *recipient = at->recipient;
+    *place = at->next;
+    return true;
+}
+
+/* ---- adding ---- */
+
+bool queue_reserve(struct queue *queue)
+{
+    uint32_t more = queue->reserved + 1;
+    /* Idle destinations give way to new ones. */
+    if (queue->units.used + more > queue->units.count ||
+        queue->places.used + more > queue->places.count ||
+        queue->messages.used + more > queue->messages.count) {
+        metric_add(&queue->metrics.refused_full, 1);
+        return false;
+    }
+    queue->reserved = more;
+    return true;
+}
+
+void queue_unreserve(struct queue *queue, uint32_t recipients)
+{
+    CHECK(recipients <= queue->reserved);
+    queue->reserved -= recipients;
+}
+
+/* The recipient's place in the unit of its destination, which is made if need be. */
+static int message_place(struct queue *queue, struct message *message,
+                         const struct recipient *recipient, uint32_t index)
+{
+    char key[DESTINATION_KEY_MAX];
+    size_t size = queue->options.route(queue->options.owner, recipient->address, key);
+    struct destination *d = queue_destination(queue, key, size);
+    if (d == NULL)
+        return -ENOSPC;
+    if (d->adding != message) {
+        struct unit *unit = unit_new(queue, message, d);
+        if (unit == NULL)
+            return -ENOSPC;
+        d->adding = message;
+        d->adding_unit = unit;
+    }
+    return unit_add_place(queue, d->adding_unit, index);
+}
+
+void queue_add(struct queue *queue, const struct stored *stored, const struct envelope *envelope)
+{
+    struct message *message = message_new(queue, stored, envelope);
+    CHECK(message != NULL); /* it was reserved */
+    queue_unreserve(queue, envelope->recipients_count);
+    uint32_t unplaced = 0;
+    for (uint32_t i = 0; i < envelope->recipients_count; i++)
+        if (message_place(queue, message, &envelope->recipients[i], i) < 0)
+            unplaced++;
+    CHECK(unplaced == 0);
+    metric_add(&queue->metrics.accepted, 1);
+    metric_add(&queue->metrics.recipients_accepted, envelope->recipients_count);
+    for (struct unit *unit = message->units, *next; unit != NULL; unit = next) {
+        next = unit->sibling;
+        unit->destination->adding = NULL;
+        unit_enter(unit, UNIT_READY, false);
+        queue->options.wanted(queue->options.owner, unit->destination);
+    }
+}
+
+static const struct outcome *outcome_of(const struct recovered *recovered, uint32_t recipient)
+{
+    for (uint32_t i = 0; i < recovered->outcomes_count; i++)
+        if (recovered->outcomes[i].recipient == recipient)
+            return &recovered->outcomes[i];
+    return NULL;
+}
+
+void queue_found(void *argument, const struct recovered *recovered)
+{
+    struct queue *queue = argument;
+    struct message *message = message_new(queue, &recovered->stored, &recovered->envelope);
+    if (message == NULL) {
+        queue->unplaced++;
+        return;
+    }
+    message->damaged = recovered->damaged;
+    message->recipients_outcomes = recovered->outcomes_count > 0;
+    metric_add(&queue->metrics.recovered, 1);
+    struct recipient recipient;
+    size_t cursor = 0;
+    int64_t due_us = INT64_MAX;
+    uint32_t attempts = 0;
+    for (uint32_t i = 0; envelope_next(&recovered->envelope, &cursor, &recipient); i++) {
+        const struct outcome *outcome = outcome_of(recovered, i);
+        if (outcome != NULL && outcome_final(outcome->kind))
+            continue;
+        if (message_place(queue, message, &recipient, i) < 0) {
+            queue->unplaced++;
+            continue;
+        }
+        metric_add(&queue->metrics.recipients_recovered, 1);
+        due_us = MIN(due_us, outcome == NULL ? 0 : outcome->due_us);
+        attempts = MAX(attempts, outcome == NULL ? 0 : outcome->attempts);
+    }
+    if (message->units_count == 0) {
+        queue->unplaced++; /* recovery tells of live messages only */
+        return;
+    }
+    for (struct unit *unit = message->units, *next; unit != NULL; unit = next) {
+        next = unit->sibling;
+        unit->destination->adding = NULL;
+        unit->attempts = attempts;
+        if (recovered->damaged) {
+            unit_enter(unit, UNIT_HELD, false);
+        } else if (due_us > queue->shard->wall_us) {
+            unit_defer(unit, due_us);
+        } else {
+            unit_enter(unit, UNIT_READY, false);
+            queue->options.wanted(queue->options.owner, unit->destination);
+        }
+    }
+}
+
+/* ---- pulled from ---- */
+
+void queue_take(struct queue *queue, struct unit *unit)
+{
+    CHECK(unit->queue == queue);
+    CHECK(unit->state == UNIT_READY || unit->state == UNIT_DEFERRED || unit->state == UNIT_HELD);
+    unit_leave(unit);
+    unit_enter(unit, UNIT_ACTIVE, false);
+}
+
+struct unit *queue_pull(struct queue *queue, struct destination *d)
+{
+    if (list_empty(&d->ready))
+        return NULL;
+    struct unit *unit = container_of(d->ready.next, struct unit, node);
+    queue_take(queue, unit);
+    return unit;
+}
+
+void queue_put_back(struct queue *queue, struct unit *unit)
+{
+    CHECK(unit->queue == queue);
+    CHECK(unit->state == UNIT_ACTIVE);
+    unit_leave(unit);
+    unit_enter(unit, UNIT_READY, true);
+}
+
+void queue_hold(struct queue *queue, struct unit *unit)
+{
+    CHECK(unit->queue == queue);
+    CHECK(unit->state == UNIT_ACTIVE);
+    unit_leave(unit);
+    unit_enter(unit, UNIT_HELD, false);
+}
+
+void queue_delay(struct queue *queue, struct unit *unit)
+{
+    CHECK(unit->state == UNIT_ACTIVE);
+    unit_leave(unit);
+    unit->attempts++;
+    unit_defer(unit,
+               queue->shard->wall_us + (int64_t)retry_after_ms(queue, unit->attempts) * US_IN_MS);
+}
+
+int queue_move(struct queue *queue, struct unit *unit, const char *key, size_t key_size)
+{
+    CHECK(unit->state == UNIT_ACTIVE);
+    struct destination *d = queue_destination(queue, key, key_size);
+    if (d == NULL)
+        return -ENOSPC;
+    struct destination *old = unit->destination;
+    unit_leave(unit);
+    destination_count(old);
+    unit->destination = d;
+    unit_enter(unit, UNIT_READY, false);
+    queue->options.wanted(queue->options.owner, d);
+    return 0;
+}
+
+/* ---- settling ---- */
+
+static void settlement_free(struct settlement *s)
+{
+    if (s->large != NULL)
+        pool_give(&s->queue->large, s->large);
+    pool_give(&s->queue->settlements, s);
+}
+
+static void settlement_copy(struct settlement *s, const struct outcome *outcomes, uint32_t count)
+{
+    uint8_t *text = s->large != NULL ? s->large->text : s->text;
+    size_t capacity = s->large != NULL ? LARGE_TEXT_BYTES : INLINE_TEXT_BYTES;
+    for (uint32_t i = 0; i < count; i++) {
+        struct outcome *o = &s->outcomes[i];
+        *o = outcomes[i];
+        o->text = slice_part(o->text, 0, OUTCOME_TEXT_MAX);
+        if (s->text_size + o->text.size > capacity)
+            o->text.size = 0;
+        if (o->text.size > 0)
+            memcpy(text + s->text_size, o->text.data, o->text.size);
+        o->text.data = text + s->text_size;
+        s->text_size += (uint32_t)o->text.size;
+    }
+}
+
+static void settle_count(struct queue *queue, const struct outcome *o)
+{
+    struct queue_metrics *m = &queue->metrics;
+    switch (o->kind) {
+    case OUTCOME_DELIVERED: metric_add(&m->recipients_delivered, 1); break;
+    case OUTCOME_BOUNCED: metric_add(&m->recipients_bounced, 1); break;
+    case OUTCOME_EXPIRED: metric_add(&m->recipients_expired, 1); break;
+    case OUTCOME_DISCARDED: metric_add(&m->recipients_discarded, 1); break;
+    default: metric_add(&m->deferrals, 1); break;
+    }
+}
+
+/* All is durable (0), or the rest could not be recorded. */
+static void settlement_end(struct settlement *s, int result)
+{
+    struct queue *queue = s->queue;
+    struct unit *unit = s->unit;
+    int64_t due_us = INT64_MAX;
+    for (uint32_t i = 0; i < s->at; i++) {
+        const struct outcome *o = &s->outcomes[i];
+        settle_count(queue, o);
+        if (outcome_final(o->kind))
+            CHECK(unit_drop_place(queue, unit, o->recipient));
+        else
+            due_us = MIN(due_us, o->due_us);
+    }
+    void (*done)(void *, int) = s->done;
+    void *argument = s->argument;
+    bool untried = s->some_untried;
+    settlement_free(s);
+    unit_leave(unit);
+    if (result < 0) {
+        metric_add(&queue->metrics.settle_failures, 1);
+        unit->attempts++;
+        due_us = queue->shard->wall_us + (int64_t)retry_after_ms(queue, unit->attempts) * US_IN_MS;
+    }
+    struct destination *d = unit->destination;
+    if (unit->count == 0) {
+        unit_free(queue, unit);
+    } else if (result == 0 && untried) {
+        unit_enter(unit, UNIT_READY, true);
+    } else {
+        unit_defer(unit, due_us == INT64_MAX ? 0 : due_us);
+    }
+    if (done != NULL)
+        done(argument, result);
+    if (d->ready_count > 0)
+        queue->options.wanted(queue->options.owner, d);
+}
+
+static void settlement_ask(struct settlement *s);
+
+static void settlement_on_commit(struct commit *commit, int result)
+{
+    struct settlement *s = container_of(commit, struct settlement, commit);
+    if (result == -EAGAIN) {
+        settlement_ask(s);
+        return;
+    }
+    if (result < 0) {
+        settlement_end(s, result);
+        return;
+    }
+    s->unit->message->recipients_outcomes = true;
+    s->at += s->asked;
+    if (s->at == s->count)
+        settlement_end(s, 0);
+    else
+        settlement_ask(s);
+}
+
+static void settlement_on_task(struct task *task)
+{
+    struct settlement *s = container_of(task, struct settlement, again);
+    settlement_end(s, -ENOSPC);
+}
+
+static void settlement_ask(struct settlement *s)
+{
+    struct message *message = s->unit->message;
+    s->asked = MIN(s->count - s->at, (uint32_t)OUTCOMES_PER_RECORD);
+    s->commit = (struct commit) { .done = settlement_on_commit };
+    int r = spool_outcome(s->queue->spool, &message->stored, s->outcomes + s->at, s->asked,
+                          !message->recipients_outcomes, &s->commit);
+    if (r == 0 || r == -EAGAIN)
+        return; /* done comes */
+    CHECK(r == -ENOSPC || r == -EIO || r == -E2BIG);
+    shard_run_later(s->queue->shard, &s->again); /* never from inside queue_settle */
+}
+
+int queue_settle(struct queue *queue, struct unit *unit, const struct outcome *outcomes,
+                 uint32_t count, bool some_untried, void (*done)(void *argument, int result),
+                 void *argument)
+{
+    CHECK(unit->state == UNIT_ACTIVE);
+    CHECK(count > 0);
+    CHECK(count <= unit->count);
+    struct settlement *s = pool_take(&queue->settlements);
+    if (s == NULL)
+        return -ENOSPC;
+    memset(s, 0, offsetof(struct settlement, few));
+    s->outcomes = s->few;
+    if (count > QUEUE_SETTLE_INLINE) {
+        s->large = pool_take(&queue->large);
+        if (s->large == NULL) {
+            pool_give(&queue->settlements, s);
+            return -ENOSPC;
+        }
+        s->outcomes = s->large->outcomes;
+    }
+    s->queue = queue;
+    s->unit = unit;
+    s->done = done;
+    s->argument = argument;
+    s->count = count;
+    s->some_untried = some_untried;
+    task_init(&s->again, settlement_on_task);
+    settlement_copy(s, outcomes, count);
+    unit->attempts++;
+    int64_t due_us =
+        queue->shard->wall_us + (int64_t)retry_after_ms(queue, unit->attempts) * US_IN_MS;
+    for (uint32_t i = 0; i < count; i++) {
+        s->outcomes[i].attempts = unit->attempts;
+        s->outcomes[i].time_us = queue->shard->wall_us;
+        if (s->outcomes[i].kind == OUTCOME_DEFERRED)
+            s->outcomes[i].due_us = due_us;
+    }
+    unit_leave(unit);
+    unit_enter(unit, UNIT_SETTLING, false);
+    settlement_ask(s);
+    return 0;
+}
+
+/* ---- destinations ---- */
+
+void queue_destination_failed(struct queue *queue, struct destination *d, struct slice why)
+{
+    d->failures++;
+    d->retry_ms = queue->shard->now_ms + retry_after_ms(queue, d->failures);
+    slice_to_string(why, d->error, sizeof(d->error));
+    timer_arm(&queue->shard->timers, &d->timer, d->retry_ms);
+}
+
+void queue_destination_works(struct queue *queue, struct destination *d)
+{
+    d->failures = 0;
+    d->retry_ms = 0;
+    timer_disarm(&queue->shard->timers, &d->timer);
+}
+
+/* ---- numbers ---- */
+
+#define QUEUE_COUNTER(field, name, label, words)                                                   \
+    {                                                                                              \
+        "ringpost_queue_" name, label, words, METRIC_COUNTER, 0,                                   \
+            offsetof(struct queue_metrics, field)                                                  \
+    }
+#define QUEUE_GAUGE(field, name, label, words)                                                     \
+    {                                                                                              \
+        "ringpost_queue_" name, label, words, METRIC_GAUGE, 0,                                     \
+            offsetof(struct queue_metrics, field)                                                  \
+    }
+
+/* clang-format off */
+const struct metric queue_metrics_table[] = {
+    QUEUE_COUNTER(accepted, "messages_accepted_total", NULL, "Messages taken into the queue"),
+    QUEUE_COUNTER(recovered, "messages_recovered_total", NULL, "Messages found in the spool at start"),
+    QUEUE_COUNTER(recipients_accepted, "recipients_in_total", "from=\"accepted\"", "Recipients that came into the queue"),
+    QUEUE_COUNTER(recipients_recovered, "recipients_in_total", "from=\"recovered\"", "Recipients that came into the queue"),
+    QUEUE_COUNTER(recipients_delivered, "recipients_out_total", "outcome=\"delivered\"", "Recipients that left the queue"),
+    QUEUE_COUNTER(recipients_bounced, "recipients_out_total", "outcome=\"bounced\"", "Recipients that left the queue"),
+    QUEUE_COUNTER(recipients_expired, "recipients_out_total", "outcome=\"expired\"", "Recipients that left the queue"),
+    QUEUE_COUNTER(recipients_discarded, "recipients_out_total", "outcome=\"discarded\"", "Recipients that left the queue"),
+    QUEUE_GAUGE(recipients_queued, "recipients", NULL, "Recipients waiting for an outcome"),
+    QUEUE_GAUGE(messages, "messages", NULL, "Messages in the queue"),
+    QUEUE_GAUGE(units_ready, "units", "state=\"ready\"", "Units (message and destination) by state"),
+    QUEUE_GAUGE(units_active, "units", "state=\"active\"", "Units (message and destination) by state"),
+    QUEUE_GAUGE(units_deferred, "units", "state=\"deferred\"", "Units (message and destination) by state"),
+    QUEUE_GAUGE(units_held, "units", "state=\"held\"", "Units (message and destination) by state"),
+    QUEUE_GAUGE(destinations, "destinations", NULL, "Destinations known"),
+    QUEUE_COUNTER(deferrals, "deferrals_total", NULL, "Recipients deferred by an attempt"),
+    QUEUE_COUNTER(settle_failures, "settle_failures_total", NULL, "Outcomes that could not be recorded"),
+    QUEUE_COUNTER(refused_full, "refused_total", NULL, "Recipients refused because the queue is full"),
+};
+/* clang-format on */
+const unsigned queue_metrics_count = ARRAY_COUNT(queue_metrics_table);

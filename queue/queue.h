@@ -1,0 +1,198 @@
+/*
+ * queue.h - the mail we answer for: messages, their units, and the destinations these wait for
+ *
+ *   unit: READY --queue_pull--> ACTIVE --queue_settle--> SETTLING --+-- all final --> gone
+ *           ^                                                       '-- some left --> DEFERRED
+ *           '------------- timer, queue_retry ------------------------------------------'
+ *   HELD: damaged or held by an operator; nothing but an operator moves it.
+ *
+ * A message is in memory by what the schedule needs; envelope and body are in the spool. A unit is
+ * the set of its recipients that share a destination: the thing that is sent. Each recipient that
+ * is not final belongs to exactly one unit. When the last one is final and that is on stable
+ * storage, the message is freed.
+ *
+ * The queue never calls mail code by name: it is pulled from and reported to. It asks its owner
+ * where a recipient goes (route), and tells it when a destination has something ready (wanted).
+ *
+ * Expiry holds in every state: each unit's timer is armed at the latest for the end of its
+ * message's life. Bounds: queue_options; a full queue is known before a message is taken in
+ * (queue_reserve), so that what is durable always finds its place.
+ */
+#ifndef RINGPOST_QUEUE_QUEUE_H
+#define RINGPOST_QUEUE_QUEUE_H
+
+#include "core/metrics.h"
+#include "core/pool.h"
+#include "core/shard.h"
+#include "queue/recovery.h"
+#include "queue/spool.h"
+
+enum {
+    DESTINATION_KEY_MAX = 336, /* with a terminator */
+    QUEUE_TEXT_MAX = 192,      /* of the last error of a destination */
+    QUEUE_SETTLE_INLINE = 8,   /* outcomes kept in a settlement itself */
+    QUEUE_LARGE_SETTLEMENTS = 64,
+};
+
+struct destination {
+    struct list node; /* hash chain */
+    struct list idle; /* of the queue's list, while it has no unit */
+    struct queue *queue;
+    struct timer timer; /* the end of its back-off */
+    struct list ready;  /* units */
+    uint32_t ready_count;
+    uint32_t waiting_count; /* deferred units */
+    uint32_t active_count;
+    uint32_t failures; /* in a row, of the destination as a whole */
+    uint64_t retry_ms; /* monotonic; back-off ends; 0: none */
+    uint64_t hash;
+    struct message *adding; /* the message whose units are being made, and its unit here */
+    struct unit *adding_unit;
+    void *owner; /* of the delivering side; NULL: it has nothing for it */
+    char error[QUEUE_TEXT_MAX];
+    uint16_t key_size;
+    char key[DESTINATION_KEY_MAX];
+};
+
+enum unit_state { UNIT_READY, UNIT_ACTIVE, UNIT_SETTLING, UNIT_DEFERRED, UNIT_HELD };
+
+/* One recipient of a unit. */
+struct place {
+    uint32_t recipient; /* index in the envelope */
+    uint32_t next;      /* index in the pool of places; UINT32_MAX ends */
+};
+
+struct unit {
+    struct list node;   /* of the destination's ready list */
+    struct timer timer; /* due or expiry, whichever comes first */
+    struct queue *queue;
+    struct message *message;
+    struct destination *destination;
+    struct unit *sibling; /* next unit of the message */
+    uint32_t first;       /* place */
+    uint32_t count;       /* recipients */
+    uint32_t attempts;
+    uint8_t state;  /* enum unit_state */
+    bool retry_now; /* an operator asked */
+};
+
+struct message {
+    struct stored stored;
+    struct message *chain; /* same slot of the id table */
+    struct unit *units;
+    int64_t arrival_us;
+    uint32_t units_count;
+    uint8_t recipients_outcomes; /* some recipient has an outcome on disk */
+    bool null_sender;
+    bool damaged;
+};
+
+struct queue_options {
+    uint32_t messages_max;
+    uint32_t recipients_max; /* of all messages together: units and places */
+    uint32_t destinations_max;
+    uint32_t active_max; /* units ACTIVE or SETTLING */
+    uint64_t age_max_ms; /* expiry */
+    uint32_t retry_initial_ms, retry_max_ms, retry_factor_percent, retry_jitter_percent;
+    void *owner;
+    /* The key of the destination for this recipient, at most DESTINATION_KEY_MAX - 1. */
+    size_t (*route)(void *owner, struct slice address, char key[static DESTINATION_KEY_MAX]);
+    /* Something is ready there that was not. From add, timers, queue_settle's end. */
+    void (*wanted)(void *owner, struct destination *destination);
+    /* It has no unit any more and is about to be forgotten; owner must let go. False: not yet. */
+    bool (*unwanted)(void *owner, struct destination *destination);
+    /* This unit's time is up: the owner pulls it by queue_take and settles it as expired. */
+    void (*expired)(void *owner, struct unit *unit);
+};
+
+struct queue_metrics {
+    uint64_t accepted, recovered, delivered, bounced, expired,
+        discarded; /* messages and recipients */
+    uint64_t recipients_accepted, recipients_recovered, recipients_delivered, recipients_bounced,
+        recipients_expired, recipients_discarded, recipients_queued;
+    uint64_t messages, units_ready, units_active, units_deferred, units_held, destinations;
+    uint64_t deferrals, settle_failures, refused_full;
+};
+extern const struct metric queue_metrics_table[];
+extern const unsigned queue_metrics_count;
+
+struct queue {
+    struct shard *shard;
+    struct spool *spool;
+    struct queue_options options;
+    struct pool messages;
+    struct pool units;
+    struct pool places;
+    struct pool destinations;
+    struct pool settlements;
+    struct pool large;
+    struct message **table; /* by id */
+    uint32_t table_mask;
+    struct list *hashes; /* of destinations */
+    uint32_t hashes_mask;
+    struct list idle;  /* destinations without units, the longest so first */
+    uint32_t reserved; /* recipients of messages under way */
+    uint32_t unplaced; /* recovered and found no room: the start must fail */
+    struct queue_metrics metrics;
+};
+
+[[nodiscard]] int queue_init(struct queue *queue, struct shard *shard,
+                             const struct queue_options *options);
+void queue_free(struct queue *queue);
+/* For spool_options: find and found, with the queue as owner. */
+struct stored *queue_find_stored(void *queue, uint64_t id);
+void queue_found(void *queue, const struct recovered *recovered);
+
+/* Room for one more recipient, to be given back by queue_unreserve or used up by queue_add.
+ * False: full, 452. */
+bool queue_reserve(struct queue *queue);
+void queue_unreserve(struct queue *queue, uint32_t recipients);
+/* A durable message; recipients of the envelope were reserved. Makes its units ready. */
+void queue_add(struct queue *queue, const struct stored *stored, const struct envelope *envelope);
+
+/* ---- pulled from ---- */
+
+/* The next ready unit of a destination, now ACTIVE; NULL: none. */
+struct unit *queue_pull(struct queue *queue, struct destination *destination);
+/* This very unit, READY or DEFERRED, now ACTIVE. */
+void queue_take(struct queue *queue, struct unit *unit);
+/* An ACTIVE unit that could not be tried: READY again, at the front. */
+void queue_put_back(struct queue *queue, struct unit *unit);
+/* ACTIVE, cannot be read: kept and shown, not tried. */
+void queue_hold(struct queue *queue, struct unit *unit);
+/* The unit's recipients go elsewhere now (routes have changed): moves it, READY there. */
+[[nodiscard]] int queue_move(struct queue *queue, struct unit *unit, const char *key,
+                             size_t key_size);
+/* ACTIVE, for want of something of ours: DEFERRED by the retry curve, nothing is recorded. */
+void queue_delay(struct queue *queue, struct unit *unit);
+bool unit_expired(const struct unit *unit);
+/* Its recipients, as indexes in the envelope, the highest first. *place starts as unit->first.
+ * False: no more. */
+bool unit_next(const struct unit *unit, uint32_t *place, uint32_t *recipient);
+
+/* ---- reported to ---- */
+
+/* What became of the recipients of an ACTIVE unit: outcomes[].recipient are indexes in the
+ * envelope; those not named stay as they were (to be tried at once if some_untried). Deferred ones
+ * get their due time here. Texts are copied. The unit is SETTLING until done() with 0 (durable) or
+ * an error (nothing was recorded; the unit is deferred and will be tried again: at least once,
+ * never zero times). */
+struct settlement;
+[[nodiscard]] int queue_settle(struct queue *queue, struct unit *unit,
+                               const struct outcome *outcomes, uint32_t count, bool some_untried,
+                               void (*done)(void *argument, int result), void *argument);
+
+/* The destination as a whole failed (no address, no connection): one try per back-off. */
+void queue_destination_failed(struct queue *queue, struct destination *destination,
+                              struct slice why);
+void queue_destination_works(struct queue *queue, struct destination *destination);
+
+struct destination *queue_destination(struct queue *queue, const char *key, size_t key_size);
+
+/* ---- looked at ---- */
+
+struct message *queue_message(struct queue *queue, uint64_t id);
+/* Messages in the order of the table, from *cursor (starts as 0) on; NULL: the end. */
+struct message *queue_next(struct queue *queue, uint32_t *cursor);
+
+#endif
