@@ -1,0 +1,740 @@
+/*
+ * attempt.c - one unit on its way: envelope, transaction, judgement, bounce, outcome
+ *
+ *   ENVELOPE --SEND--> SENDING --done--> JUDGED --a DSN is due--> BOUNCING --durable--> SETTLING
+ *       '----FAIL, EXPIRE, MOVE-----------^  '-----------------------------------------^   '-->
+ * gone
+ *
+ * The DSN of a failure is durable before the failure is recorded: a crash in between sends it
+ * twice, never not at all. While an outcome is being recorded nothing else holds on to the unit.
+ *
+ * Owns its reader, its DSN's writer, and room for the transaction. Borrows the link, whose client
+ * gets no other message until this one has ended.
+ */
+#include <errno.h>
+#include <stdio.h>
+
+#include "core/check.h"
+#include "core/log.h"
+#include "mta/next_hop.h"
+#include "mta/smtp_server.h"
+
+enum { US_IN_MS = 1'000, MS_IN_MINUTE = 60'000 };
+enum { TEXTS_LARGE = 1 << 20 };
+
+enum attempt_state {
+    ATTEMPT_ENVELOPE,
+    ATTEMPT_SENDING,
+    ATTEMPT_BOUNCING,
+    ATTEMPT_RETURNING, /* the original into the DSN */
+    ATTEMPT_COMMITTING,
+    ATTEMPT_SETTLING,
+};
+
+struct attempt_large {
+    struct smtp_recipient recipients[RECIPIENTS_MAX];
+    uint32_t indexes[RECIPIENTS_MAX];
+    struct outcome outcomes[RECIPIENTS_MAX];
+    uint8_t texts[TEXTS_LARGE];
+};
+
+struct attempt {
+    struct deliver *deliver;
+    struct unit *unit;
+    struct link *link;
+    struct task task;
+    struct spool_read read;
+    struct envelope envelope;
+    struct smtp_transaction transaction;
+    struct attempt_large *large;
+    uint32_t *indexes; /* of the recipients in the envelope, ascending */
+    struct outcome *outcomes;
+    uint32_t outcomes_count;
+    uint8_t state;
+    uint8_t purpose;
+    bool some_untried;
+    bool body_out;  /* a slice of the body is with the client */
+    bool body_more; /* it asked for more meanwhile */
+    uint64_t body_given;
+    uint16_t code; /* FAIL */
+    struct smtp_enhanced enhanced;
+    char why[RESOLVE_WHY_MAX];
+    /* the DSN */
+    struct spool_writer writer;
+    struct commit commit;
+    struct bounce bounce;
+    struct slice piece; /* of our text, not yet in the spool */
+    struct slice part;  /* of the original, likewise */
+    bool part_last;
+    bool commit_asked;
+    bool bounce_ended;
+    uint64_t returned; /* octets of the original */
+    char id[SMTP_ID_TEXT];
+    char original_id[SMTP_ID_TEXT];
+    struct smtp_recipient few[ATTEMPT_RECIPIENTS_SMALL];
+    uint32_t few_indexes[ATTEMPT_RECIPIENTS_SMALL];
+    struct outcome few_outcomes[ATTEMPT_RECIPIENTS_SMALL];
+    uint8_t texts[ATTEMPT_TEXTS_SMALL];
+    uint8_t buffer[BOUNCE_PIECE_BYTES];
+};
+
+static_assert((int)BOUNCE_PIECE_BYTES <= (int)SPOOL_STAGING_BYTES);
+
+size_t attempt_bytes(void)
+{
+    return sizeof(struct attempt);
+}
+
+size_t attempt_large_bytes(void)
+{
+    return sizeof(struct attempt_large);
+}
+
+static void attempt_run(struct task *task);
+static void attempt_judge(struct attempt *a);
+
+static const struct config *config_of(const struct attempt *a)
+{
+    return a->deliver->generations->current->config;
+}
+
+/* ---- beginning and end ---- */
+
+bool attempt_start(struct deliver *deliver, struct unit *unit, enum attempt_purpose purpose,
+                   struct link *link, const struct attempt_failure *failure)
+{
+    struct attempt *a = pool_take(&deliver->attempts);
+    if (a == NULL) {
+        queue_delay(deliver->queue, unit);
+        return false;
+    }
+    memset(a, 0, offsetof(struct attempt, few));
+    a->deliver = deliver;
+    a->unit = unit;
+    a->link = link;
+    a->purpose = (uint8_t)purpose;
+    a->indexes = a->few_indexes;
+    a->outcomes = a->few_outcomes;
+    a->transaction.recipients = a->few;
+    a->transaction.texts = a->texts;
+    a->transaction.texts_capacity = sizeof(a->texts);
+    if (failure != NULL) {
+        a->code = failure->code;
+        a->enhanced = failure->enhanced;
+        snprintf(a->why, sizeof(a->why), "%s", failure->why);
+    }
+    if (link != NULL)
+        link->attempt = a;
+    task_init(&a->task, attempt_run);
+    spool_read_begin(deliver->spool, &a->read, &unit->message->stored, &a->task);
+    /* Never from inside the caller: it may be walking a list. */
+    shard_run_later(deliver->shard, &a->task);
+    return true;
+}
+
+static void attempt_free(struct attempt *a)
+{
+    struct deliver *deliver = a->deliver;
+    struct link *link = a->link;
+    spool_read_end(&a->read);
+    shard_forget(&a->task);
+    if (a->large != NULL)
+        pool_give(&deliver->large, a->large);
+    pool_give(&deliver->attempts, a);
+    if (link != NULL)
+        link_free_again(link);
+}
+
+/* Ours to blame, nothing is known about the recipients: later. */
+static void attempt_give_up(struct attempt *a)
+{
+    queue_delay(a->deliver->queue, a->unit);
+    attempt_free(a);
+}
+
+/* ---- the envelope ---- */
+
+static void attempt_log_damage(struct attempt *a)
+{
+    struct shard *shard = a->deliver->shard;
+    struct log_line line;
+    log_begin(&line, shard->log, LOG_ERROR, shard->wall_us, "message_damaged");
+    log_string(&line, "msg", a->original_id);
+    log_string(&line, "what", "held: its records in the spool fail their checksum");
+    log_end(&line);
+}
+
+static bool attempt_read_recipients(struct attempt *a)
+{
+    struct unit *unit = a->unit;
+    struct smtp_transaction *t = &a->transaction;
+    if (unit->count > ATTEMPT_RECIPIENTS_SMALL) {
+        a->large = pool_take(&a->deliver->large);
+        if (a->large == NULL)
+            return false;
+        a->indexes = a->large->indexes;
+        a->outcomes = a->large->outcomes;
+        t->recipients = a->large->recipients;
+        t->texts = a->large->texts;
+        t->texts_capacity = sizeof(a->large->texts);
+    }
+    uint32_t at = unit->count; /* the unit's list has the highest first */
+    uint32_t place = unit->first;
+    uint32_t index;
+    while (unit_next(unit, &place, &index))
+        a->indexes[--at] = index;
+    CHECK(at == 0);
+    size_t cursor = 0;
+    uint32_t number = 0;
+    struct recipient recipient;
+    while (at < unit->count && envelope_next(&a->envelope, &cursor, &recipient)) {
+        if (number++ != a->indexes[at])
+            continue;
+        t->recipients[at++] = (struct smtp_recipient) {
+            .address = recipient.address,
+            .notify = (recipient.notify & NOTIFY_NEVER ? SMTP_NOTIFY_NEVER : 0U) |
+                      (recipient.notify & NOTIFY_SUCCESS ? SMTP_NOTIFY_SUCCESS : 0U) |
+                      (recipient.notify & NOTIFY_FAILURE ? SMTP_NOTIFY_FAILURE : 0U) |
+                      (recipient.notify & NOTIFY_DELAY ? SMTP_NOTIFY_DELAY : 0U),
+            .orcpt = recipient.orcpt,
+        };
+    }
+    t->recipients_count = at;
+    return at == unit->count;
+}
+
+/* ---- sending ---- */
+
+static int attempt_body_next(void *source, struct slice *out)
+{
+    struct attempt *a = source;
+    if (a->body_given == a->envelope.body_bytes)
+        return 0;
+    if (a->body_out) { /* the reader lends one part at a time */
+        a->body_more = true;
+        return -EAGAIN;
+    }
+    int r = spool_read_body(&a->read, out);
+    if (r <= 0)
+        return r == 0 ? -EBADMSG : r; /* shorter than its envelope says */
+    a->body_given += out->size;
+    a->body_out = true;
+    return 1;
+}
+
+static void attempt_body_release(void *source)
+{
+    struct attempt *a = source;
+    a->body_out = false;
+    if (a->body_more)
+        shard_run_later(a->deliver->shard, &a->task);
+    a->body_more = false;
+}
+
+static void attempt_send(struct attempt *a)
+{
+    struct smtp_transaction *t = &a->transaction;
+    const struct envelope *e = &a->envelope;
+    struct link *link = a->link;
+    if (link->client == NULL) { /* it went while the envelope was read */
+        queue_put_back(a->deliver->queue, a->unit);
+        attempt_free(a);
+        return;
+    }
+    t->sender = e->sender;
+    t->flags = ((e->flags & ENVELOPE_SMTPUTF8) ? SMTP_TRANSACTION_UTF8 : 0U) |
+               ((e->flags & ENVELOPE_8BITMIME) ? SMTP_TRANSACTION_8BIT : 0U);
+    t->ret = e->ret == RET_FULL   ? SMTP_RET_FULL
+             : e->ret == RET_HDRS ? SMTP_RET_HDRS
+                                  : SMTP_RET_ABSENT;
+    t->envid = e->envid;
+    t->size = e->body_bytes;
+    t->body = (struct smtp_body_source) { attempt_body_next, attempt_body_release, a };
+    t->owner = a;
+    a->state = ATTEMPT_SENDING;
+    link->ready = false;
+    metric_add(&a->deliver->metrics.attempts, 1);
+    smtp_client_transact(link->client, t);
+}
+
+/* Routes have changed since the unit was queued here. True: it is on its way elsewhere. */
+static bool attempt_move(struct attempt *a)
+{
+    struct deliver *deliver = a->deliver;
+    if (deliver->switches == 0 && a->purpose != ATTEMPT_MOVE)
+        return false;
+    char key[DESTINATION_KEY_MAX];
+    size_t size = deliver_route(deliver, a->transaction.recipients[0].address, key);
+    const struct destination *d = a->unit->destination;
+    if (size == d->key_size && memcmp(key, d->key, size) == 0)
+        return false;
+    struct unit *unit = a->unit;
+    metric_add(&deliver->metrics.rerouted, 1);
+    if (queue_move(deliver->queue, unit, key, size) < 0)
+        queue_delay(deliver->queue, unit);
+    attempt_free(a);
+    return true;
+}
+
+static void attempt_fail_all(struct attempt *a, enum smtp_verdict verdict, uint16_t code,
+                             struct smtp_enhanced enhanced, struct slice text)
+{
+    struct smtp_transaction *t = &a->transaction;
+    t->attempted = t->recipients_count;
+    for (uint32_t i = 0; i < t->recipients_count; i++)
+        t->recipients[i].result = (struct smtp_result) { .verdict = (uint8_t)verdict,
+                                                         .stage = SMTP_STAGE_LOCAL,
+                                                         .code = code,
+                                                         .enhanced = enhanced,
+                                                         .text = text };
+    attempt_judge(a);
+}
+
+static void attempt_expire(struct attempt *a)
+{
+    const struct destination *d = a->unit->destination;
+    int size = snprintf((char *)a->buffer, sizeof(a->buffer),
+                        "not delivered within the time allowed; last: %s",
+                        d->error[0] != '\0' ? d->error : "deferred by the next hop");
+    memcpy(a->why, a->buffer, MIN((size_t)size, sizeof(a->why) - 1));
+    attempt_fail_all(a, SMTP_VERDICT_PERMANENT, 0, (struct smtp_enhanced) { 5, 4, 7 },
+                     slice_of_string(a->why));
+}
+
+static void attempt_open(struct attempt *a)
+{
+    int r = spool_read_envelope(&a->read, &a->envelope);
+    if (r == -EAGAIN)
+        return;
+    smtp_id_text(a->unit->message->stored.id, a->original_id);
+    if (r < 0) {
+        attempt_log_damage(a);
+        spool_quarantine(a->deliver->spool, &a->unit->message->stored);
+        metric_add(&a->deliver->metrics.held, 1);
+        queue_hold(a->deliver->queue, a->unit);
+        attempt_free(a);
+        return;
+    }
+    if (!attempt_read_recipients(a)) {
+        attempt_give_up(a);
+        return;
+    }
+    if (unit_expired(a->unit)) {
+        attempt_expire(a);
+        return;
+    }
+    switch ((enum attempt_purpose)a->purpose) {
+    case ATTEMPT_SEND:
+        if (!attempt_move(a))
+            attempt_send(a);
+        return;
+    case ATTEMPT_MOVE:
+        if (!attempt_move(a))
+            attempt_give_up(a);
+        return;
+    case ATTEMPT_FAIL:
+        if (!attempt_move(a))
+            attempt_fail_all(a, SMTP_VERDICT_PERMANENT, a->code, a->enhanced,
+                             slice_of_string(a->why));
+        return;
+    case ATTEMPT_EXPIRE: /* the clock went back: it has time left */ attempt_give_up(a); return;
+    }
+}
+
+void attempt_done(struct attempt *a, struct smtp_transaction *transaction)
+{
+    CHECK(transaction == &a->transaction);
+    CHECK(a->state == ATTEMPT_SENDING);
+    attempt_judge(a);
+}
+
+/* ---- judging ---- */
+
+static void attempt_log_result(struct attempt *a, const struct smtp_recipient *r,
+                               const struct outcome *o)
+{
+    static const char *const events[OUTCOME_KINDS] = {
+        [OUTCOME_DELIVERED] = "delivered", [OUTCOME_BOUNCED] = "bounced",
+        [OUTCOME_EXPIRED] = "expired",     [OUTCOME_DISCARDED] = "discarded",
+        [OUTCOME_DEFERRED] = "deferred",
+    };
+    struct shard *shard = a->deliver->shard;
+    if (shard->log == NULL)
+        return;
+    struct log_line line;
+    log_begin(&line, shard->log, o->kind == OUTCOME_DELIVERED ? LOG_INFO : LOG_WARNING,
+              shard->wall_us, events[o->kind]);
+    log_string(&line, "msg", a->original_id);
+    log_text(&line, "from", a->envelope.sender);
+    log_text(&line, "to", r->address);
+    log_string(&line, "destination", a->unit->destination->key);
+    if (a->link != NULL) {
+        log_string(&line, "host", a->link->host);
+        if (a->link->client != NULL)
+            log_address(&line, "addr", &a->link->client->target.address);
+    }
+    log_string(&line, "stage", smtp_stage_name(r->result.stage));
+    log_number(&line, "code", r->result.code);
+    log_format(&line, "status", "%u.%u.%u", o->status[0], o->status[1], o->status[2]);
+    log_text(&line, "reply", r->result.text);
+    log_number(&line, "attempts", a->unit->attempts + 1);
+    log_number(&line, "age_ms", (shard->wall_us - a->envelope.arrival_us) / US_IN_MS);
+    log_end(&line);
+}
+
+static void attempt_count(struct attempt *a, const struct outcome *o)
+{
+    struct deliver_metrics *m = &a->deliver->metrics;
+    int64_t age_us = a->deliver->shard->wall_us - a->envelope.arrival_us;
+    switch (o->kind) {
+    case OUTCOME_DELIVERED:
+        metric_add(&m->delivered, 1);
+        histogram_add(&m->queued_ms, age_us < 0 ? 0 : (uint64_t)age_us / US_IN_MS);
+        break;
+    case OUTCOME_BOUNCED: metric_add(&m->bounced, 1); break;
+    case OUTCOME_EXPIRED: metric_add(&m->expired, 1); break;
+    default: metric_add(&m->deferred, 1); break;
+    }
+}
+
+static uint8_t outcome_of(const struct attempt *a, const struct smtp_result *result)
+{
+    switch ((enum smtp_verdict)result->verdict) {
+    case SMTP_VERDICT_DELIVERED: return OUTCOME_DELIVERED;
+    case SMTP_VERDICT_PERMANENT:
+        return a->purpose == ATTEMPT_EXPIRE || unit_expired(a->unit) ? OUTCOME_EXPIRED
+                                                                     : OUTCOME_BOUNCED;
+    default: return OUTCOME_DEFERRED;
+    }
+}
+
+/* RFC 3461 4.1: a failure is told unless it was asked not to. */
+static bool failure_is_told(const struct attempt *a, const struct smtp_recipient *r)
+{
+    return a->envelope.sender.size > 0 &&
+           (r->notify == SMTP_NOTIFY_ABSENT || (r->notify & SMTP_NOTIFY_FAILURE));
+}
+
+static bool outcome_is_failure(const struct outcome *o)
+{
+    return o->kind == OUTCOME_BOUNCED || o->kind == OUTCOME_EXPIRED;
+}
+
+/* Outcomes lie at the places of their recipients: outcomes[i] of recipients[map(i)]. */
+static const struct smtp_recipient *recipient_of(const struct attempt *a, const struct outcome *o)
+{
+    const struct smtp_transaction *t = &a->transaction;
+    uint32_t low = 0;
+    uint32_t high = t->recipients_count;
+    while (low < high) {
+        uint32_t middle = (low + high) / 2;
+        if (a->indexes[middle] < o->recipient)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    CHECK(low < t->recipients_count);
+    return &t->recipients[low];
+}
+
+static void attempt_settle(struct attempt *a);
+static void attempt_bounce(struct attempt *a);
+
+static void attempt_judge(struct attempt *a)
+{
+    const struct smtp_transaction *t = &a->transaction;
+    uint32_t told = 0;
+    uint32_t failures = 0;
+    for (uint32_t i = 0; i < t->recipients_count; i++) {
+        const struct smtp_recipient *r = &t->recipients[i];
+        if (r->result.verdict == SMTP_VERDICT_NONE) {
+            a->some_untried = true;
+            continue;
+        }
+        struct outcome *o = &a->outcomes[a->outcomes_count++];
+        *o = (struct outcome) {
+            .recipient = a->indexes[i],
+            .kind = outcome_of(a, &r->result),
+            .flags = t->dsn_passed ? OUTCOME_DSN_DELEGATED : 0,
+            .code = r->result.code,
+            .status = { r->result.enhanced.klass, r->result.enhanced.subject,
+                        r->result.enhanced.detail },
+            .text = r->result.text,
+        };
+        attempt_log_result(a, r, o);
+        attempt_count(a, o);
+        failures += outcome_is_failure(o);
+        told += outcome_is_failure(o) && failure_is_told(a, r);
+    }
+    if (a->outcomes_count == 0) {
+        /* Nothing is known of any: at once, on another connection. */
+        queue_put_back(a->deliver->queue, a->unit);
+        attempt_free(a);
+        return;
+    }
+    if (failures > told)
+        metric_add(&a->deliver->metrics.bounces_suppressed, 1);
+    if (told > 0)
+        attempt_bounce(a);
+    else
+        attempt_settle(a);
+}
+
+/* ---- the bounce ---- */
+
+static bool bounce_recipient(void *owner, uint32_t index, struct bounce_recipient *out)
+{
+    const struct attempt *a = owner;
+    for (uint32_t i = 0; i < a->outcomes_count; i++) {
+        const struct outcome *o = &a->outcomes[i];
+        const struct smtp_recipient *r = recipient_of(a, o);
+        if (!outcome_is_failure(o) || !failure_is_told(a, r) || index-- > 0)
+            continue;
+        *out = (struct bounce_recipient) { .address = r->address, .orcpt = r->orcpt, .outcome = o };
+        if (a->link != NULL && o->code != 0)
+            out->host = slice_of_string(a->link->host);
+        return true;
+    }
+    return false;
+}
+
+/* More than the configuration lets us make in a minute: this one waits for its next attempt. */
+static bool bounce_is_too_many(struct deliver *deliver, unsigned per_minute_max)
+{
+    uint64_t minute = deliver->shard->now_ms / MS_IN_MINUTE;
+    if (minute != deliver->bounce_minute) {
+        deliver->bounce_minute = minute;
+        deliver->bounces = 0;
+    }
+    unsigned share = (per_minute_max + deliver->shards - 1) / deliver->shards;
+    return per_minute_max != 0 && deliver->bounces >= share;
+}
+
+/* Failures that nobody can be told of now are deferrals: what was delivered stays delivered. */
+static void bounce_postpone(struct attempt *a)
+{
+    for (uint32_t i = 0; i < a->outcomes_count; i++)
+        if (outcome_is_failure(&a->outcomes[i]))
+            a->outcomes[i].kind = OUTCOME_DEFERRED;
+    attempt_settle(a);
+}
+
+static void attempt_bounce(struct attempt *a)
+{
+    struct deliver *deliver = a->deliver;
+    const struct config *config = config_of(a);
+    a->state = ATTEMPT_BOUNCING;
+    if (bounce_is_too_many(deliver, config->bounce.per_minute_max)) {
+        metric_add(&deliver->metrics.bounces_limited, 1);
+        bounce_postpone(a);
+        return;
+    }
+    if (!queue_reserve(deliver->queue)) {
+        bounce_postpone(a);
+        return;
+    }
+    if (spool_write_begin(deliver->spool, &a->writer, &a->task) < 0) {
+        queue_unreserve(deliver->queue, 1);
+        bounce_postpone(a);
+        return;
+    }
+    deliver->bounces++;
+    smtp_id_text(a->writer.id, a->id);
+    const struct bounce_facts facts = {
+        .kind = BOUNCE_FAILED,
+        .hostname = config->hostname,
+        .from_name = config->bounce.from_name,
+        .address = config->bounce.address,
+        .id = slice_of_string(a->id),
+        .original_id = slice_of_string(a->original_id),
+        .sender = a->envelope.sender,
+        .envid = a->envelope.envid,
+        .now_us = deliver->shard->wall_us,
+        .arrival_us = a->envelope.arrival_us,
+        .full = a->envelope.ret == RET_FULL && a->envelope.body_bytes <= BOUNCE_FULL_MAX,
+        .utf8 = (a->envelope.flags & ENVELOPE_SMTPUTF8) != 0,
+        .recipient = bounce_recipient,
+        .owner = a,
+    };
+    bounce_begin(&a->bounce, &facts, random_next(&deliver->shard->random));
+    spool_read_rewind(&a->read);
+    attempt_run(&a->task);
+}
+
+static void bounce_give_up(struct attempt *a)
+{
+    spool_write_abort(&a->writer);
+    queue_unreserve(a->deliver->queue, 1);
+    bounce_postpone(a);
+}
+
+/* Writes a->piece. 0, or an error; -EAGAIN: the task is run again. */
+static int bounce_write(struct attempt *a)
+{
+    if (a->piece.size == 0)
+        return 0;
+    int r = spool_write_body(&a->writer, a->piece);
+    if (r == 0)
+        a->piece.size = 0;
+    return r;
+}
+
+static int bounce_step(struct attempt *a)
+{
+    int r;
+    while ((r = bounce_write(a)) == 0) {
+        if (bounce_next(&a->bounce, a->buffer, &a->piece) == 0) {
+            a->state = ATTEMPT_RETURNING;
+            return 0;
+        }
+    }
+    return r;
+}
+
+/* As much of the part as belongs into the DSN: to the end of the header, or to the limit, in whole
+ * lines. True: that was the last of it. */
+static bool bounce_cut(struct attempt *a, struct slice *part)
+{
+    if (a->bounce.facts.full)
+        return false;
+    for (size_t i = 0; i + 3 < part->size; i++) {
+        if (memcmp(part->data + i, "\r\n\r\n", 4) == 0) {
+            part->size = i + 2;
+            return true;
+        }
+    }
+    if (a->returned + part->size < BOUNCE_HEADER_MAX)
+        return false;
+    size_t size = BOUNCE_HEADER_MAX > a->returned ? (size_t)(BOUNCE_HEADER_MAX - a->returned) : 0;
+    size = MIN(size, part->size);
+    while (size > 0 && part->data[size - 1] != '\n')
+        size--;
+    part->size = size;
+    return true;
+}
+
+static void bounce_on_commit(struct commit *commit, int result);
+
+/* The part of the original that is at hand. */
+static int bounce_write_part(struct attempt *a)
+{
+    while (a->part.size > 0) {
+        struct slice piece = slice_part(a->part, 0, SPOOL_STAGING_BYTES);
+        int r = spool_write_body(&a->writer, piece);
+        if (r < 0)
+            return r;
+        a->part = slice_from(a->part, piece.size);
+    }
+    return 0;
+}
+
+static int bounce_return(struct attempt *a)
+{
+    for (;;) {
+        int r = a->part.size > 0 ? bounce_write_part(a) : bounce_write(a);
+        if (r < 0 || a->bounce_ended)
+            return r;
+        if (a->part_last) {
+            bounce_end(&a->bounce, a->buffer, &a->piece);
+            a->bounce_ended = true;
+            return bounce_write(a);
+        }
+        r = spool_read_body(&a->read, &a->part);
+        if (r == -EAGAIN)
+            return r;
+        /* An original that cannot be read any more is returned as far as it goes. */
+        a->part_last = r != 1 || bounce_cut(a, &a->part);
+        if (r != 1)
+            a->part.size = 0;
+        a->returned += a->part.size;
+    }
+}
+
+static int bounce_commit(struct attempt *a)
+{
+    struct recipient to = { .address = a->envelope.sender, .notify = NOTIFY_NEVER };
+    struct envelope e = {
+        .listener = SLICE("bounce"),
+        .arrival_us = a->deliver->shard->wall_us,
+        .body_bytes = a->writer.body_bytes,
+        .flags = ENVELOPE_IS_DSN |
+                 (a->bounce.facts.full ? a->envelope.flags & (ENVELOPE_8BITMIME) : 0U) |
+                 (a->envelope.flags & ENVELOPE_SMTPUTF8),
+        .recipients_count = 1,
+        .recipients = &to,
+    };
+    a->commit.done = bounce_on_commit;
+    return spool_write_commit(&a->writer, &e, &a->commit);
+}
+
+static void bounce_on_commit(struct commit *commit, int result)
+{
+    struct attempt *a = container_of(commit, struct attempt, commit);
+    struct deliver *deliver = a->deliver;
+    if (result < 0) {
+        bounce_give_up(a);
+        return;
+    }
+    struct recipient to = { .address = a->envelope.sender, .notify = NOTIFY_NEVER };
+    const struct envelope e = { .arrival_us = deliver->shard->wall_us,
+                                .recipients_count = 1,
+                                .recipients = &to };
+    metric_add(&deliver->metrics.bounces_sent, 1);
+    struct log_line line;
+    log_begin(&line, deliver->shard->log, LOG_INFO, deliver->shard->wall_us, "bounce");
+    log_string(&line, "msg", a->id);
+    log_string(&line, "of", a->original_id);
+    log_text(&line, "to", a->envelope.sender);
+    log_end(&line);
+    queue_add(deliver->queue, &a->writer.stored, &e);
+    attempt_settle(a);
+}
+
+/* ---- settling ---- */
+
+static void attempt_on_settled(void *argument, int result)
+{
+    (void)result; /* the queue has drawn its consequence: done, or later again */
+    attempt_free(argument);
+}
+
+static void attempt_settle(struct attempt *a)
+{
+    a->state = ATTEMPT_SETTLING;
+    if (queue_settle(a->deliver->queue, a->unit, a->outcomes, a->outcomes_count, a->some_untried,
+                     attempt_on_settled, a) < 0)
+        attempt_give_up(a);
+}
+
+static void attempt_run(struct task *task)
+{
+    struct attempt *a = container_of(task, struct attempt, task);
+    int r = 0;
+    switch ((enum attempt_state)a->state) {
+    case ATTEMPT_ENVELOPE: attempt_open(a); return;
+    case ATTEMPT_SENDING:
+        if (a->link->client != NULL)
+            smtp_client_body_ready(a->link->client);
+        return;
+    case ATTEMPT_BOUNCING:
+        r = bounce_step(a);
+        if (r < 0)
+            break;
+        [[fallthrough]];
+    case ATTEMPT_RETURNING:
+        r = bounce_return(a);
+        if (r < 0)
+            break;
+        a->state = ATTEMPT_COMMITTING;
+        [[fallthrough]];
+    case ATTEMPT_COMMITTING:
+        if (!a->commit_asked) {
+            r = bounce_commit(a);
+            a->commit_asked = r == 0;
+        }
+        break;
+    case ATTEMPT_SETTLING: return;
+    }
+    if (r < 0 && r != -EAGAIN)
+        bounce_give_up(a);
+}

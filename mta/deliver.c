@@ -1,0 +1,586 @@
+/*
+ * deliver.c - next hops: finding them, connecting, giving messages to connections
+ *
+ * Addresses are tried in order; the first that answers serves until its answers' time to live is
+ * over. When none answers the destination backs off as a whole: one connection is tried per
+ * back-off, the messages wait.
+ *
+ * Bounds: connections per next hop and shard, of the shard in all, attempts (one per connection and
+ * some for expiry and failures).
+ */
+#include "mta/deliver.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+#include "core/check.h"
+#include "core/log.h"
+#include "mta/next_hop.h"
+
+enum {
+    ATTEMPTS_EXTRA = 256,
+    TARGETS_TTL_MIN_MS = 5'000,
+    TARGETS_TTL_MAX_MS = 3'600'000,
+    MS_IN_S = 1'000,
+    PUMP_MAX = 64, /* connections or failures begun in one go */
+    ADDRESS_MAX_BYTES = 1'100,
+};
+
+static void hop_pump(struct next_hop *hop);
+
+int deliver_init(struct deliver *deliver, uint32_t connections)
+{
+    list_init(&deliver->open);
+    int r = pool_init(&deliver->hops, "next hops", sizeof(struct next_hop),
+                      deliver->queue->options.destinations_max);
+    if (r == 0)
+        r = pool_init(&deliver->links, "links", sizeof(struct link), connections);
+    if (r == 0)
+        r = pool_init(&deliver->attempts, "attempts", attempt_bytes(),
+                      connections + ATTEMPTS_EXTRA);
+    if (r == 0)
+        r = pool_init(&deliver->large, "large attempts", attempt_large_bytes(), ATTEMPT_LARGE);
+    if (r < 0)
+        deliver_free(deliver);
+    return r;
+}
+
+void deliver_free(struct deliver *deliver)
+{
+    pool_free(&deliver->hops);
+    pool_free(&deliver->links);
+    pool_free(&deliver->attempts);
+    pool_free(&deliver->large);
+}
+
+bool deliver_idle(const struct deliver *deliver)
+{
+    return deliver->links.used == 0 && deliver->attempts.used == 0;
+}
+
+/* ---- where a recipient goes ---- */
+
+size_t deliver_route(void *argument, struct slice address, char key[static DESTINATION_KEY_MAX])
+{
+    static_assert((int)ROUTE_KEY_BYTES <= (int)DESTINATION_KEY_MAX);
+    const struct deliver *deliver = argument;
+    const struct config *config = deliver->generations->current->config;
+    size_t at = address.size;
+    while (at > 0 && address.data[at - 1] != '@')
+        at--;
+    char domain[PATTERN_TEXT_MAX];
+    int size = pattern_normalise(slice_from(address, at), domain);
+    /* Addresses were checked when they came in; what another version left behind still goes
+     * somewhere, and fails there with words. */
+    struct slice name = size < 0 ? SLICE("invalid") : slice_of(domain, (size_t)size);
+    return route_key(route_select(config, name), name, key);
+}
+
+/* The route that a key names, by the current configuration; NULL: it is gone. */
+static const struct route *route_of_key(const struct config *config, const char *key,
+                                        const char **domain)
+{
+    *domain = "";
+    if (strncmp(key, "mx:", 3) == 0) {
+        *domain = key + 3;
+        return &config->default_route;
+    }
+    const char *name = strchr(key, ':');
+    CHECK(name != NULL);
+    name++;
+    const char *end = strchr(name, ':');
+    size_t size = end == NULL ? strlen(name) : (size_t)(end - name);
+    if (end != NULL)
+        *domain = end + 1;
+    for (unsigned i = 0; i < config->routes_count; i++) {
+        const struct route *route = &config->routes[i];
+        if (strlen(route->name) == size && memcmp(route->name, name, size) == 0 &&
+            route_by_domain(route) == (end != NULL))
+            return route;
+    }
+    return NULL;
+}
+
+/* ---- next hops ---- */
+
+static void hop_learn_route(struct next_hop *hop)
+{
+    struct deliver *deliver = hop->deliver;
+    if (hop->generation != NULL)
+        generation_drop(deliver->generations, hop->generation);
+    hop->generation = generation_use(deliver->generations);
+    hop->route = route_of_key(hop->generation->config, hop->destination->key, &hop->domain);
+    hop->targets_count = 0;
+    hop->targets_until_ms = 0;
+}
+
+static struct next_hop *hop_of(struct deliver *deliver, struct destination *d)
+{
+    if (d->owner != NULL)
+        return d->owner;
+    struct next_hop *hop = pool_take(&deliver->hops);
+    if (hop == NULL)
+        return NULL;
+    memset(hop, 0, offsetof(struct next_hop, targets));
+    hop->deliver = deliver;
+    hop->destination = d;
+    list_init(&hop->idle);
+    list_init(&hop->links);
+    list_push(&deliver->open, &hop->node);
+    d->owner = hop;
+    hop_learn_route(hop);
+    return hop;
+}
+
+static void hop_free(struct next_hop *hop)
+{
+    struct deliver *deliver = hop->deliver;
+    resolve_forget(deliver->resolves, &hop->request);
+    generation_drop(deliver->generations, hop->generation);
+    list_remove(&hop->node);
+    hop->destination->owner = NULL;
+    pool_give(&deliver->hops, hop);
+}
+
+bool deliver_unwanted(void *argument, struct destination *d)
+{
+    (void)argument;
+    struct next_hop *hop = d->owner;
+    if (hop == NULL)
+        return true;
+    if (hop->links_count > 0)
+        return false;
+    hop_free(hop);
+    return true;
+}
+
+void deliver_wanted(void *argument, struct destination *d)
+{
+    struct deliver *deliver = argument;
+    if (deliver->draining)
+        return;
+    struct next_hop *hop = hop_of(deliver, d);
+    if (hop != NULL)
+        hop_pump(hop);
+}
+
+void deliver_expired(void *argument, struct unit *unit)
+{
+    struct deliver *deliver = argument;
+    queue_take(deliver->queue, unit);
+    (void)attempt_start(deliver, unit, ATTEMPT_EXPIRE, NULL, NULL);
+}
+
+void deliver_switched(struct deliver *deliver)
+{
+    deliver->switches++;
+    list_each (node, &deliver->open) {
+        struct next_hop *hop = container_of(node, struct next_hop, node);
+        hop_learn_route(hop);
+        if (!deliver->draining)
+            hop_pump(hop);
+    }
+}
+
+void deliver_drain(struct deliver *deliver)
+{
+    deliver->draining = true;
+    list_each (node, &deliver->open) {
+        struct next_hop *hop = container_of(node, struct next_hop, node);
+        list_each (each, &hop->links) {
+            smtp_client_quit(container_of(each, struct link, node)->client);
+        }
+    }
+}
+
+/* ---- addresses ---- */
+
+static void hop_on_resolved(struct resolve_request *request, const struct resolve_result *result);
+
+static struct resolve_hop hop_of_host(const struct next_hop *hop, const struct route_host *host)
+{
+    switch (host->kind) {
+    case ROUTE_HOST_ADDRESS:
+        return (struct resolve_hop) { .kind = RESOLVE_ADDRESS,
+                                      .name = "",
+                                      .port = host->port,
+                                      .address = host->address,
+                                      .trusted = true };
+    case ROUTE_HOST_NAME:
+        return (struct resolve_hop) {
+            .kind = RESOLVE_HOST, .name = host->name, .port = host->port, .trusted = true
+        };
+    case ROUTE_HOST_MX_OF:
+        return (struct resolve_hop) { .kind = RESOLVE_MX,
+                                      .name = host->name,
+                                      .port = host->port,
+                                      .trusted = hop->route->allow_special };
+    case ROUTE_HOST_MX: break;
+    }
+    return (struct resolve_hop) { .kind = RESOLVE_MX,
+                                  .name = hop->domain,
+                                  .port = host->port,
+                                  .trusted = hop->route->allow_special };
+}
+
+/* False: it cannot be asked now. */
+static bool hop_resolve(struct next_hop *hop)
+{
+    const struct config *config = hop->generation->config;
+    const struct route *route = hop->route;
+    struct resolve_hop hops[RESOLVE_HOPS_MAX];
+    unsigned count = MIN(route->hosts_count, (unsigned)RESOLVE_HOPS_MAX);
+    unsigned first = 0;
+    if (route->order == ROUTE_BALANCED)
+        first = (unsigned)random_below(&hop->deliver->shard->random, route->hosts_count);
+    for (unsigned i = 0; i < count; i++)
+        hops[i] = hop_of_host(hop, &route->hosts[(first + i) % route->hosts_count]);
+    const struct networks *private_networks = config->delivery.private_networks;
+    unsigned allowed = networks_count(private_networks);
+    const char *own_names[] = { config->hostname };
+    const struct resolve_policy policy = {
+        .port = route->port,
+        .own_names = own_names,
+        .own_names_count = ARRAY_COUNT(own_names),
+        .own = config->delivery.own_addresses,
+        .own_count = config->delivery.own_addresses_count,
+        .allowed = allowed == 0 ? NULL : networks_prefix(private_networks, 0),
+        .allowed_count = allowed,
+        .total_ms = config->dns.timeout_ms * 2,
+    };
+    hop->request.resolved = hop_on_resolved;
+    return resolve_start(hop->deliver->resolves, &policy, hops, count, &hop->request) == 0;
+}
+
+static void hop_fail(struct next_hop *hop, struct slice why)
+{
+    struct deliver *deliver = hop->deliver;
+    struct shard *shard = deliver->shard;
+    metric_add(&deliver->metrics.destination_failures, 1);
+    queue_destination_failed(deliver->queue, hop->destination, why);
+    hop->targets_until_ms = 0;
+    hop->target_next = 0;
+    if (shard->log == NULL)
+        return;
+    struct log_line line;
+    log_begin(&line, shard->log, LOG_WARNING, shard->wall_us, "destination_failed");
+    log_string(&line, "destination", hop->destination->key);
+    log_text(&line, "why", why);
+    log_number(&line, "failures", hop->destination->failures);
+    log_number(&line, "retry_in_ms", (int64_t)(hop->destination->retry_ms - shard->now_ms));
+    log_number(&line, "waiting", hop->destination->ready_count);
+    log_end(&line);
+}
+
+static void hop_keep_targets(struct next_hop *hop, const struct resolve_result *result)
+{
+    hop->names_size = 0;
+    hop->targets_count = MIN(result->count, (unsigned)RESOLVE_TARGETS_MAX);
+    for (unsigned i = 0; i < hop->targets_count; i++) {
+        const struct resolve_target *from = &result->targets[i];
+        size_t size = strlen(from->host) + 1;
+        hop->targets[i] = (struct hop_target) { .address = from->address };
+        if (hop->names_size + size > HOP_NAMES_BYTES)
+            continue;
+        hop->targets[i].host = memcpy(hop->names + hop->names_size, from->host, size);
+        hop->names_size += (uint32_t)size;
+    }
+    uint64_t ttl_ms = (uint64_t)result->ttl_s * MS_IN_S;
+    ttl_ms = MIN(MAX(ttl_ms, (uint64_t)TARGETS_TTL_MIN_MS), (uint64_t)TARGETS_TTL_MAX_MS);
+    hop->targets_until_ms = hop->deliver->shard->now_ms + ttl_ms;
+    hop->target_next = 0;
+}
+
+/* Nobody will ever take it: every message bounces, now and not in five days. */
+static void hop_refuse_all(struct next_hop *hop, const struct resolve_result *result)
+{
+    struct deliver *deliver = hop->deliver;
+    const struct attempt_failure failure = { result->code, result->enhanced, result->why };
+    struct destination *d = hop->destination;
+    for (unsigned i = 0; i < PUMP_MAX; i++) {
+        struct unit *unit = queue_pull(deliver->queue, d);
+        if (unit == NULL || !attempt_start(deliver, unit, ATTEMPT_FAIL, NULL, &failure))
+            return;
+    }
+    if (d->ready_count > 0) /* the rest soon, by the same question */
+        queue_destination_failed(deliver->queue, d, slice_of_string(result->why));
+}
+
+static void hop_on_resolved(struct resolve_request *request, const struct resolve_result *result)
+{
+    struct next_hop *hop = container_of(request, struct next_hop, request);
+    switch (result->verdict) {
+    case RESOLVE_FOUND:
+        hop_keep_targets(hop, result);
+        hop_pump(hop);
+        return;
+    case RESOLVE_PERMANENT: hop_refuse_all(hop, result); return;
+    case RESOLVE_TEMPORARY: hop_fail(hop, slice_of_string(result->why)); return;
+    }
+}
+
+/* ---- connections ---- */
+
+static void link_on_ready(struct smtp_client *client);
+static void link_on_done(struct smtp_client *client, struct smtp_transaction *transaction);
+static void link_on_gone(struct smtp_client *client, const struct smtp_client_end *end);
+
+static const struct smtp_client_callbacks link_callbacks = {
+    .ready = link_on_ready,
+    .done = link_on_done,
+    .gone = link_on_gone,
+};
+
+static struct smtp_client_timeouts hop_timeouts(const struct config *config)
+{
+    const struct config_delivery *d = &config->delivery;
+    return (struct smtp_client_timeouts) {
+        .connect_ms = d->connect_timeout_ms,
+        .greeting_ms = d->greeting_timeout_ms,
+        .helo_ms = d->command_timeout_ms,
+        .mail_ms = d->mail_timeout_ms,
+        .rcpt_ms = d->rcpt_timeout_ms,
+        .data_ms = d->data_init_timeout_ms,
+        .block_ms = d->data_block_timeout_ms,
+        .final_ms = d->data_end_timeout_ms,
+        .reset_ms = d->command_timeout_ms,
+        .quit_ms = MIN(d->command_timeout_ms, 5'000U),
+        .idle_ms = d->idle_timeout_ms,
+    };
+}
+
+static const struct net_address *hop_source(struct next_hop *hop, const struct net_address *to)
+{
+    const struct route *route = hop->route;
+    bool v4 = net_is_v4(to);
+    unsigned count = v4 ? route->sources_v4_count : route->sources_v6_count;
+    if (count == 0)
+        return NULL;
+    unsigned chosen = (unsigned)random_below(&hop->deliver->shard->random, count);
+    return v4 ? &route->sources_v4[chosen] : &route->sources_v6[chosen];
+}
+
+static void link_free(struct link *link)
+{
+    struct next_hop *hop = link->hop;
+    struct deliver *deliver = hop->deliver;
+    CHECK(link->attempt == NULL);
+    if (!link->was_ready)
+        hop->connecting--;
+    hop->links_count--;
+    list_remove(&link->node);
+    list_remove(&link->idle);
+    generation_drop(deliver->generations, link->generation);
+    pool_give(&deliver->links, link);
+}
+
+static bool hop_connect(struct next_hop *hop)
+{
+    struct deliver *deliver = hop->deliver;
+    struct link *link = pool_take(&deliver->links);
+    if (link == NULL)
+        return false;
+    const struct route *route = hop->route;
+    const struct config *config = hop->generation->config;
+    *link = (struct link) { .hop = hop, .target = hop->target_next };
+    list_init(&link->idle);
+    list_push(&hop->links, &link->node);
+    link->generation = generation_use(deliver->generations);
+    link->timeouts = hop_timeouts(config);
+    hop->links_count++;
+    hop->connecting++;
+    const struct hop_target *to = &hop->targets[hop->target_next];
+    if (to->host != NULL)
+        snprintf(link->host, sizeof(link->host), "%s", to->host);
+    else
+        net_text(&to->address, false, link->host);
+    const struct smtp_client_target target = {
+        .address = to->address,
+        .host = link->host,
+        .protocol = route->protocol == ROUTE_LMTP ? SMTP_CLIENT_LMTP : SMTP_CLIENT_SMTP,
+        .helo_name = route->ehlo,
+        .source = hop_source(hop, &to->address),
+        .transactions_max =
+            route->messages_max != 0 ? route->messages_max : config->delivery.messages_max,
+        .timeouts = &link->timeouts,
+    };
+    int r = smtp_client_start(deliver->clients, &target, &link_callbacks, link, &link->client);
+    if (r < 0) {
+        link_free(link);
+        return false;
+    }
+    return true;
+}
+
+/* Connections that this shard may have there. */
+static unsigned hop_links_max(const struct next_hop *hop)
+{
+    const struct config *config = hop->generation->config;
+    unsigned node = hop->route->connections_max != 0 ? hop->route->connections_max
+                                                     : config->delivery.connections_max;
+    unsigned share = node / hop->deliver->shards;
+    if (hop->deliver->shard->index < node % hop->deliver->shards)
+        share++;
+    return share;
+}
+
+/* Its route is gone with the old configuration: units look for their new way. */
+static void hop_move_all(struct next_hop *hop)
+{
+    struct deliver *deliver = hop->deliver;
+    for (unsigned i = 0; i < PUMP_MAX; i++) {
+        struct unit *unit = queue_pull(deliver->queue, hop->destination);
+        if (unit == NULL || !attempt_start(deliver, unit, ATTEMPT_MOVE, NULL, NULL))
+            return;
+    }
+    if (hop->destination->ready_count > 0)
+        queue_destination_failed(deliver->queue, hop->destination, SLICE("its route is gone"));
+}
+
+static void link_give(struct link *link)
+{
+    struct next_hop *hop = link->hop;
+    struct deliver *deliver = hop->deliver;
+    if (!link->ready || link->attempt != NULL)
+        return;
+    struct unit *unit = deliver->draining ? NULL : queue_pull(deliver->queue, hop->destination);
+    if (unit == NULL) {
+        if (list_empty(&link->idle))
+            list_push_front(&hop->idle, &link->idle);
+        if (deliver->draining)
+            smtp_client_quit(link->client);
+        return;
+    }
+    list_remove(&link->idle);
+    (void)attempt_start(deliver, unit, ATTEMPT_SEND, link, NULL);
+}
+
+static void hop_pump(struct next_hop *hop)
+{
+    struct deliver *deliver = hop->deliver;
+    struct destination *d = hop->destination;
+    if (deliver->draining || d->ready_count == 0)
+        return;
+    if (hop->route == NULL) {
+        hop_move_all(hop);
+        return;
+    }
+    while (d->ready_count > 0 && !list_empty(&hop->idle)) {
+        struct link *link = container_of(hop->idle.next, struct link, idle);
+        list_remove(&link->idle);
+        link_give(link);
+    }
+    if (d->retry_ms > deliver->shard->now_ms)
+        return;
+    for (unsigned i = 0; i < PUMP_MAX; i++) {
+        unsigned max = d->failures > 0 ? 1 : hop_links_max(hop);
+        if (hop->links_count >= max || hop->connecting >= d->ready_count)
+            return;
+        if (hop->request.resolve != NULL)
+            return;
+        if (hop->targets_until_ms <= deliver->shard->now_ms) {
+            if (!hop_resolve(hop))
+                hop_fail(hop, SLICE("too many look-ups under way"));
+            return;
+        }
+        if (!hop_connect(hop)) {
+            if (hop->links_count == 0)
+                hop_fail(hop, SLICE("no connection can be made here: out of connections, "
+                                    "descriptors or ports"));
+            return;
+        }
+    }
+}
+
+static void link_on_ready(struct smtp_client *client)
+{
+    struct link *link = client->owner;
+    if (!link->was_ready) {
+        link->was_ready = true;
+        link->hop->connecting--;
+        queue_destination_works(link->hop->deliver->queue, link->hop->destination);
+    }
+    link->ready = true;
+    link_give(link);
+    if (!list_empty(&link->hop->destination->ready))
+        hop_pump(link->hop);
+}
+
+void link_free_again(struct link *link)
+{
+    link->attempt = NULL;
+    if (link->client == NULL) { /* it went while its outcome was being written */
+        struct next_hop *hop = link->hop;
+        link_free(link);
+        hop_pump(hop);
+        return;
+    }
+    link_give(link);
+}
+
+static void link_on_done(struct smtp_client *client, struct smtp_transaction *transaction)
+{
+    struct link *link = client->owner;
+    link->ready = false;
+    CHECK(link->attempt != NULL);
+    attempt_done(link->attempt, transaction);
+}
+
+/* No connection to this address: the next one, or, when it was the last, all of them are down. */
+static void hop_target_failed(struct next_hop *hop, const struct link *link,
+                              const struct smtp_client_end *end)
+{
+    if (link->target != hop->target_next)
+        return; /* another connection has found that out already */
+    hop->target_next++;
+    if (hop->target_next < hop->targets_count)
+        return;
+    hop->target_next = 0;
+    if (hop->links_count > 1)
+        return; /* others are connected or trying */
+    char why[QUEUE_TEXT_MAX];
+    snprintf(why, sizeof(why), "%.100s: %s: %.*s", link->host, smtp_gone_name(end->why),
+             (int)end->text.size, (const char *)end->text.data);
+    hop_fail(hop, slice_of_string(why));
+}
+
+static void link_on_gone(struct smtp_client *client, const struct smtp_client_end *end)
+{
+    struct link *link = client->owner;
+    struct next_hop *hop = link->hop;
+    link->client = NULL;
+    link->ready = false;
+    if (!link->was_ready && end->why != SMTP_GONE_ABORT && end->why != SMTP_GONE_QUIT)
+        hop_target_failed(hop, link, end);
+    if (link->attempt != NULL)
+        return; /* its settlement frees the link */
+    link_free(link);
+    hop_pump(hop);
+}
+
+/* ---- numbers ---- */
+
+#define DELIVER_COUNTER(field, name, label, words)                                                 \
+    {                                                                                              \
+        "ringpost_delivery_" name, label, words, METRIC_COUNTER, 0,                                \
+            offsetof(struct deliver_metrics, field)                                                \
+    }
+
+/* clang-format off */
+const struct metric deliver_metrics_table[] = {
+    DELIVER_COUNTER(attempts, "attempts_total", NULL, "Transactions begun with next hops"),
+    DELIVER_COUNTER(delivered, "recipients_total", "result=\"delivered\"", "Recipients by the result of an attempt"),
+    DELIVER_COUNTER(deferred, "recipients_total", "result=\"deferred\"", "Recipients by the result of an attempt"),
+    DELIVER_COUNTER(bounced, "recipients_total", "result=\"bounced\"", "Recipients by the result of an attempt"),
+    DELIVER_COUNTER(expired, "recipients_total", "result=\"expired\"", "Recipients by the result of an attempt"),
+    DELIVER_COUNTER(held, "held_total", NULL, "Units held because their message could not be read"),
+    DELIVER_COUNTER(rerouted, "rerouted_total", NULL, "Units whose route changed while they waited"),
+    DELIVER_COUNTER(bounces_sent, "bounces_total", "result=\"made\"", "Delivery status notifications"),
+    DELIVER_COUNTER(bounces_suppressed, "bounces_total", "result=\"suppressed\"", "Delivery status notifications"),
+    DELIVER_COUNTER(bounces_limited, "bounces_total", "result=\"delayed\"", "Delivery status notifications"),
+    DELIVER_COUNTER(destination_failures, "destination_failures_total", NULL, "Next hops found unreachable as a whole"),
+    { "ringpost_delivery_queued_seconds", NULL, "From arrival to delivery", METRIC_HISTOGRAM, 1e-3,
+      offsetof(struct deliver_metrics, queued_ms) },
+};
+/* clang-format on */
+const unsigned deliver_metrics_count = ARRAY_COUNT(deliver_metrics_table);

@@ -1,0 +1,63 @@
+/*
+ * deliver.h - from the queue to the next hops and back, for one shard
+ *
+ *   destination wanted --> next hop (route, addresses) --> client ready --> attempt --> settled
+ *
+ * A next hop exists while its destination has units or connections. An attempt is one unit on its
+ * way: envelope read, transaction, outcomes (and a bounce, if one is due) made durable. A client
+ * gets its next message only when the outcome of the last one is durable, so a crash can repeat at
+ * most one message for each connection.
+ */
+#ifndef RINGPOST_MTA_DELIVER_H
+#define RINGPOST_MTA_DELIVER_H
+
+#include "mta/generation.h"
+#include "mta/resolve.h"
+#include "mta/smtp_client.h"
+#include "queue/queue.h"
+
+struct deliver_metrics {
+    uint64_t attempts, delivered, deferred, bounced, expired, held, rerouted, bounces_sent,
+        bounces_suppressed, bounces_limited, destination_failures;
+    struct histogram queued_ms; /* from arrival to delivery */
+};
+extern const struct metric deliver_metrics_table[];
+extern const unsigned deliver_metrics_count;
+
+struct deliver {
+    struct shard *shard;
+    struct queue *queue;
+    struct spool *spool;
+    struct generations *generations;
+    struct smtp_clients *clients;
+    struct resolves *resolves;
+    unsigned shards; /* that share the limits per next hop */
+    struct pool hops;
+    struct pool links;
+    struct pool attempts;
+    struct pool large; /* transactions with many recipients */
+    struct list open;  /* next hops */
+    struct deliver_metrics metrics;
+    uint64_t bounce_minute; /* and how many were made in it */
+    uint32_t bounces;
+    uint32_t switches; /* of the configuration: units are asked for their way again */
+    bool draining;
+};
+
+/* shard to shards are filled in by the caller. connections: out, at the same time. */
+[[nodiscard]] int deliver_init(struct deliver *deliver, uint32_t connections);
+void deliver_free(struct deliver *deliver);
+
+/* For queue_options; owner is the deliver. */
+size_t deliver_route(void *deliver, struct slice address, char key[static DESTINATION_KEY_MAX]);
+void deliver_wanted(void *deliver, struct destination *destination);
+bool deliver_unwanted(void *deliver, struct destination *destination);
+void deliver_expired(void *deliver, struct unit *unit);
+
+/* A new configuration is current: routes may lead elsewhere. */
+void deliver_switched(struct deliver *deliver);
+/* No new attempts; connections end when their message is settled. */
+void deliver_drain(struct deliver *deliver);
+bool deliver_idle(const struct deliver *deliver);
+
+#endif

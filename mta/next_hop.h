@@ -1,0 +1,85 @@
+/*
+ * next_hop.h - a destination's connections: where it is, who is connected, what they are doing
+ *
+ * Shared by deliver.c (next hops and their connections) and attempt.c (one unit on its way).
+ */
+#ifndef RINGPOST_MTA_NEXT_HOP_H
+#define RINGPOST_MTA_NEXT_HOP_H
+
+#include "mta/config.h"
+#include "mta/deliver.h"
+#include "queue/bounce.h"
+
+enum {
+    HOP_NAMES_BYTES = 2'048,
+    ATTEMPT_RECIPIENTS_SMALL = 8,
+    ATTEMPT_TEXTS_SMALL = 2'048,
+    ATTEMPT_LARGE = 64, /* attempts with many recipients at a time */
+};
+
+struct hop_target {
+    struct net_address address;
+    const char *host; /* in names, or NULL: the address stands for it */
+};
+
+struct next_hop {
+    struct list node;
+    struct deliver *deliver;
+    struct destination *destination;
+    struct generation *generation;
+    const struct route *route; /* NULL: its route is gone, units go elsewhere */
+    const char *domain;        /* in the destination's key; "" when the route has hosts */
+    struct resolve_request request;
+    struct list idle; /* links that are ready and have no message */
+    struct list links;
+    unsigned links_count;
+    unsigned connecting;
+    unsigned targets_count;
+    unsigned target_next;
+    uint64_t targets_until_ms;
+    uint32_t names_size;
+    struct hop_target targets[RESOLVE_TARGETS_MAX];
+    char names[HOP_NAMES_BYTES];
+};
+
+/* One connection of a next hop. */
+struct link {
+    struct list node; /* of the next hop's links */
+    struct list idle;
+    struct next_hop *hop;
+    struct smtp_client *client;
+    struct generation *generation; /* its EHLO name lives there */
+    struct attempt *attempt;
+    struct smtp_client_timeouts timeouts;
+    unsigned target;
+    bool ready; /* the client may take a transaction */
+    bool was_ready;
+    char host[256];
+};
+
+enum attempt_purpose {
+    ATTEMPT_SEND,
+    ATTEMPT_FAIL, /* the destination refuses all: null MX, no such domain */
+    ATTEMPT_EXPIRE,
+    ATTEMPT_MOVE, /* only to find its new way */
+};
+
+struct attempt_failure {
+    uint16_t code;
+    struct smtp_enhanced enhanced;
+    const char *why; /* copied */
+};
+
+/* Starts an attempt with an ACTIVE unit. link: for SEND. False: no attempt can be had now, the unit
+ * is READY or DEFERRED again. */
+bool attempt_start(struct deliver *deliver, struct unit *unit, enum attempt_purpose purpose,
+                   struct link *link, const struct attempt_failure *failure);
+/* The client has finished the transaction of link->attempt. */
+void attempt_done(struct attempt *attempt, struct smtp_transaction *transaction);
+/* An attempt of this link has ended: the link may take another unit. */
+void link_free_again(struct link *link);
+
+size_t attempt_bytes(void);
+size_t attempt_large_bytes(void);
+
+#endif
