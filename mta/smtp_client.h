@@ -273,13 +273,15 @@ struct smtp_client {
     bool mail_ok;    /* 2xx */
     bool mail_answered;
     bool end_sent; /* DATA, or BDAT */
-    bool end_answered;
+    bool data_answered;
+    bool data_ok;           /* 354 */
+    bool end_answered;      /* the final reply, or all of them */
     bool abandoned;         /* a lone dot: nobody wants the content */
-    bool body_ended;        /* nothing more comes from body.next */
     bool content_handed;    /* its last octet is with the kernel, or may be */
     bool borrowed;          /* body slices are out that were not released */
     bool clean;             /* nothing is open on the other side: no RSET needed */
     bool replied;           /* some reply came in this transaction */
+    bool begun;             /* something of the transaction may have been sent */
     bool together;          /* BDAT and content go with the envelope */
     bool reply_taken;       /* response is complete: begin anew */
     uint32_t rcpt_sent;     /* index of the next recipient to be sent */
@@ -306,7 +308,7 @@ struct smtp_client {
                                     const struct smtp_client_callbacks *callbacks, void *owner,
                                     struct smtp_client **client);
 
-/* In or after ready(), once per ready(). */
+/* In or after ready(), once per ready(); not after gone(). */
 void smtp_client_transact(struct smtp_client *client, struct smtp_transaction *transaction);
 /* body.next would no longer say -EAGAIN. Harmless at any time until done(). */
 void smtp_client_body_ready(struct smtp_client *client);

@@ -276,9 +276,10 @@ static void judge_by_offer(struct smtp_client *c)
         else if (!utf8 && smtp_client_text_utf8(r->address))
             settle_local(c, r, SMTP_VERDICT_PERMANENT, (struct smtp_enhanced) { 5, 6, 7 },
                          SLICE("address needs SMTPUTF8, which the host does not offer"));
-        if (r->phase == PHASE_SETTLED)
-            r->phase = PHASE_SKIP;
     }
+    for (uint32_t i = 0; i < t->recipients_count; i++)
+        if (t->recipients[i].phase == PHASE_SETTLED)
+            t->recipients[i].phase = PHASE_SKIP; /* not to be asked about */
 }
 
 /* One slice more from the body. 1, 0 at the end, -EAGAIN, or an errno. */
@@ -334,7 +335,8 @@ static bool staged_sound(const struct smtp_client *c)
 
 static void client_reset_transaction(struct smtp_client *c)
 {
-    c->mail_sent = c->mail_ok = c->mail_answered = c->end_sent = c->end_answered = false;
+    c->mail_sent = c->mail_ok = c->mail_answered = false;
+    c->end_sent = c->data_answered = c->data_ok = c->end_answered = false;
     c->abandoned = c->content_handed = c->borrowed = c->clean = c->replied = c->together = false;
     c->rcpt_sent = c->rcpt_answered = c->accepted = c->final_next = 0;
     c->body_taken = 0;
@@ -360,9 +362,6 @@ enum client_step smtp_client_begin(struct smtp_client *c)
     unsigned can = c->capabilities.can;
     client_reset_transaction(c);
     c->begun = true;
-    c->transactions++;
-    metric_add(&c->clients->numbers.transactions, 1);
-    metric_add(&c->clients->numbers.transactions_reused, c->transactions > 1 ? 1 : 0);
     uint32_t total_ms = c->target.timeouts->transaction_ms;
     c->transaction_until_ms = total_ms == 0 ? UINT64_MAX : c->clients->shard->now_ms + total_ms;
     t->texts_used = 0;
@@ -391,6 +390,9 @@ enum client_step smtp_client_begin(struct smtp_client *c)
     c->together =
         c->pipelining && c->chunking && staged_whole(c) && c->target.protocol == SMTP_CLIENT_SMTP;
     c->clean = false;
+    c->transactions++;
+    metric_add(&c->clients->numbers.transactions, 1);
+    metric_add(&c->clients->numbers.transactions_reused, c->transactions > 1 ? 1 : 0);
     return smtp_client_enter(c, SMTP_CLIENT_ENVELOPE);
 }
 
@@ -400,7 +402,7 @@ enum client_step smtp_client_begin(struct smtp_client *c)
 static bool envelope_outstanding(const struct smtp_client *c)
 {
     return (c->mail_sent && !c->mail_answered) || c->rcpt_answered < c->rcpt_sent ||
-           (c->end_sent && !c->chunking && !c->end_answered);
+           (c->end_sent && !c->chunking && !c->data_answered);
 }
 
 static void mail_refused(struct smtp_client *c)
@@ -414,9 +416,10 @@ static void mail_refused(struct smtp_client *c)
 static void data_answered(struct smtp_client *c)
 {
     struct smtp_transaction *t = c->transaction;
-    c->end_answered = true;
-    c->abandoned = c->response.code == 354 && c->accepted == 0;
-    if (c->response.code == 354)
+    c->data_answered = true;
+    c->data_ok = c->response.code == 354;
+    c->abandoned = c->data_ok && c->accepted == 0;
+    if (c->data_ok)
         return;
     for (uint32_t i = 0; i < t->recipients_count; i++)
         if (t->recipients[i].phase == PHASE_ACCEPTED)
@@ -502,23 +505,23 @@ static bool envelope_say_next(struct smtp_client *c)
     return envelope_add(c, 6);
 }
 
-/* False: no block of output; await tells. */
-static bool envelope_say(struct smtp_client *c)
+/* Says all that may be said now, in one send. Without a block for it connection.error is set. */
+static void envelope_say(struct smtp_client *c)
 {
     if (c->connection.send.inflight)
-        return true;
+        return;
     bool said = false;
     while (envelope_say_next(c))
         said = true;
-    if (!said)
-        return c->connection.error == 0;
+    if (!said || c->connection.error < 0)
+        return;
     if (c->end_sent && c->together) {
         c->content_handed = true;
-        return connection_flush_with(&c->connection, c->staged, c->staged_count) == 0;
+        int r = connection_flush_with(&c->connection, c->staged, c->staged_count);
+        CHECK(r == 0); /* the block is there: BDAT is in it */
+    } else if (!c->end_sent || !c->chunking) {
+        connection_flush(&c->connection); /* a lone BDAT leaves with the first of the content */
     }
-    if (!c->end_sent || !c->chunking) /* else BDAT leaves with the first of the content */
-        connection_flush(&c->connection);
-    return true;
 }
 
 enum client_step smtp_client_envelope(struct smtp_client *c)
@@ -534,22 +537,21 @@ enum client_step smtp_client_envelope(struct smtp_client *c)
         smtp_client_arm(c);
     }
     if (envelope_outstanding(c)) {
-        if (!envelope_say(c))
-            return smtp_client_await(c);
+        envelope_say(c);
         return smtp_client_await(c);
     }
-    bool content_answer_due = c->end_sent && c->together;
-    if (connection_has_input(&c->connection) && !content_answer_due)
+    if (c->end_sent && c->together)
+        return smtp_client_enter(c, SMTP_CLIENT_FINAL);
+    if (connection_has_input(&c->connection) || !c->reply_taken)
         return smtp_client_unasked(c);
-    if (c->end_sent) {
-        if (c->together)
-            return smtp_client_enter(c, SMTP_CLIENT_FINAL);
-        if (c->chunking || c->response.code == 354)
-            return smtp_client_enter(c, SMTP_CLIENT_CONTENT);
-    } else if (!envelope_say(c)) {
-        return smtp_client_await(c);
-    } else if (envelope_outstanding(c) || c->end_sent) {
-        return CLIENT_AGAIN;
+    if (c->end_sent && (c->chunking || c->data_ok))
+        return smtp_client_enter(c, SMTP_CLIENT_CONTENT);
+    if (!c->end_sent) {
+        envelope_say(c);
+        if (envelope_outstanding(c) || c->end_sent)
+            return CLIENT_AGAIN;
+        if (c->connection.error < 0 || c->connection.send.inflight)
+            return smtp_client_await(c); /* could not be said, or not yet */
     }
     /* Refused as a whole. The last send has been answered, but may not have landed yet. */
     return connection_idle(&c->connection) ? client_finish(c) : smtp_client_await(c);
@@ -567,6 +569,12 @@ static int content_piece(struct smtp_client *c)
         return 1;
     }
     return body_next(c, &c->piece);
+}
+
+static bool content_exhausted(const struct smtp_client *c)
+{
+    return c->body_taken == c->transaction->size && c->staged_next == c->staged_count &&
+           c->piece.size == 0;
 }
 
 struct flight {
@@ -617,7 +625,7 @@ static int content_fill(struct smtp_client *c, struct flight *flight)
             return -EBADMSG;
         c->piece = slice_from(c->piece, part.size - left.size);
     }
-    return 1;
+    return content_exhausted(c) ? 0 : 1;
 }
 
 /* The end of the body is in the flight: what is to be said behind it. */
@@ -720,12 +728,16 @@ static void final_answer(struct smtp_client *c)
     c->clean = c->end_answered && c->response.code / 100 == 2;
 }
 
+/* 503 is the due answer to a BDAT that nobody is accepted for (RFC 3030 2). */
+static bool chunking_refused(const struct smtp_client *c)
+{
+    uint16_t code = c->response.code;
+    return code == 500 || code == 501 || code == 502 || code == 504 ||
+           (code == 503 && c->accepted > 0);
+}
+
 enum client_step smtp_client_final(struct smtp_client *c)
 {
-    if (!c->chunking && c->sent == false) {
-        c->sent = true;
-        c->end_answered = false; /* that was DATA's; now for the content's */
-    }
     while (!c->end_answered) {
         enum client_reply reply = smtp_client_reply(c);
         if (reply == CLIENT_REPLY_NONE)
@@ -734,7 +746,7 @@ enum client_step smtp_client_final(struct smtp_client *c)
             return smtp_client_fail(c, SMTP_GONE_VIOLATION, 0);
         if (c->response.code == 421)
             return smtp_client_closing(c);
-        if (c->chunking && c->accepted > 0 && c->response.code / 10 == 50)
+        if (c->chunking && chunking_refused(c))
             return smtp_client_fail(c, SMTP_GONE_CHUNKING, 0);
         bool last = !lmtp(c) || c->accepted == 1;
         if (last && connection_has_input(&c->connection) && !smtp_client_only_421(c))

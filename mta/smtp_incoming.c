@@ -29,6 +29,9 @@ void smtp_incoming_free(struct smtp_incoming *t)
     CHECK(!t->committing);
     if (!t->asked)
         spool_write_abort(&t->writer);
+    /* What was not accepted gives its room in the queue back. */
+    if ((!t->asked || t->result < 0) && t->envelope.recipients_count > 0)
+        t->service->unroom(t->service->owner, t->envelope.recipients_count);
     if (t->large != NULL)
         pool_give(&t->service->large, t->large);
     pool_give(&t->service->transactions, t);

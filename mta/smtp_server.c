@@ -245,6 +245,8 @@ static enum step smtp_timed_out(struct smtp_server *s)
 static enum step smtp_open(struct smtp_server *s)
 {
     const struct config_listener *listener = s->listener;
+    if (s->refusal != SMTP_REPLIES)
+        return smtp_finish(s, (enum smtp_reply_id)s->refusal);
     smtp_enter(s, policy_expects_proxy(listener, &s->peer) ? SMTP_PROXY : SMTP_GREET);
     /* One turn of the loop: what was sent before the banner has then been received. */
     connection_settle(&s->connection);
@@ -437,7 +439,12 @@ static enum step smtp_rcpt(struct smtp_server *s, const struct smtp_rcpt *rcpt)
         return smtp_bad(s, SMTP_REPLY_RELAY_DENIED);
     }
     if (t->envelope.recipients_count >= limits_of(s)->recipients_max ||
-        smtp_incoming_recipient(t, rcpt, policy_postmaster_domain(config_of(s))) < 0) {
+        !s->service->room(s->service->owner)) {
+        metric_add(&metrics_of(s)->refused_recipients, 1);
+        return smtp_ok(s, SMTP_REPLY_TOO_MANY_RECIPIENTS);
+    }
+    if (smtp_incoming_recipient(t, rcpt, policy_postmaster_domain(config_of(s))) < 0) {
+        s->service->unroom(s->service->owner, 1);
         metric_add(&metrics_of(s)->refused_recipients, 1);
         return smtp_ok(s, SMTP_REPLY_TOO_MANY_RECIPIENTS);
     }
@@ -856,7 +863,8 @@ static void smtp_on_closed(struct connection *connection)
     struct smtp_server *s = container_of(connection, struct smtp_server, connection);
     struct smtp_service *service = s->service;
     timer_disarm(&service->shard->timers, &s->timer);
-    limits_close(service->limits, &s->counted);
+    if (s->refusal == SMTP_REPLIES)
+        limits_close(service->limits, &s->counted);
     metric_sub(&service->metrics.connections_open, 1);
     shard_forget(&s->runnable);
     smtp_reset(s);
@@ -866,7 +874,8 @@ static void smtp_on_closed(struct connection *connection)
 }
 
 int smtp_server_open(struct smtp_service *service, unsigned listener, int raw,
-                     const struct net_address *peer, const struct net_address *local)
+                     const struct net_address *peer, const struct net_address *local,
+                     enum smtp_reply_id refusal)
 {
     struct smtp_server *s = pool_take(&service->sessions);
     if (s == NULL)
@@ -886,6 +895,7 @@ int smtp_server_open(struct smtp_service *service, unsigned listener, int raw,
     s->local = *local;
     s->counted = *peer;
     s->drain = service->draining;
+    s->refusal = (uint8_t)refusal;
     s->connection_deadline_ms = service->shard->now_ms + limits_of(s)->connection_timeout_ms;
     list_push(&service->open, &s->node);
     task_init(&s->runnable, smtp_server_run);

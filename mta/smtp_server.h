@@ -13,6 +13,8 @@
 #include "mta/connection.h"
 #include "mta/generation.h"
 #include "mta/limits.h"
+#include "mta/policy.h"
+#include "mta/smtp_reply.h"
 #include "queue/spool.h"
 
 enum {
@@ -43,6 +45,9 @@ struct smtp_service {
     struct limits *limits;
     struct spool *spool;
     void *owner;
+    /* Room for one more recipient in the queue; given back by unroom, or used up by accepted. */
+    bool (*room)(void *owner);
+    void (*unroom)(void *owner, uint32_t recipients);
     /* The message is durable and ours; called before its 250 is sent. Slices live for the call. */
     void (*accepted)(void *owner, const struct stored *stored, const struct envelope *envelope);
     struct pool sessions;
@@ -60,10 +65,12 @@ void smtp_service_free(struct smtp_service *service);
 /* Idle sessions get a 421 now, the others after their transaction. */
 void smtp_service_drain(struct smtp_service *service);
 
-/* A session on a socket that limits_open admitted for peer. On -ENOMEM or an errno of the ring the
+/* A session on a socket that limits_open admitted for peer; or, with a refusal (SMTP_REPLIES:
+ * none), one that only says so and ends, and is not counted. On -ENOMEM or an errno of the ring the
  * caller keeps the raw socket and its place in the limits. */
 [[nodiscard]] int smtp_server_open(struct smtp_service *service, unsigned listener, int raw,
-                                   const struct net_address *peer, const struct net_address *local);
+                                   const struct net_address *peer, const struct net_address *local,
+                                   enum smtp_reply_id refusal);
 
 /* 13 characters base32 (Crockford), for logs, replies and Received. */
 void smtp_id_text(uint64_t id, char out[static SMTP_ID_TEXT]);

@@ -26,6 +26,7 @@ struct smtp_server {
     uint32_t bad_commands;
     uint32_t messages;
     uint8_t state;
+    uint8_t refusal; /* enum smtp_reply_id; SMTP_REPLIES: it is served */
     bool esmtp;
     bool greeted;      /* EHLO or HELO was said */
     bool data_refused; /* what follows may be content: then close */

@@ -810,6 +810,22 @@ void queue_destination_works(struct queue *queue, struct destination *d)
     timer_disarm(&queue->shard->timers, &d->timer);
 }
 
+void queue_each_ready(struct queue *queue,
+                      void (*each)(void *argument, struct destination *destination), void *argument)
+{
+    for (uint32_t i = 0; i <= queue->hashes_mask; i++) {
+        struct list *chain = &queue->hashes[i];
+        if (chain->next == NULL)
+            continue;
+        list_each_safe(node, chain)
+        {
+            struct destination *d = container_of(node, struct destination, node);
+            if (d->ready_count > 0)
+                each(argument, d);
+        }
+    }
+}
+
 /* ---- numbers ---- */
 
 #define QUEUE_COUNTER(field, name, label, words)                                                   \

@@ -191,6 +191,11 @@ struct destination *queue_destination(struct queue *queue, const char *key, size
 
 /* ---- looked at ---- */
 
+/* Calls each with every destination that has something ready. */
+void queue_each_ready(struct queue *queue,
+                      void (*each)(void *argument, struct destination *destination),
+                      void *argument);
+
 struct message *queue_message(struct queue *queue, uint64_t id);
 /* Messages in the order of the table, from *cursor (starts as 0) on; NULL: the end. */
 struct message *queue_next(struct queue *queue, uint32_t *cursor);

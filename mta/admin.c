@@ -1,0 +1,412 @@
+/*
+ * admin.c - requests of operators, answered on the control thread
+ *
+ * A question to a shard suspends its connection until the shard has answered by handoff; the shard
+ * never waits. Each listening socket is a daemon of libmicrohttpd without threads: the ring polls
+ * its epoll descriptor, a timer looks after its time-outs.
+ */
+#include "mta/admin.h"
+
+#include <errno.h>
+#include <microhttpd.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "core/check.h"
+#include "mta/control.h"
+#include "mta/inspect.h"
+
+enum {
+    ADMIN_DAEMONS = CONFIG_ADMIN_ADDRESSES_MAX + 1,
+    ADMIN_TICK_MS = 1'000,
+    ADMIN_RUNS_MAX = 16,
+    ADMIN_BACKLOG = 64,
+    ADMIN_SOCKET_MODE = 0660,
+};
+
+struct admin_daemon {
+    struct admin *admin;
+    struct MHD_Daemon *daemon;
+    struct op poll;
+    int epoll;
+    bool local; /* the unix socket: may change things */
+};
+
+struct admin {
+    struct control *control;
+    struct timer timer;
+    struct admin_daemon daemons[ADMIN_DAEMONS];
+    unsigned count;
+    const char *socket; /* path of the unix socket; to be removed at the end */
+};
+
+struct admin_request {
+    struct admin_daemon *daemon;
+    struct MHD_Connection *connection;
+    struct inspect_question question;
+    unsigned shard;
+    bool asked;
+    bool answered;
+};
+
+/* ---- answers ---- */
+
+static enum MHD_Result answer(struct MHD_Connection *connection, unsigned status, const char *type,
+                              void *text, size_t size, enum MHD_ResponseMemoryMode mode)
+{
+    struct MHD_Response *response = MHD_create_response_from_buffer(size, text, mode);
+    if (response == NULL)
+        return MHD_NO;
+    MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, type);
+    MHD_add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store");
+    enum MHD_Result result = MHD_queue_response(connection, status, response);
+    MHD_destroy_response(response);
+    return result;
+}
+
+static enum MHD_Result answer_text(struct MHD_Connection *connection, unsigned status,
+                                   const char *text)
+{
+    return answer(connection, status, "text/plain; charset=utf-8", (void *)(uintptr_t)text,
+                  strlen(text), MHD_RESPMEM_MUST_COPY);
+}
+
+static enum MHD_Result answer_json(struct MHD_Connection *connection, unsigned status,
+                                   json_t *object)
+{
+    char *text = json_dumps(object, JSON_INDENT(2) | JSON_ENSURE_ASCII);
+    json_decref(object);
+    if (text == NULL)
+        return MHD_NO;
+    return answer(connection, status, "application/json", text, strlen(text),
+                  MHD_RESPMEM_MUST_FREE);
+}
+
+static enum MHD_Result answer_metrics(struct admin *admin, struct MHD_Connection *connection)
+{
+    char *text;
+    int64_t size = metrics_render(&admin->control->metrics, &text);
+    if (size < 0)
+        return answer_text(connection, MHD_HTTP_INTERNAL_SERVER_ERROR, "no memory\n");
+    return answer(connection, MHD_HTTP_OK, "text/plain; version=0.0.4; charset=utf-8", text,
+                  (size_t)size, MHD_RESPMEM_MUST_FREE);
+}
+
+static enum MHD_Result answer_reload(struct admin_daemon *daemon, struct MHD_Connection *connection)
+{
+    if (!daemon->local)
+        return answer_text(connection, MHD_HTTP_FORBIDDEN, "only on the unix socket\n");
+    char words[CONTROL_WORDS_MAX];
+    if (control_reload(daemon->admin->control, words) < 0)
+        return answer_text(connection, MHD_HTTP_CONFLICT, words);
+    return answer_text(connection, MHD_HTTP_OK, "reloaded\n");
+}
+
+/* ---- the queue ---- */
+
+static int id_of(const char *text, uint64_t *id)
+{
+    static const char digits[] = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+    uint64_t value = 0;
+    if (strlen(text) != SMTP_ID_TEXT - 1)
+        return -EINVAL;
+    for (; *text != '\0'; text++) {
+        char c = (char)(*text >= 'a' && *text <= 'z' ? *text - ('a' - 'A') : *text);
+        const char *at = strchr(digits, c);
+        if (at == NULL)
+            return -EINVAL;
+        value = value << 5 | (uint64_t)(at - digits);
+    }
+    *id = value;
+    return 0;
+}
+
+static uint64_t number_of(struct MHD_Connection *connection, const char *key)
+{
+    const char *text = MHD_lookup_connection_value(connection, MHD_GET_ARGUMENT_KIND, key);
+    uint64_t value = 0;
+    if (text == NULL || slice_to_u64(slice_of_string(text), UINT32_MAX, &value) < 0)
+        return 0;
+    return value;
+}
+
+static bool ask(struct admin_request *request)
+{
+    struct control *control = request->daemon->admin->control;
+    struct handoff handoff = { .kind = HANDOFF_ASK, .pointer = &request->question };
+    request->question.owner = request;
+    request->question.log = request->asked ? 0 : request->question.log;
+    request->asked = true;
+    return shard_handoff(&control->shard, request->shard, handoff) == 0;
+}
+
+static enum MHD_Result answer_queue(struct admin_request *request)
+{
+    struct inspect_question *q = &request->question;
+    struct control *control = request->daemon->admin->control;
+    json_t *messages = q->messages;
+    q->messages = NULL;
+    if (q->id != 0) {
+        if (json_array_size(messages) == 0) {
+            json_decref(messages);
+            return answer_json(request->connection, MHD_HTTP_NOT_FOUND,
+                               json_pack("{s:s}", "error", "no such message in the queue"));
+        }
+        json_t *one = json_incref(json_array_get(messages, 0));
+        json_decref(messages);
+        return answer_json(request->connection, MHD_HTTP_OK, one);
+    }
+    json_t *page = json_pack("{s:o}", "messages", messages);
+    if (q->more || request->shard + 1 < control->servers_count)
+        json_object_set_new(page, "next",
+                            json_pack("{s:I, s:I, s:I}", "shard",
+                                      (json_int_t)(q->more ? request->shard : request->shard + 1),
+                                      "log", (json_int_t)(q->more ? q->log : 0), "cursor",
+                                      (json_int_t)(q->more ? q->cursor : 0)));
+    return answer_json(request->connection, MHD_HTTP_OK, page);
+}
+
+static void admin_on_answered(struct shard *shard, const struct handoff *handoff)
+{
+    (void)shard;
+    struct inspect_question *q = handoff->pointer;
+    struct admin_request *request = q->owner;
+    struct control *control = request->daemon->admin->control;
+    /* A message may be on any shard: the next one is asked. */
+    if (q->id != 0 && json_array_size(q->messages) == 0 &&
+        request->shard + 1 < control->servers_count) {
+        json_decref(q->messages);
+        request->shard++;
+        if (ask(request))
+            return;
+        q->messages = json_array();
+    }
+    request->answered = true;
+    MHD_resume_connection(request->connection);
+    MHD_run(request->daemon->daemon);
+}
+
+static enum MHD_Result admin_queue(struct admin_request *request, const char *id)
+{
+    struct control *control = request->daemon->admin->control;
+    if (request->answered)
+        return answer_queue(request);
+    if (request->asked)
+        return MHD_YES;
+    if (*id != '\0' && id_of(id, &request->question.id) < 0)
+        return answer_json(request->connection, MHD_HTTP_BAD_REQUEST,
+                           json_pack("{s:s}", "error", "not a message id: 13 characters"));
+    uint64_t shard = number_of(request->connection, "shard");
+    request->shard = (unsigned)MIN(shard, (uint64_t)control->servers_count - 1);
+    request->question.log = (unsigned)number_of(request->connection, "log");
+    request->question.cursor = (uint32_t)number_of(request->connection, "cursor");
+    if (control->stopping || !ask(request))
+        return answer_text(request->connection, MHD_HTTP_SERVICE_UNAVAILABLE, "busy\n");
+    MHD_suspend_connection(request->connection);
+    return MHD_YES;
+}
+
+/* ---- requests ---- */
+
+static enum MHD_Result admin_on_request(void *cls, struct MHD_Connection *connection,
+                                        const char *url, const char *method, const char *version,
+                                        const char *body, size_t *body_size, void **state)
+{
+    (void)version;
+    (void)body;
+    struct admin_daemon *daemon = cls;
+    struct admin_request *request = *state;
+    if (request == NULL) {
+        request = calloc(1, sizeof(*request));
+        if (request == NULL)
+            return MHD_NO;
+        request->daemon = daemon;
+        request->connection = connection;
+        *state = request;
+        return MHD_YES;
+    }
+    if (*body_size > 0) { /* nothing here takes a body; it is read and dropped */
+        *body_size = 0;
+        return MHD_YES;
+    }
+    bool get = strcmp(method, MHD_HTTP_METHOD_GET) == 0;
+    bool post = strcmp(method, MHD_HTTP_METHOD_POST) == 0;
+    if (get && strcmp(url, "/metrics") == 0)
+        return answer_metrics(daemon->admin, connection);
+    if (get && strcmp(url, "/healthz") == 0)
+        return answer_text(connection, MHD_HTTP_OK, "ok\n");
+    if (get && strcmp(url, "/readyz") == 0)
+        return control_ready(daemon->admin->control)
+                   ? answer_text(connection, MHD_HTTP_OK, "ready\n")
+                   : answer_text(connection, MHD_HTTP_SERVICE_UNAVAILABLE,
+                                 "not taking new mail: starting, draining, or the spool is full "
+                                 "or broken\n");
+    if (get && strcmp(url, "/v1/queue") == 0)
+        return admin_queue(request, "");
+    if (get && strncmp(url, "/v1/queue/", 10) == 0)
+        return admin_queue(request, url + 10);
+    if (post && strcmp(url, "/v1/reload") == 0)
+        return answer_reload(daemon, connection);
+    return get || post ? answer_text(connection, MHD_HTTP_NOT_FOUND, "no such page\n")
+                       : answer_text(connection, MHD_HTTP_METHOD_NOT_ALLOWED, "GET or POST\n");
+}
+
+static void admin_on_completed(void *cls, struct MHD_Connection *connection, void **state,
+                               enum MHD_RequestTerminationCode code)
+{
+    (void)cls;
+    (void)connection;
+    (void)code;
+    struct admin_request *request = *state;
+    if (request != NULL && request->question.messages != NULL)
+        json_decref(request->question.messages);
+    free(request);
+}
+
+static enum MHD_Result admin_on_accept(void *cls, const struct sockaddr *address, socklen_t size)
+{
+    struct admin_daemon *daemon = cls;
+    if (daemon->local)
+        return MHD_YES;
+    struct sockaddr_storage name = { 0 };
+    struct net_address peer;
+    memcpy(&name, address, MIN((size_t)size, sizeof(name)));
+    net_from_sockaddr(&name, &peer);
+    return networks_hold(daemon->admin->control->config->admin.allow, &peer) ? MHD_YES : MHD_NO;
+}
+
+/* ---- sockets ---- */
+
+static void admin_on_poll(struct op *op, int res, unsigned flags)
+{
+    struct admin_daemon *d = container_of(op, struct admin_daemon, poll);
+    struct pollfd ready = { .fd = d->epoll, .events = POLLIN };
+    for (unsigned i = 0; res >= 0 && i < ADMIN_RUNS_MAX; i++) {
+        MHD_run(d->daemon);
+        if (poll(&ready, 1, 0) <= 0)
+            break;
+    }
+    if (!(flags & RING_MORE) && res != -ECANCELED)
+        ring_poll(d->admin->control->shard.ring, &d->poll, d->epoll);
+}
+
+static void admin_on_timer(struct timer *timer)
+{
+    struct admin *admin = container_of(timer, struct admin, timer);
+    for (unsigned i = 0; i < admin->count; i++)
+        MHD_run(admin->daemons[i].daemon);
+    shard_timer_arm(&admin->control->shard, timer, ADMIN_TICK_MS);
+}
+
+static int admin_serve(struct admin *admin, int fd, bool local)
+{
+    struct admin_daemon *d = &admin->daemons[admin->count];
+    *d = (struct admin_daemon) { .admin = admin, .local = local };
+    d->daemon = MHD_start_daemon(
+        MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, admin_on_accept, d,
+        admin_on_request, d, MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT,
+        (unsigned)ADMIN_CONNECTIONS, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)ADMIN_TIMEOUT_S,
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)ADMIN_MEMORY, MHD_OPTION_NOTIFY_COMPLETED,
+        admin_on_completed, d, MHD_OPTION_END);
+    if (d->daemon == NULL)
+        return -EIO;
+    const union MHD_DaemonInfo *info = MHD_get_daemon_info(d->daemon, MHD_DAEMON_INFO_EPOLL_FD);
+    CHECK(info != NULL);
+    d->epoll = info->epoll_fd;
+    d->poll.landed = admin_on_poll;
+    ring_poll(admin->control->shard.ring, &d->poll, d->epoll);
+    admin->count++;
+    return 0;
+}
+
+static int admin_unix(struct admin *admin, const char *path)
+{
+    struct sockaddr_un name = { .sun_family = AF_UNIX };
+    if (strlen(path) >= sizeof(name.sun_path))
+        return -ENAMETOOLONG;
+    snprintf(name.sun_path, sizeof(name.sun_path), "%s", path);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        return -errno;
+    /* A socket that nobody answers on is what a killed process left behind. */
+    if (connect(fd, (struct sockaddr *)&name, sizeof(name)) == 0) {
+        close(fd);
+        return -EADDRINUSE;
+    }
+    struct stat stat;
+    if (lstat(path, &stat) == 0 && S_ISSOCK(stat.st_mode))
+        unlink(path);
+    int r = 0;
+    if (bind(fd, (struct sockaddr *)&name, sizeof(name)) < 0 ||
+        chmod(path, ADMIN_SOCKET_MODE) < 0 || listen(fd, ADMIN_BACKLOG) < 0)
+        r = -errno;
+    if (r == 0)
+        r = admin_serve(admin, fd, true);
+    if (r < 0)
+        close(fd);
+    else
+        admin->socket = path;
+    return r;
+}
+
+static int admin_tcp(struct admin *admin, const struct net_address *address)
+{
+    struct sockaddr_storage name;
+    socklen_t size = net_to_sockaddr(address, &name);
+    int one = 1;
+    int fd = socket(name.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        return -errno;
+    int r = 0;
+    if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) < 0 ||
+        bind(fd, (struct sockaddr *)&name, size) < 0 || listen(fd, ADMIN_BACKLOG) < 0)
+        r = -errno;
+    if (r == 0)
+        r = admin_serve(admin, fd, false);
+    if (r < 0)
+        close(fd);
+    return r;
+}
+
+int admin_new(struct control *control, struct admin **result)
+{
+    const struct config_admin *config = &control->config->admin;
+    struct admin *admin = calloc(1, sizeof(*admin));
+    if (admin == NULL)
+        return -ENOMEM;
+    admin->control = control;
+    int r = 0;
+    if (config->socket[0] != '\0' && (r = admin_unix(admin, config->socket)) < 0)
+        fprintf(stderr, "ringpost: admin socket %s: %s\n", config->socket, strerror(-r));
+    for (unsigned i = 0; r == 0 && i < config->addresses_count; i++) {
+        r = admin_tcp(admin, &config->addresses[i]);
+        char address[NET_TEXT_MAX];
+        net_text(&config->addresses[i], true, address);
+        if (r < 0)
+            fprintf(stderr, "ringpost: admin address %s: %s\n", address, strerror(-r));
+    }
+    if (r < 0) {
+        admin_free(admin);
+        return r;
+    }
+    timer_init(&admin->timer, admin_on_timer);
+    shard_timer_arm(&control->shard, &admin->timer, ADMIN_TICK_MS);
+    shard_handle(&control->shard, HANDOFF_ANSWERED, admin_on_answered);
+    *result = admin;
+    return 0;
+}
+
+void admin_free(struct admin *admin)
+{
+    if (admin == NULL)
+        return;
+    for (unsigned i = 0; i < admin->count; i++)
+        MHD_stop_daemon(admin->daemons[i].daemon);
+    if (admin->socket != NULL)
+        unlink(admin->socket);
+    free(admin);
+}

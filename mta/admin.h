@@ -1,0 +1,25 @@
+/*
+ * admin.h - the operator's HTTP: metrics, health, the queue, reload
+ *
+ *   GET  /metrics           Prometheus text          GET /healthz   200 while the process runs
+ *   GET  /readyz            200 while new mail is taken, else 503
+ *   GET  /v1/queue[?shard=S&log=L&cursor=C]          a page of messages, and where the next begins
+ *   GET  /v1/queue/ID       one message, with recipients and outcomes
+ *   POST /v1/reload         200, or 409 and the reasons (unix socket only)
+ *
+ * Runs on the control thread, driven by its ring; libmicrohttpd does the protocol. Mail does not
+ * wait for it. Bounds: ADMIN_CONNECTIONS per socket, ADMIN_TIMEOUT_S, no request bodies.
+ */
+#ifndef RINGPOST_MTA_ADMIN_H
+#define RINGPOST_MTA_ADMIN_H
+
+struct control;
+struct admin;
+
+enum { ADMIN_CONNECTIONS = 64, ADMIN_TIMEOUT_S = 10, ADMIN_MEMORY = 32 * 1024 };
+
+/* Opens the sockets (before privileges go); answers once the loop runs. 0 or errno, said. */
+[[nodiscard]] int admin_new(struct control *control, struct admin **admin);
+void admin_free(struct admin *admin); /* NULL is allowed */
+
+#endif

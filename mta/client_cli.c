@@ -1,0 +1,305 @@
+/*
+ * client_cli.c - `ringpost queue` and `ringpost reload`
+ *
+ * HTTP by libcurl, over the unix socket that the configuration names (or --socket).
+ */
+#include "mta/client_cli.h"
+
+#include <curl/curl.h>
+#include <errno.h>
+#include <getopt.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "mta/config.h"
+
+enum { ANSWER_BYTES_MAX = 64 << 20, URL_MAX = 256 };
+
+struct reply {
+    char *text;
+    size_t size;
+    long status;
+};
+
+static size_t reply_add(char *data, size_t size, size_t count, void *argument)
+{
+    struct reply *reply = argument;
+    size_t bytes = size * count;
+    if (reply->size + bytes > ANSWER_BYTES_MAX)
+        return 0;
+    char *text = realloc(reply->text, reply->size + bytes + 1);
+    if (text == NULL)
+        return 0;
+    memcpy(text + reply->size, data, bytes);
+    reply->text = text;
+    reply->size += bytes;
+    reply->text[reply->size] = '\0';
+    return bytes;
+}
+
+/* The answer's status, or -1 (said why). reply->text is malloc'd. */
+static long ask(const char *socket, const char *path, bool post, struct reply *reply)
+{
+    char url[URL_MAX];
+    *reply = (struct reply) { 0 };
+    CURL *curl = curl_easy_init();
+    if (curl == NULL)
+        return -1;
+    snprintf(url, sizeof(url), "http://localhost%s", path);
+    curl_easy_setopt(curl, CURLOPT_UNIX_SOCKET_PATH, socket);
+    curl_easy_setopt(curl, CURLOPT_URL, url);
+    curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, reply_add);
+    curl_easy_setopt(curl, CURLOPT_WRITEDATA, reply);
+    curl_easy_setopt(curl, CURLOPT_TIMEOUT, 60L);
+    if (post)
+        curl_easy_setopt(curl, CURLOPT_POSTFIELDS, "");
+    CURLcode code = curl_easy_perform(curl);
+    if (code == CURLE_OK)
+        curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &reply->status);
+    else
+        fprintf(
+            stderr,
+            "ringpost: %s: %s (is `ringpost serve` running, and may you use its admin socket?)\n",
+            socket, curl_easy_strerror(code));
+    curl_easy_cleanup(curl);
+    return code == CURLE_OK ? reply->status : -1;
+}
+
+/* Where the configuration puts the socket; malloc'd, or NULL (said why). */
+static char *socket_of(const char *file)
+{
+    struct config_report *report = calloc(1, sizeof(*report));
+    struct config *config = NULL;
+    if (report == NULL)
+        return NULL;
+    config_report_init(report);
+    int r = file != NULL ? config_load(file, 1, report, &config)
+                         : config_load_text(slice_of_string(config_default_text),
+                                            "built-in default", 1, report, &config);
+    char *path = NULL;
+    if (r < 0)
+        fprintf(stderr, "ringpost: the configuration has errors: see `ringpost check`; or name the "
+                        "socket with --socket\n");
+    else if (config->admin.socket[0] == '\0')
+        fprintf(stderr, "ringpost: the configuration names no admin socket\n");
+    else
+        path = strdup(config->admin.socket);
+    config_free(config);
+    config_report_free(report);
+    free(report);
+    return path;
+}
+
+/* ---- printing ---- */
+
+static void print_unit(const json_t *unit)
+{
+    printf("    %-8s %3lld recipient(s)  %s", json_string_value(json_object_get(unit, "state")),
+           json_integer_value(json_object_get(unit, "recipients")),
+           json_string_value(json_object_get(unit, "destination")));
+    json_int_t due = json_integer_value(json_object_get(unit, "due_in_s"));
+    json_int_t attempts = json_integer_value(json_object_get(unit, "attempts"));
+    if (attempts > 0)
+        printf("  attempts %lld", attempts);
+    if (due > 0)
+        printf("  next in %lld s", due);
+    const char *error = json_string_value(json_object_get(unit, "destination_error"));
+    if (error != NULL && error[0] != '\0')
+        printf("\n             %s", error);
+    printf("\n");
+}
+
+static void print_message(const json_t *message, bool whole)
+{
+    char date[64] = "";
+    time_t arrival = (time_t)json_integer_value(json_object_get(message, "arrival"));
+    struct tm tm;
+    strftime(date, sizeof(date), "%Y-%m-%d %H:%M:%S", localtime_r(&arrival, &tm));
+    const char *sender = json_string_value(json_object_get(message, "sender"));
+    printf("%s  %s  %8lld bytes  from <%s>%s\n", json_string_value(json_object_get(message, "id")),
+           date, json_integer_value(json_object_get(message, "size")), sender == NULL ? "" : sender,
+           json_is_true(json_object_get(message, "damaged")) ? "  DAMAGED" : "");
+    size_t index;
+    json_t *each;
+    json_t *recipients = json_object_get(message, "recipients");
+    json_array_foreach(recipients, index, each)
+    {
+        if (!whole && index == 3) {
+            printf("    and %lld more\n",
+                   json_integer_value(json_object_get(message, "recipients_total")) - 3);
+            break;
+        }
+        printf("    to <%s>\n", json_string_value(each));
+    }
+    json_array_foreach(json_object_get(message, "units"), index, each) print_unit(each);
+    json_array_foreach(json_object_get(message, "outcomes"), index, each) printf(
+        "    recipient %lld: %s %lld %s\n", json_integer_value(json_object_get(each, "recipient")),
+        json_string_value(json_object_get(each, "outcome")),
+        json_integer_value(json_object_get(each, "code")),
+        json_string_value(json_object_get(each, "text")));
+}
+
+/* ---- commands ---- */
+
+static int queue_list(const char *socket, bool as_json, unsigned long most)
+{
+    unsigned long shown = 0;
+    char path[URL_MAX] = "/v1/queue";
+    while (shown < most) {
+        struct reply reply;
+        if (ask(socket, path, false, &reply) != 200) {
+            free(reply.text);
+            return 1;
+        }
+        json_t *page = json_loads(reply.text, 0, NULL);
+        free(reply.text);
+        size_t index;
+        json_t *each;
+        json_array_foreach(json_object_get(page, "messages"), index, each)
+        {
+            if (shown++ >= most)
+                break;
+            if (as_json) {
+                json_dumpf(each, stdout, JSON_COMPACT);
+                printf("\n");
+            } else {
+                print_message(each, false);
+            }
+        }
+        const json_t *next = json_object_get(page, "next");
+        if (next != NULL)
+            snprintf(path, sizeof(path), "/v1/queue?shard=%lld&log=%lld&cursor=%lld",
+                     json_integer_value(json_object_get(next, "shard")),
+                     json_integer_value(json_object_get(next, "log")),
+                     json_integer_value(json_object_get(next, "cursor")));
+        bool more = next != NULL;
+        json_decref(page);
+        if (!more)
+            break;
+    }
+    if (!as_json)
+        printf("%lu message(s)%s\n", MIN(shown, most), shown > most ? ", and more" : "");
+    return 0;
+}
+
+static int queue_show(const char *socket, bool as_json, const char *id)
+{
+    char path[URL_MAX];
+    struct reply reply;
+    snprintf(path, sizeof(path), "/v1/queue/%s", id);
+    long status = ask(socket, path, false, &reply);
+    int result = status == 200 ? 0 : 1;
+    json_t *message = status < 0 ? NULL : json_loads(reply.text, 0, NULL);
+    if (status > 0 && status != 200) {
+        const char *error = json_string_value(json_object_get(message, "error"));
+        fprintf(stderr, "ringpost: %s: %s\n", id, error != NULL ? error : "no answer");
+    } else if (message != NULL && as_json) {
+        printf("%s", reply.text);
+    } else if (message != NULL) {
+        print_message(message, true);
+    }
+    json_decref(message);
+    free(reply.text);
+    return result;
+}
+
+static const char queue_help[] =
+    "ringpost queue list [--max N] [--json]     what waits: ids, senders, recipients, where to, "
+    "why\n"
+    "ringpost queue show ID [--json]            one message: all recipients, outcomes so far\n"
+    "\n"
+    "Asks the running server over its admin socket.\n"
+    "  -c, --config FILE   the server's configuration, to find the socket (default: built in)\n"
+    "  -s, --socket PATH   the socket itself\n"
+    "  -n, --max N         list at most N messages (default 1000)\n"
+    "      --json          one JSON object a line (list), or the whole object (show)\n"
+    "Exit status: 0, 1 not found or not reachable, 2 usage.\n";
+
+static const char reload_help[] =
+    "ringpost reload                            read the configuration again\n"
+    "\n"
+    "All shards take the new configuration, or none does and the reasons are printed.\n"
+    "  -c, --config FILE   the server's configuration, to find the socket (default: built in)\n"
+    "  -s, --socket PATH   the socket itself\n"
+    "Exit status: 0 reloaded, 1 refused or not reachable, 2 usage.\n";
+
+struct arguments {
+    const char *config;
+    const char *socket;
+    unsigned long most;
+    bool json;
+    bool help;
+};
+
+static int arguments_read(int argc, char **argv, struct arguments *a)
+{
+    static const struct option options[] = {
+        { "config", required_argument, NULL, 'c' }, { "socket", required_argument, NULL, 's' },
+        { "max", required_argument, NULL, 'n' },    { "json", no_argument, NULL, 'j' },
+        { "help", no_argument, NULL, 'h' },         { NULL, 0, NULL, 0 },
+    };
+    *a = (struct arguments) { .most = 1'000 };
+    int option;
+    while ((option = getopt_long(argc, argv, "c:s:n:h", options, NULL)) != -1) {
+        uint64_t number = 0;
+        switch (option) {
+        case 'c': a->config = optarg; break;
+        case 's': a->socket = optarg; break;
+        case 'j': a->json = true; break;
+        case 'h': a->help = true; break;
+        case 'n':
+            if (slice_to_u64(slice_of_string(optarg), UINT32_MAX, &number) < 0)
+                return -EINVAL;
+            a->most = number;
+            break;
+        default: return -EINVAL;
+        }
+    }
+    return 0;
+}
+
+int queue_main(int argc, char **argv)
+{
+    struct arguments a;
+    int r = arguments_read(argc, argv, &a);
+    int left = argc - optind;
+    const char *verb = left > 0 ? argv[optind] : "";
+    bool list = strcmp(verb, "list") == 0 && left == 1;
+    bool show = strcmp(verb, "show") == 0 && left == 2;
+    if (r < 0 || a.help || (!list && !show)) {
+        fputs(queue_help, r == 0 && a.help ? stdout : stderr);
+        return r == 0 && a.help ? 0 : 2;
+    }
+    char *found = a.socket == NULL ? socket_of(a.config) : NULL;
+    const char *socket = a.socket != NULL ? a.socket : found;
+    int result = 1;
+    if (socket != NULL)
+        result = list ? queue_list(socket, a.json, a.most)
+                      : queue_show(socket, a.json, argv[optind + 1]);
+    free(found);
+    return result;
+}
+
+int reload_main(int argc, char **argv)
+{
+    struct arguments a;
+    int r = arguments_read(argc, argv, &a);
+    if (r < 0 || a.help || argc != optind) {
+        fputs(reload_help, r == 0 && a.help ? stdout : stderr);
+        return r == 0 && a.help ? 0 : 2;
+    }
+    char *found = a.socket == NULL ? socket_of(a.config) : NULL;
+    const char *socket = a.socket != NULL ? a.socket : found;
+    if (socket == NULL)
+        return 1;
+    struct reply reply;
+    long status = ask(socket, "/v1/reload", true, &reply);
+    if (status >= 0)
+        fputs(reply.text == NULL ? "" : reply.text, status == 200 ? stdout : stderr);
+    free(reply.text);
+    free(found);
+    return status == 200 ? 0 : 1;
+}

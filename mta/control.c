@@ -1,0 +1,567 @@
+/*
+ * control.c - putting the process together and taking it apart again, in order
+ *
+ * Start: everything that can be refused is refused before the first thread runs: configuration,
+ * ring features, addresses, spool. Root is only needed to bind; then the process is an ordinary
+ * user for good.
+ *
+ * Reload: a generation goes to all shards or to none. Each shard has room for GENERATIONS_MAX, and
+ * control hands out fewer than that, so no shard ever refuses one that another took.
+ *
+ * Stop: SIGTERM or SIGINT drains (no new connections, transactions and deliveries under way end);
+ * a second one ends at once: what was acknowledged is on disk anyway.
+ */
+#include "mta/control.h"
+
+#include <errno.h>
+#include <grp.h>
+#include <pwd.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <systemd/sd-daemon.h>
+#include <unistd.h>
+
+#include "core/check.h"
+#include "mta/admin.h"
+#include "mta/check.h"
+
+enum {
+    CONTROL_SOCKETS = 1'024,
+    CONTROL_BUFFERS = 16,
+    CONTROL_BUFFER_BYTES = 4'096,
+    CONTROL_ENTRIES = 256,
+    SPOOL_MODE = 0700,
+};
+
+static void complain(const char *format, ...) PRINTF_LIKE(1, 2);
+
+static void complain(const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    fputs("ringpost: ", stderr);
+    vfprintf(stderr, format, arguments);
+    fputc('\n', stderr);
+    va_end(arguments);
+}
+
+/* ---- configuration ---- */
+
+static int control_load(const char *file, uint64_t generation, struct config_report *report,
+                        struct config **config)
+{
+    config_report_init(report);
+    if (file != NULL)
+        return config_load(file, generation, report, config);
+    return config_load_text(slice_of_string(config_default_text), "built-in default", generation,
+                            report, config);
+}
+
+static void control_print_report(const struct config_report *report)
+{
+    for (unsigned i = 0; i < report->count; i++) {
+        const struct config_message *m = &report->messages[i];
+        fprintf(stderr, "%s:%u: %s: %s%s\n", m->file, m->line,
+                m->severity == CONFIG_ERROR ? "error" : "warning", m->key[0] == '\0' ? "" : m->key,
+                m->key[0] == '\0' ? "" : ": ");
+        fprintf(stderr, "    %s\n", m->text);
+    }
+}
+
+static void control_keep(struct control *control, struct config *config)
+{
+    CHECK(control->generations_count < CONTROL_GENERATIONS_MAX);
+    control->generations[control->generations_count++] =
+        (struct control_generation) { config, control->servers_count };
+    control->config = config;
+    metric_set(&control->generation_now, config->generation);
+}
+
+static void control_on_config_free(struct shard *shard, const struct handoff *handoff)
+{
+    struct control *control = shard->owner;
+    for (unsigned i = 0; i < control->generations_count; i++) {
+        struct control_generation *g = &control->generations[i];
+        if (g->config != handoff->pointer || --g->shards > 0)
+            continue;
+        config_free(g->config);
+        *g = control->generations[--control->generations_count];
+        return;
+    }
+}
+
+static void control_on_config_taken(struct shard *shard, const struct handoff *handoff)
+{
+    (void)shard;
+    CHECK(handoff->number == 0); /* there was room: see control_reload */
+}
+
+static void words_of(const struct config_report *report, char words[static CONTROL_WORDS_MAX])
+{
+    size_t size = 0;
+    for (unsigned i = 0; i < report->count && size < CONTROL_WORDS_MAX; i++) {
+        const struct config_message *m = &report->messages[i];
+        if (m->severity == CONFIG_ERROR)
+            size += (size_t)snprintf(words + size, CONTROL_WORDS_MAX - size, "%s:%u: %s: %s\n",
+                                     m->file, m->line, m->key, m->text);
+    }
+}
+
+static void control_log_reload(struct control *control, const char *result, const char *words)
+{
+    struct log_line line;
+    struct shard *shard = &control->shard;
+    log_begin(&line, shard->log, result[0] == 'd' ? LOG_INFO : LOG_ERROR, shard->wall_us, "reload");
+    log_string(&line, "result", result);
+    log_number(&line, "generation", (int64_t)control->config->generation);
+    if (words[0] != '\0')
+        log_string(&line, "why", words);
+    log_end(&line);
+}
+
+int control_reload(struct control *control, char words[static CONTROL_WORDS_MAX])
+{
+    words[0] = '\0';
+    struct config_report *report = calloc(1, sizeof(*report));
+    struct config *next = NULL;
+    int r = -EINVAL;
+    if (control->generations_count == CONTROL_GENERATIONS_MAX)
+        snprintf(words, CONTROL_WORDS_MAX, "%u generations are still in use by open sessions\n",
+                 control->generations_count);
+    else if (report == NULL)
+        snprintf(words, CONTROL_WORDS_MAX, "no memory\n");
+    else
+        r = control_load(control->file, control->config->generation + 1, report, &next);
+    if (r < 0 && words[0] == '\0')
+        words_of(report, words);
+    const char *restart = r < 0 ? NULL : config_needs_restart(control->config, next);
+    if (restart != NULL) {
+        snprintf(words, CONTROL_WORDS_MAX, "%s: cannot change without a restart\n", restart);
+        config_free(next);
+        r = -EINVAL;
+    }
+    if (report != NULL)
+        config_report_free(report);
+    free(report);
+    if (r < 0) {
+        metric_add(&control->reloads_refused, 1);
+        control_log_reload(control, "refused", words);
+        return -EINVAL;
+    }
+    control_keep(control, next);
+    metric_add(&control->reloads, 1);
+    for (unsigned i = 0; i < control->servers_count; i++)
+        CHECK(shard_handoff(&control->shard, i,
+                            (struct handoff) { .kind = HANDOFF_CONFIG, .pointer = next }) == 0);
+    control_log_reload(control, "done", "");
+    return 0;
+}
+
+bool control_ready(const struct control *control)
+{
+    if (!control->ready || control->stopping)
+        return false;
+    for (unsigned i = 0; i < control->servers_count; i++)
+        if (metric_get(&control->servers[i].accepting) == 0)
+            return false;
+    return true;
+}
+
+/* ---- signals ---- */
+
+static void control_drain(struct control *control)
+{
+    if (control->stopping) {
+        complain("second signal: stopping now; what was acknowledged is on disk");
+        _exit(0);
+    }
+    control->stopping = true;
+    sd_notify(0, "STOPPING=1\nSTATUS=draining");
+    for (unsigned i = 0; i < control->servers_count; i++)
+        (void)shard_handoff(&control->shard, i, (struct handoff) { .kind = HANDOFF_DRAIN });
+}
+
+static void control_on_drained(struct shard *shard, const struct handoff *handoff)
+{
+    (void)handoff;
+    struct control *control = shard->owner;
+    if (++control->drained == control->servers_count)
+        shard->stop = true;
+}
+
+static void control_on_signal(struct op *op, int res, unsigned flags)
+{
+    struct control *control = container_of(op, struct control, signals);
+    struct signalfd_siginfo info;
+    while (res >= 0 && read(control->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
+        char words[CONTROL_WORDS_MAX];
+        switch (info.ssi_signo) {
+        case SIGHUP:
+            sd_notify(0, "RELOADING=1");
+            log_writer_reopen(control->writer);
+            if (control_reload(control, words) < 0)
+                complain("reload refused, the old configuration stays:\n%s", words);
+            sd_notify(0, "READY=1");
+            break;
+        case SIGUSR1: log_writer_reopen(control->writer); break;
+        default: control_drain(control); break;
+        }
+    }
+    if (!(flags & RING_MORE) && !control->shard.stop)
+        ring_poll(control->shard.ring, &control->signals, control->signal_fd);
+}
+
+static int control_signals(struct control *control)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGHUP);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGUSR1);
+    signal(SIGPIPE, SIG_IGN);
+    if (pthread_sigmask(SIG_BLOCK, &set, NULL) != 0)
+        return -errno;
+    control->signal_fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+    if (control->signal_fd < 0)
+        return -errno;
+    control->signals.landed = control_on_signal;
+    ring_poll(control->shard.ring, &control->signals, control->signal_fd);
+    return 0;
+}
+
+/* ---- privileges ---- */
+
+static int control_spool_directory(const struct config *config, uid_t uid, gid_t gid)
+{
+    const char *path = config->spool.directory;
+    if (mkdir(path, SPOOL_MODE) == 0) {
+        if (uid != (uid_t)-1 && chown(path, uid, gid) < 0)
+            return -errno;
+        return 0;
+    }
+    return errno == EEXIST ? 0 : -errno;
+}
+
+/* From here on an ordinary user, without capabilities and without a way back. */
+static int control_become_user(const struct config *config)
+{
+    if (geteuid() != 0 || config->user[0] == '\0')
+        return control_spool_directory(config, (uid_t)-1, (gid_t)-1);
+    const struct passwd *user = getpwnam(config->user);
+    if (user == NULL) {
+        complain("user \"%s\" does not exist: make it (adduser --system), or name another",
+                 config->user);
+        return -ENOENT;
+    }
+    gid_t gid = user->pw_gid;
+    uid_t uid = user->pw_uid;
+    if (config->group[0] != '\0') {
+        const struct group *group = getgrnam(config->group);
+        if (group == NULL) {
+            complain("group \"%s\" does not exist", config->group);
+            return -ENOENT;
+        }
+        gid = group->gr_gid;
+    }
+    int r = control_spool_directory(config, uid, gid);
+    if (r < 0)
+        return r;
+    if (setgroups(0, NULL) < 0 || setresgid(gid, gid, gid) < 0 || setresuid(uid, uid, uid) < 0)
+        return -errno;
+    if (uid != 0 && (setuid(0) == 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0))
+        return -EPERM;
+    return 0;
+}
+
+static void control_raise_files(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur == limit.rlim_max)
+        return;
+    limit.rlim_cur = limit.rlim_max;
+    (void)setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+/* ---- start ---- */
+
+static int control_rings(struct control *control)
+{
+    const struct config *config = control->config;
+    unsigned count = control->servers_count;
+    int r = shard_group_init(&control->group, count + 1);
+    control->servers = calloc(count, sizeof(*control->servers));
+    control->threads = calloc(count, sizeof(*control->threads));
+    control->logs = calloc(count + 1, sizeof(*control->logs));
+    if (r < 0 || control->servers == NULL || control->threads == NULL || control->logs == NULL)
+        return -ENOMEM;
+    const struct ring_options own = { CONTROL_ENTRIES, CONTROL_SOCKETS, CONTROL_BUFFERS,
+                                      CONTROL_BUFFER_BYTES };
+    const struct ring_options mail = server_ring_options(config, count);
+    for (unsigned i = 0; i <= count; i++) {
+        struct ring *ring;
+        const char *what = NULL;
+        r = ring_new(i < count ? &mail : &own, &ring, &what);
+        if (r < 0) {
+            complain("%s (%s)", what, strerror(-r));
+            return r;
+        }
+        if (i == count)
+            shard_init(&control->shard, ring, &control->group, i);
+        else
+            r = server_shard_init(&control->servers[i], ring, &control->group, i, config);
+        if (r < 0) {
+            complain("shard %u: %s", i, strerror(-r));
+            return r;
+        }
+    }
+    struct shard *shard = &control->shard;
+    shard->owner = control;
+    shard_handle(shard, HANDOFF_CONFIG_TAKEN, control_on_config_taken);
+    shard_handle(shard, HANDOFF_CONFIG_FREE, control_on_config_free);
+    shard_handle(shard, HANDOFF_DRAINED, control_on_drained);
+    return 0;
+}
+
+static int control_listen(struct control *control)
+{
+    int passed = sd_listen_fds(0);
+    int fds[SERVER_SOCKETS_MAX];
+    unsigned fds_count = passed > 0 ? (unsigned)MIN(passed, SERVER_SOCKETS_MAX) : 0;
+    for (unsigned i = 0; i < fds_count; i++)
+        fds[i] = SD_LISTEN_FDS_START + (int)i;
+    char why[SERVER_PATH_MAX];
+    for (unsigned i = 0; i < control->servers_count; i++) {
+        int r = server_shard_listen(&control->servers[i], fds, fds_count, why);
+        if (r < 0) {
+            complain("cannot listen: %s", why);
+            return r;
+        }
+    }
+    for (unsigned i = 0; i < fds_count; i++)
+        close(fds[i]);
+    return 0;
+}
+
+static int control_logs(struct control *control)
+{
+    const struct config_log *log = &control->config->log;
+    int r = log_writer_start(log->file, (enum log_level)log->level, &control->writer);
+    if (r < 0) {
+        complain("log file %s: %s", log->file, strerror(-r));
+        return r;
+    }
+    for (unsigned i = 0; i <= control->servers_count && r == 0; i++) {
+        bool own = i == control->servers_count;
+        r = log_new(control->writer, own ? -1 : (int)i, &control->logs[i]);
+        struct shard *shard = own ? &control->shard : &control->servers[i].shard;
+        shard->log = control->logs[i];
+    }
+    return r;
+}
+
+static int control_dns(struct control *control)
+{
+    const struct config_dns *d = &control->config->dns;
+    const struct dns_options options = {
+        .forwarders = d->forwarders,
+        .forwarders_count = d->forwarders_count,
+        .trust_anchor_file = d->trust_anchor_file,
+        .root_hints_file = d->root_hints_file,
+        .timeout_ms = d->timeout_ms,
+        .queries_max = d->queries_max,
+    };
+    const char *why = NULL;
+    int r = resolver_new(&control->shard, &options, HANDOFF_DNS_ASK, HANDOFF_DNS_ANSWER,
+                         &control->resolver, &why);
+    if (r < 0) {
+        complain("DNS: %s", why != NULL ? why : strerror(-r));
+        return r;
+    }
+    for (unsigned i = 0; i < control->servers_count; i++)
+        resolver_attach(control->resolver, &control->servers[i].shard, &control->servers[i].dns);
+    return 0;
+}
+
+static void control_log_recovery(struct control *control, const struct server_log *log)
+{
+    const struct recovery_report *r = &log->report;
+    struct log_line line;
+    bool bad = r->damages > 0 || r->messages_damaged > 0 || r->quarantine_failed > 0;
+    log_begin(&line, control->shard.log, bad ? LOG_ERROR : LOG_INFO, control->shard.wall_us,
+              "recovered");
+    log_string(&line, "log", log->directory);
+    log_number(&line, "messages", (int64_t)r->messages_live);
+    log_number(&line, "finished", (int64_t)r->messages_finished);
+    log_number(&line, "segments", r->segments);
+    log_number(&line, "bytes", (int64_t)r->bytes);
+    log_number(&line, "torn_messages", (int64_t)r->messages_torn);
+    log_number(&line, "torn_bytes", (int64_t)r->torn_bytes);
+    log_number(&line, "damaged_ranges", (int64_t)r->damages);
+    log_number(&line, "damaged_messages", (int64_t)r->messages_damaged);
+    log_end(&line);
+    if (bad)
+        complain("%s: %llu damaged ranges, %llu damaged messages; they are kept in %s",
+                 log->directory, (unsigned long long)r->damages,
+                 (unsigned long long)r->messages_damaged, log->server->quarantine);
+}
+
+static int control_spools(struct control *control)
+{
+    char why[SERVER_PATH_MAX];
+    for (unsigned i = 0; i < control->servers_count; i++) {
+        struct server_shard *server = &control->servers[i];
+        int r = server_shard_open(server, why);
+        if (r < 0) {
+            complain("spool: %s", why);
+            return r;
+        }
+        server_shard_metrics(server, &control->metrics);
+        for (unsigned k = 0; k < server->logs_count; k++)
+            control_log_recovery(control, &server->logs[k]);
+    }
+    return 0;
+}
+
+static void *control_thread(void *argument)
+{
+    struct server_shard *server = argument;
+    server_shard_start(server);
+    int r = shard_loop(&server->shard);
+    if (r < 0) {
+        complain("shard %u: its ring failed: %s", server->shard.index, strerror(-r));
+        abort();
+    }
+    return NULL;
+}
+
+static int control_threads(struct control *control)
+{
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    for (unsigned i = 0; i < control->servers_count; i++) {
+        int r = pthread_create(&control->threads[i], NULL, control_thread, &control->servers[i]);
+        if (r != 0)
+            return -r;
+        control->threads_count++;
+        char name[16];
+        snprintf(name, sizeof(name), "shard-%u", i);
+        pthread_setname_np(control->threads[i], name);
+        cpu_set_t set;
+        CPU_ZERO(&set);
+        CPU_SET(i % (unsigned)cores, &set);
+        /* A cpuset may forbid it; the shard then runs where it may. */
+        if ((long)control->servers_count <= cores)
+            (void)pthread_setaffinity_np(control->threads[i], sizeof(set), &set);
+    }
+    return 0;
+}
+
+static const struct metric control_metrics_table[] = {
+    { "ringpost_build_info", "version=\"" RINGPOST_VERSION "\"", "Version; always 1", METRIC_GAUGE,
+      0, offsetof(struct control, is_ready) },
+    { "ringpost_start_time_seconds", NULL, "When the process started", METRIC_GAUGE, 1e-6,
+      offsetof(struct control, started_us) },
+    { "ringpost_reloads_total", "result=\"done\"", "Reloads of the configuration", METRIC_COUNTER,
+      0, offsetof(struct control, reloads) },
+    { "ringpost_reloads_total", "result=\"refused\"", "Reloads of the configuration",
+      METRIC_COUNTER, 0, offsetof(struct control, reloads_refused) },
+    { "ringpost_config_generation", NULL, "Generation of the configuration in force", METRIC_GAUGE,
+      0, offsetof(struct control, generation_now) },
+};
+
+static int control_start(struct control *control)
+{
+    const struct config *config = control->config;
+    metrics_init(&control->metrics);
+    control->servers_count = config->shards;
+    if (control->servers_count == 0)
+        control->servers_count = (unsigned)MAX(sysconf(_SC_NPROCESSORS_ONLN), 1L);
+    control->servers_count = MIN(control->servers_count, (unsigned)SHARDS_MAX - 1);
+    control_keep(control, control->config);
+    int r = control_rings(control);
+    if (r == 0)
+        r = control_listen(control);
+    if (r == 0)
+        r = admin_new(control, &control->admin);
+    if (r == 0)
+        r = control_become_user(config);
+    if (r == 0)
+        r = control_logs(control);
+    if (r == 0)
+        r = control_signals(control);
+    if (r == 0)
+        r = control_dns(control);
+    if (r == 0)
+        r = control_spools(control);
+    if (r < 0)
+        return r;
+    control->started_us = (uint64_t)control->shard.wall_us;
+    control->is_ready = 1;
+    metrics_add_source(&control->metrics, &control->source, control_metrics_table,
+                       ARRAY_COUNT(control_metrics_table), control, -1);
+    r = control_threads(control);
+    control->ready = r == 0;
+    return r;
+}
+
+static void control_stop(struct control *control)
+{
+    for (unsigned i = 0; i < control->threads_count; i++)
+        pthread_join(control->threads[i], NULL);
+    for (unsigned i = 0; i < control->servers_count; i++) {
+        server_shard_close(&control->servers[i]);
+        ring_free(control->servers[i].shard.ring);
+    }
+    admin_free(control->admin);
+    if (control->resolver != NULL)
+        resolver_free(control->resolver);
+    log_writer_stop(control->writer);
+    ring_free(control->shard.ring);
+    close(control->signal_fd);
+    shard_group_free(&control->group);
+    for (unsigned i = 0; i < control->generations_count; i++)
+        config_free(control->generations[i].config);
+    free(control->servers);
+    free(control->threads);
+    free(control->logs);
+}
+
+int control_run(const char *file)
+{
+    static struct control control;
+    struct config_report *report = calloc(1, sizeof(*report));
+    if (report == NULL)
+        return 1;
+    control.file = file;
+    int r = control_load(file, 1, report, &control.config);
+    control_print_report(report);
+    config_report_free(report);
+    free(report);
+    if (r < 0)
+        return 1;
+    control_raise_files();
+    r = control_start(&control);
+    if (r < 0) {
+        complain("not started: %s", strerror(-r));
+        return 1; /* nothing runs yet: the kernel takes it all back */
+    }
+    sd_notify(0, "READY=1\nSTATUS=taking mail");
+    struct log_line line;
+    log_begin(&line, control.shard.log, LOG_INFO, control.shard.wall_us, "started");
+    log_string(&line, "version", RINGPOST_VERSION);
+    log_number(&line, "shards", control.servers_count);
+    log_string(&line, "config", control.config->file);
+    log_end(&line);
+    r = shard_loop(&control.shard);
+    log_begin(&line, control.shard.log, LOG_INFO, control.shard.wall_us, "stopped");
+    log_end(&line);
+    control_stop(&control);
+    return r < 0 ? 1 : 0;
+}

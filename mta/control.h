@@ -1,0 +1,61 @@
+/*
+ * control.h - the one thread beside the shards: start, signals, reload, drain, names, admin
+ *
+ *   control_run: load -> rings -> listen -> (privileges go) -> recover -> threads -> READY
+ *                -> loop -> SIGTERM: drain -> threads end -> close
+ *
+ * It is a shard too, the last of the group, without mail: it waits on its ring for signals, the
+ * resolver and the admin sockets, and talks to the others by handoff.
+ */
+#ifndef RINGPOST_MTA_CONTROL_H
+#define RINGPOST_MTA_CONTROL_H
+
+#include <pthread.h>
+
+#include "core/log.h"
+#include "mta/server.h"
+
+enum { CONTROL_WORDS_MAX = 4'096, CONTROL_GENERATIONS_MAX = GENERATIONS_MAX - 2 };
+
+struct admin;
+
+struct control_generation {
+    struct config *config;
+    unsigned shards; /* that still use it */
+};
+
+struct control {
+    struct shard shard;
+    struct shard_group group;
+    struct server_shard *servers;
+    pthread_t *threads;
+    unsigned servers_count;
+    unsigned threads_count;
+    const char *file; /* configuration; NULL: the built-in default */
+    struct config *config;
+    struct control_generation generations[CONTROL_GENERATIONS_MAX];
+    unsigned generations_count;
+    struct log_writer *writer;
+    struct log **logs;
+    struct metrics metrics;
+    struct metrics_source source;
+    struct resolver *resolver;
+    struct admin *admin;
+    struct op signals;
+    int signal_fd;
+    unsigned drained;
+    bool ready;
+    bool stopping;
+    uint64_t started_us; /* numbers of its own, exported */
+    uint64_t reloads, reloads_refused, generation_now, is_ready;
+};
+
+/* Runs until told to stop. Exit status: 0, 1 (could not start: said on standard error). */
+int control_run(const char *file);
+/* Loads the file again; 0, or -EINVAL and why in words (one line each), at most
+ * CONTROL_WORDS_MAX - 1. */
+[[nodiscard]] int control_reload(struct control *control, char words[static CONTROL_WORDS_MAX]);
+/* Takes new mail on all shards. */
+bool control_ready(const struct control *control);
+
+#endif

@@ -1,0 +1,537 @@
+/*
+ * server.c - assembling a shard: pools, listeners, logs, deliveries
+ *
+ * Everything a shard will ever use is reserved here; what a pool holds is said beside it in
+ * server.h and bounds.
+ */
+#include "mta/server.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "core/check.h"
+#include "core/log.h"
+#include "mta/inspect.h"
+
+enum {
+    BLOCK_BYTES = 1 << 20,
+    SEGMENTS_LIMIT = 4'096,
+    SEGMENTS_RESERVE_MIN = 2,
+    CACHE_BLOCKS_MIN = 4,
+    FILES_EXTRA = 1'024,
+    ACCEPT_PAUSE_MS = 100,
+};
+
+static unsigned mail_shards(const struct shard_group *group)
+{
+    return group->count - 1; /* the last one is control */
+}
+
+struct ring_options server_ring_options(const struct config *config, unsigned shards)
+{
+    (void)shards;
+    return (struct ring_options) {
+        .entries = SERVER_RING_ENTRIES,
+        .sockets_max = config->limits.connections.connections_max +
+                       config->delivery.shard_connections_max + SERVER_REFUSALS +
+                       SERVER_SOCKETS_MAX + SEGMENTS_LIMIT + FILES_EXTRA,
+        .recv_buffers = SERVER_RECV_BUFFERS,
+        .recv_buffer_bytes = SERVER_RECV_BUFFER_BYTES,
+    };
+}
+
+/* ---- configuration ---- */
+
+static void server_on_released(void *owner, const struct config *config)
+{
+    struct server_shard *server = owner;
+    struct shard *shard = &server->shard;
+    /* Control is never that far behind; should it be, the generation stays in memory. */
+    (void)shard_handoff(
+        shard, shard->group->count - 1,
+        (struct handoff) { .kind = HANDOFF_CONFIG_FREE, .pointer = (void *)(uintptr_t)config });
+}
+
+static void server_on_config(struct shard *shard, const struct handoff *handoff)
+{
+    struct server_shard *server = shard->owner;
+    int r = generations_switch(&server->generations, handoff->pointer);
+    for (unsigned i = 0; r == 0 && i < server->logs_count; i++)
+        deliver_switched(&server->logs[i].deliver);
+    (void)shard_handoff(shard, shard->group->count - 1,
+                        (struct handoff) { .kind = HANDOFF_CONFIG_TAKEN,
+                                           .number = (uint64_t)(int64_t)r,
+                                           .pointer = handoff->pointer });
+}
+
+/* ---- accepting ---- */
+
+static const struct config *server_config(const struct server_shard *server)
+{
+    return server->generations.current->config;
+}
+
+static enum smtp_reply_id refusal_of(struct server_shard *server, enum limits_verdict verdict)
+{
+    struct smtp_server_metrics *m = &server->service.metrics;
+    switch (verdict) {
+    case LIMITS_ADMITTED: return SMTP_REPLIES;
+    case LIMITS_SHARD_FULL: metric_add(&m->refused_shard, 1); return SMTP_REPLY_OVERLOAD;
+    case LIMITS_ADDRESS_FULL: metric_add(&m->refused_address, 1); break;
+    case LIMITS_NETWORK_FULL: metric_add(&m->refused_network, 1); break;
+    case LIMITS_RATE: metric_add(&m->refused_rate, 1); return SMTP_REPLY_RATE_CLOSE;
+    }
+    return SMTP_REPLY_TOO_MANY_CONNECTIONS;
+}
+
+static void server_admit(struct server_shard *server, unsigned listener, int raw,
+                         const struct net_address *peer, const struct net_address *local)
+{
+    const struct config *config = server_config(server);
+    const struct config_listener *l = &config->listeners[listener];
+    bool exempt = networks_hold(config->limits.exempt, peer) || policy_expects_proxy(l, peer);
+    enum limits_verdict verdict = limits_open(server->limits, &config->limits.connections, peer,
+                                              exempt, server->shard.now_ms);
+    enum smtp_reply_id refusal = refusal_of(server, verdict);
+    int r = smtp_server_open(&server->service, listener, raw, peer, local, refusal);
+    if (r == 0)
+        return;
+    metric_add(&server->service.metrics.refused_memory, 1);
+    if (refusal == SMTP_REPLIES)
+        limits_close(server->limits, peer);
+    ring_discard(server->shard.ring, raw);
+}
+
+/* SO_REUSEPORT spreads connections by chance; whoever has more than its share passes a new one on
+ * before its banner. False: it stays here. */
+static bool server_pass(struct server_shard *server, unsigned listener, int raw)
+{
+    struct shard *shard = &server->shard;
+    struct shard_group *group = shard->group;
+    uint64_t least = UINT64_MAX;
+    unsigned to = shard->index;
+    for (unsigned i = 0; i < mail_shards(group); i++) {
+        if (group->shards[i] == NULL)
+            continue;
+        const struct server_shard *other = group->shards[i]->owner;
+        uint64_t open = metric_get(&other->service.metrics.connections_open);
+        if (open < least) {
+            least = open;
+            to = i;
+        }
+    }
+    uint64_t mine = metric_get(&server->service.metrics.connections_open);
+    if (to == shard->index || mine <= least + least / 8)
+        return false;
+    struct handoff handoff = { .kind = HANDOFF_SOCKET,
+                               .number = (uint64_t)(unsigned)raw | (uint64_t)listener << 32 };
+    if (shard_handoff(shard, to, handoff) < 0)
+        return false;
+    metric_add(&server->passed, 1);
+    return true;
+}
+
+static void server_take(struct server_shard *server, unsigned listener, int raw)
+{
+    struct net_address peer;
+    struct net_address local;
+    if (ring_peer(server->shard.ring, raw, &peer, &local) < 0) {
+        ring_discard(server->shard.ring, raw);
+        return;
+    }
+    server_admit(server, listener, raw, &peer, &local);
+}
+
+static void server_on_socket(struct shard *shard, const struct handoff *handoff)
+{
+    server_take(shard->owner, (unsigned)(handoff->number >> 32), (int)(uint32_t)handoff->number);
+}
+
+static void server_accept_again(struct timer *timer)
+{
+    struct server_socket *s = container_of(timer, struct server_socket, timer);
+    if (!s->server->draining && !s->accept.inflight)
+        ring_accept(s->server->shard.ring, &s->accept, s->socket);
+}
+
+static void server_on_accept(struct op *op, int res, unsigned flags)
+{
+    struct server_socket *s = container_of(op, struct server_socket, accept);
+    struct server_shard *server = s->server;
+    if (res >= 0) {
+        if (server->draining)
+            ring_discard(server->shard.ring, res);
+        else if (!server_pass(server, s->listener, res))
+            server_take(server, s->listener, res);
+    } else if (res != -ECANCELED) {
+        metric_add(&server->accept_errors, 1);
+    }
+    if (flags & RING_MORE || server->draining)
+        return;
+    shard_timer_arm(&server->shard, &s->timer, res < 0 ? ACCEPT_PAUSE_MS : 0);
+}
+
+int server_shard_listen(struct server_shard *server, const int *fds, unsigned fds_count,
+                        char why[static SERVER_PATH_MAX])
+{
+    const struct config *config = server->first;
+    unsigned passed = 0;
+    for (unsigned i = 0; i < config->listeners_count; i++) {
+        const struct config_listener *l = &config->listeners[i];
+        for (unsigned k = 0; k < l->addresses_count; k++) {
+            struct server_socket *s = &server->sockets[server->sockets_count];
+            if (server->sockets_count == SERVER_SOCKETS_MAX) {
+                snprintf(why, SERVER_PATH_MAX, "more than %d listening addresses",
+                         SERVER_SOCKETS_MAX);
+                return -E2BIG;
+            }
+            int r = passed < fds_count
+                        ? ring_listen_fd(server->shard.ring, dup(fds[passed]), &s->socket)
+                        : ring_listen(server->shard.ring, &l->addresses[k], (int)l->backlog,
+                                      &s->socket);
+            passed++;
+            if (r < 0) {
+                char address[NET_TEXT_MAX];
+                net_text(&l->addresses[k], true, address);
+                snprintf(why, SERVER_PATH_MAX, "listener \"%s\": %s: %s", l->name, address,
+                         strerror(-r));
+                return r;
+            }
+            s->server = server;
+            s->listener = i;
+            s->accept.landed = server_on_accept;
+            timer_init(&s->timer, server_accept_again);
+            server->sockets_count++;
+        }
+    }
+    return 0;
+}
+
+/* ---- logs ---- */
+
+static bool server_room(void *owner)
+{
+    struct server_shard *server = owner;
+    return queue_reserve(&server->logs[0].queue);
+}
+
+static void server_unroom(void *owner, uint32_t recipients)
+{
+    struct server_shard *server = owner;
+    queue_unreserve(&server->logs[0].queue, recipients);
+}
+
+static void server_accepted(void *owner, const struct stored *stored,
+                            const struct envelope *envelope)
+{
+    struct server_shard *server = owner;
+    queue_add(&server->logs[0].queue, stored, envelope);
+}
+
+static struct queue_options server_queue_options(struct server_log *log,
+                                                 const struct config *config)
+{
+    const struct config_delivery *d = &config->delivery;
+    return (struct queue_options) {
+        .messages_max = SERVER_MESSAGES_MAX,
+        .recipients_max = SERVER_RECIPIENTS_MAX,
+        .destinations_max = SERVER_DESTINATIONS_MAX,
+        .active_max = d->shard_connections_max + FILES_EXTRA,
+        .age_max_ms = d->age_max_ms,
+        .retry_initial_ms = d->retry.initial_ms,
+        .retry_max_ms = d->retry.max_ms,
+        .retry_factor_percent = d->retry.factor_percent,
+        .retry_jitter_percent = d->retry.jitter_percent,
+        .owner = &log->deliver,
+        .route = deliver_route,
+        .wanted = deliver_wanted,
+        .unwanted = deliver_unwanted,
+        .expired = deliver_expired,
+    };
+}
+
+static struct spool_options server_spool_options(struct server_log *log, unsigned number,
+                                                 const struct config *config, unsigned shards)
+{
+    const struct config_spool *s = &config->spool;
+    uint64_t segments = SEGMENTS_LIMIT;
+    if (s->size_max_bytes != 0)
+        segments = s->size_max_bytes / shards / s->segment_bytes;
+    uint64_t reserve = s->reserve_bytes / shards / s->segment_bytes;
+    uint64_t block = MIN((uint64_t)BLOCK_BYTES, s->segment_bytes / 4);
+    uint64_t cache = s->cache_bytes / shards / block;
+    segments = MIN(MAX(segments, 4 + SEGMENTS_RESERVE_MIN), (uint64_t)SEGMENTS_LIMIT);
+    return (struct spool_options) {
+        .directory = log->directory,
+        .quarantine = log->server->quarantine,
+        .number = number,
+        .segment_bytes = (uint32_t)s->segment_bytes,
+        .block_bytes = (uint32_t)block,
+        .segments_max = (uint32_t)segments,
+        .segments_reserve =
+            (uint32_t)MIN(MAX(reserve, (uint64_t)SEGMENTS_RESERVE_MIN), segments / 2),
+        .cache_blocks = (uint32_t)MAX(cache, (uint64_t)CACHE_BLOCKS_MIN),
+        .writers_max = config->limits.connections.connections_max + FILES_EXTRA,
+        .message_bytes_max = UINT64_MAX / 2,
+        .owner = &log->queue,
+        .find = queue_find_stored,
+        .found = queue_found,
+    };
+}
+
+static int server_log_open(struct server_shard *server, struct server_log *log, unsigned number,
+                           char why[static SERVER_PATH_MAX])
+{
+    const struct config *config = server->first;
+    unsigned shards = mail_shards(server->shard.group);
+    log->server = server;
+    log->deliver = (struct deliver) {
+        .shard = &server->shard,
+        .queue = &log->queue,
+        .generations = &server->generations,
+        .clients = &server->clients,
+        .resolves = &server->resolves,
+        .shards = shards,
+        .draining = true, /* nothing is delivered before server_shard_start */
+    };
+    const struct queue_options queue_options = server_queue_options(log, config);
+    int r = queue_init(&log->queue, &server->shard, &queue_options);
+    if (r == 0)
+        r = deliver_init(&log->deliver, config->delivery.shard_connections_max);
+    if (r < 0) {
+        snprintf(why, SERVER_PATH_MAX, "no memory for the queue");
+        return r;
+    }
+    const struct spool_options options = server_spool_options(log, number, config, shards);
+    const char *words = NULL;
+    r = spool_open(&server->shard, &options, &log->report, &log->spool, &words);
+    if (r < 0) {
+        snprintf(why, SERVER_PATH_MAX, "%s: %s", log->directory,
+                 words != NULL ? words : strerror(-r));
+        return r;
+    }
+    log->queue.spool = log->spool;
+    log->deliver.spool = log->spool;
+    log->open = true;
+    if (log->queue.unplaced > 0) {
+        snprintf(why, SERVER_PATH_MAX, "%s: %u recipients found no place in memory", log->directory,
+                 log->queue.unplaced);
+        return -ENOMEM;
+    }
+    return 0;
+}
+
+static bool directory_exists(struct ring *ring, const char *path)
+{
+    int fd = ring->ops->now_open(ring, path, O_RDONLY | O_DIRECTORY, 0);
+    if (fd < 0)
+        return false;
+    ring->ops->now_close(ring, fd);
+    return true;
+}
+
+int server_shard_open(struct server_shard *server, char why[static SERVER_PATH_MAX])
+{
+    unsigned shards = mail_shards(server->shard.group);
+    const char *spool = server->first->spool.directory;
+    snprintf(server->quarantine, sizeof(server->quarantine), "%s/quarantine", spool);
+    for (unsigned number = server->shard.index; server->logs_count < SERVER_LOGS_MAX;
+         number += shards) {
+        struct server_log *log = &server->logs[server->logs_count];
+        snprintf(log->directory, sizeof(log->directory), "%s/log-%03u", spool, number);
+        if (server->logs_count > 0 && !directory_exists(server->shard.ring, log->directory))
+            break;
+        int r = server_log_open(server, log, number, why);
+        if (r < 0)
+            return r;
+        server->logs_count++;
+    }
+    struct smtp_service *service = &server->service;
+    service->spool = server->logs[0].spool;
+    return 0;
+}
+
+/* ---- life ---- */
+
+static void server_on_drain(struct shard *shard, const struct handoff *handoff)
+{
+    (void)handoff;
+    server_shard_drain(shard->owner);
+}
+
+/* Last in each step: has the drain come to its end? */
+static void server_on_hook(struct hook *hook)
+{
+    struct server_shard *server = container_of(hook, struct server_shard, hook);
+    metric_set(&server->accepting, server_shard_ready(server));
+    struct shard *shard = &server->shard;
+    if (server->drained_told) {
+        shard->stop = true; /* its last word went out with the wait of this step */
+        return;
+    }
+    if (!server->draining || !server_shard_drained(server))
+        return;
+    server->drained_told = true;
+    shard->woken = true;
+    (void)shard_handoff(shard, shard->group->count - 1,
+                        (struct handoff) { .kind = HANDOFF_DRAINED });
+}
+
+int server_shard_init(struct server_shard *server, struct ring *ring, struct shard_group *group,
+                      unsigned index, const struct config *config)
+{
+    *server = (struct server_shard) { .first = config };
+    struct shard *shard = &server->shard;
+    shard_init(shard, ring, group, index);
+    shard->owner = server;
+    uint32_t sessions = config->limits.connections.connections_max + SERVER_REFUSALS;
+    uint32_t clients = config->delivery.shard_connections_max;
+    uint64_t key[2] = { random_next(&shard->random), random_next(&shard->random) };
+    static_assert(sizeof(key) == LIMITS_KEY_BYTES);
+    server->logs = calloc(SERVER_LOGS_MAX, sizeof(*server->logs));
+    server->sockets = calloc(SERVER_SOCKETS_MAX, sizeof(*server->sockets));
+    if (server->logs == NULL || server->sockets == NULL)
+        return -ENOMEM;
+    int r = connection_pools_init(&server->pools, ring, sessions + clients);
+    if (r == 0)
+        r = generations_init(&server->generations);
+    if (r == 0)
+        r = generations_switch(&server->generations, config);
+    if (r == 0)
+        r = limits_new(sessions, (const uint8_t *)key, &server->limits);
+    if (r == 0)
+        r = smtp_clients_init(&server->clients, shard, &server->pools, clients);
+    if (r == 0)
+        r = resolves_init(&server->resolves, shard, &server->dns, SERVER_RESOLVES_MAX);
+    if (r < 0)
+        return r;
+    server->generations.owner = server;
+    server->generations.released = server_on_released;
+    server->service = (struct smtp_service) {
+        .shard = shard,
+        .pools = &server->pools,
+        .generations = &server->generations,
+        .limits = server->limits,
+        .owner = server,
+        .room = server_room,
+        .unroom = server_unroom,
+        .accepted = server_accepted,
+    };
+    r = smtp_service_init(&server->service, sessions);
+    if (r < 0)
+        return r;
+    shard_handle(shard, HANDOFF_SOCKET, server_on_socket);
+    shard_handle(shard, HANDOFF_CONFIG, server_on_config);
+    shard_handle(shard, HANDOFF_DRAIN, server_on_drain);
+    shard_handle(shard, HANDOFF_ASK, inspect_asked);
+    shard_hook(shard, &server->hook, server_on_hook);
+    return 0;
+}
+
+void server_shard_start(struct server_shard *server)
+{
+    for (unsigned i = 0; i < server->sockets_count; i++)
+        ring_accept(server->shard.ring, &server->sockets[i].accept, server->sockets[i].socket);
+    for (unsigned i = 0; i < server->logs_count; i++) {
+        struct server_log *log = &server->logs[i];
+        log->deliver.draining = false;
+        queue_each_ready(&log->queue, deliver_wanted, &log->deliver);
+    }
+}
+
+void server_shard_drain(struct server_shard *server)
+{
+    if (server->draining)
+        return;
+    server->draining = true;
+    struct ring *ring = server->shard.ring;
+    for (unsigned i = 0; i < server->sockets_count; i++) {
+        timer_disarm(&server->shard.timers, &server->sockets[i].timer);
+        if (server->sockets[i].accept.inflight)
+            ring_cancel(ring, &server->sockets[i].accept);
+    }
+    smtp_service_drain(&server->service);
+    for (unsigned i = 0; i < server->logs_count; i++)
+        deliver_drain(&server->logs[i].deliver);
+}
+
+bool server_shard_drained(const struct server_shard *server)
+{
+    for (unsigned i = 0; i < server->sockets_count; i++)
+        if (server->sockets[i].accept.inflight)
+            return false;
+    if (server->service.sessions.used > 0 || server->clients.pool.used > 0)
+        return false;
+    for (unsigned i = 0; i < server->logs_count; i++)
+        if (!deliver_idle(&server->logs[i].deliver) || !spool_idle(server->logs[i].spool))
+            return false;
+    return true;
+}
+
+bool server_shard_ready(const struct server_shard *server)
+{
+    return !server->draining && server->logs_count > 0 && spool_room(server->logs[0].spool, 0) == 0;
+}
+
+void server_shard_close(struct server_shard *server)
+{
+    struct ring *ring = server->shard.ring;
+    for (unsigned i = 0; i < server->sockets_count; i++)
+        ring_close(ring, server->sockets[i].socket);
+    for (unsigned i = 0; i < SERVER_LOGS_MAX && server->logs != NULL; i++) {
+        struct server_log *log = &server->logs[i];
+        if (log->open)
+            spool_close(log->spool);
+        deliver_free(&log->deliver);
+        queue_free(&log->queue);
+    }
+    smtp_service_free(&server->service);
+    resolves_free(&server->resolves);
+    smtp_clients_free(&server->clients);
+    limits_free(server->limits);
+    generations_free(&server->generations);
+    connection_pools_free(&server->pools);
+    free(server->logs);
+    free(server->sockets);
+    server->logs = NULL;
+    server->sockets = NULL;
+}
+
+/* ---- numbers ---- */
+
+static const struct metric server_metrics_table[] = {
+    { "ringpost_accept_errors_total", NULL, "Accepts that failed: descriptors, memory",
+      METRIC_COUNTER, 0, offsetof(struct server_shard, accept_errors) },
+    { "ringpost_accepting", NULL, "1: this shard takes new mail", METRIC_GAUGE, 0,
+      offsetof(struct server_shard, accepting) },
+    { "ringpost_connections_passed_total", NULL, "Connections passed to a shard with fewer",
+      METRIC_COUNTER, 0, offsetof(struct server_shard, passed) },
+};
+
+void server_shard_metrics(struct server_shard *server, struct metrics *metrics)
+{
+    int index = (int)server->shard.index;
+    metrics_add_source(metrics, &server->sources[0], server_metrics_table,
+                       ARRAY_COUNT(server_metrics_table), server, index);
+    metrics_add_source(metrics, &server->sources[1], smtp_server_metrics_table,
+                       smtp_server_metrics_count, &server->service.metrics, index);
+    metrics_add_source(metrics, &server->sources[2], smtp_client_metrics, smtp_client_metrics_count,
+                       &server->clients.numbers, index);
+    metrics_add_source(metrics, &server->sources[3], resolve_metrics, resolve_metrics_count,
+                       &server->resolves.numbers, index);
+    for (unsigned i = 0; i < server->logs_count; i++) {
+        struct server_log *log = &server->logs[i];
+        /* A shard's further logs are numbered as if they were shards of their own: that is what
+         * they were. */
+        int number = index + (int)(i * mail_shards(server->shard.group));
+        metrics_add_source(metrics, &log->sources[0], queue_metrics_table, queue_metrics_count,
+                           &log->queue.metrics, number);
+        metrics_add_source(metrics, &log->sources[1], deliver_metrics_table, deliver_metrics_count,
+                           &log->deliver.metrics, number);
+        metrics_add_source(metrics, &log->sources[2], spool_metrics_table, spool_metrics_count,
+                           spool_metrics(log->spool), number);
+    }
+}

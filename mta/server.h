@@ -1,0 +1,114 @@
+/*
+ * server.h - all that one shard of the mail server has, put together on whatever ring it is given
+ *
+ *   server_shard_init -> server_shard_listen -> server_shard_open (recovers the logs) -> the loop
+ *     -> server_shard_drain -> server_shard_drained() -> server_shard_close
+ *
+ * No threads in here: core threads (mta/control.c) and the simulator run the same shards. The first
+ * log of a shard takes new mail; further ones (left by a run with more shards) are only emptied.
+ */
+#ifndef RINGPOST_MTA_SERVER_H
+#define RINGPOST_MTA_SERVER_H
+
+#include "core/dns.h"
+#include "mta/config.h"
+#include "mta/deliver.h"
+#include "mta/smtp_server.h"
+
+enum {
+    SERVER_LOGS_MAX = SHARDS_MAX, /* of one shard */
+    SERVER_SOCKETS_MAX = 256,     /* listening sockets of one shard */
+    SERVER_PATH_MAX = 1'024,
+    SERVER_REFUSALS = 64, /* sessions that only say 421 */
+    SERVER_RECV_BUFFERS = 512,
+    SERVER_RECV_BUFFER_BYTES = 16'384,
+    SERVER_RING_ENTRIES = 4'096,
+    SERVER_MESSAGES_MAX = 1 << 22, /* queued in one log */
+    SERVER_RECIPIENTS_MAX = 1 << 23,
+    SERVER_DESTINATIONS_MAX = 1 << 17,
+    SERVER_RESOLVES_MAX = 256,
+};
+
+/* Handoffs between shards and control. */
+enum server_handoff {
+    HANDOFF_SOCKET,       /* number: raw socket | listener << 32 */
+    HANDOFF_CONFIG,       /* pointer: a new generation */
+    HANDOFF_CONFIG_TAKEN, /* to control; number: 0 or an errno */
+    HANDOFF_CONFIG_FREE,  /* to control: this shard has no use for it any more */
+    HANDOFF_DRAIN,
+    HANDOFF_DRAINED, /* to control */
+    HANDOFF_ASK,     /* to a shard: pointer: struct server_question; answered in place */
+    HANDOFF_ANSWERED,
+    HANDOFF_DNS_ASK,
+    HANDOFF_DNS_ANSWER,
+};
+
+/* One log with its queue and deliveries. */
+struct server_log {
+    struct server_shard *server;
+    struct spool *spool;
+    struct queue queue;
+    struct deliver deliver;
+    struct recovery_report report;
+    struct metrics_source sources[4];
+    char directory[SERVER_PATH_MAX];
+    bool open;
+};
+
+struct server_socket {
+    struct server_shard *server;
+    struct op accept;
+    struct timer timer; /* when accepting has to pause (-EMFILE) */
+    int socket;
+    unsigned listener; /* index in the configuration */
+};
+
+struct server_shard {
+    struct shard shard;
+    const struct config *first; /* what it was started with */
+    struct connection_pools pools;
+    struct generations generations;
+    struct limits *limits;
+    struct dns dns;
+    struct smtp_clients clients;
+    struct resolves resolves;
+    struct smtp_service service;
+    struct server_log *logs;
+    unsigned logs_count;
+    struct server_socket *sockets;
+    unsigned sockets_count;
+    struct hook hook;
+    struct metrics_source sources[4];
+    char quarantine[SERVER_PATH_MAX];
+    uint64_t accept_errors;
+    uint64_t accepting;
+    uint64_t passed; /* sockets handed to a shard with fewer */
+    bool draining;
+    bool drained_told;
+};
+
+/* What the shard needs from its ring. */
+struct ring_options server_ring_options(const struct config *config, unsigned shards);
+
+/* group has the mail shards first and control as the last one. 0 or errno. */
+[[nodiscard]] int server_shard_init(struct server_shard *server, struct ring *ring,
+                                    struct shard_group *group, unsigned index,
+                                    const struct config *config);
+/* Opens the listening sockets; before privileges go. fds: passed by the service manager, one for
+ * each address in the order of the file, or NULL. 0 or errno, *why names the address. */
+[[nodiscard]] int server_shard_listen(struct server_shard *server, const int *fds,
+                                      unsigned fds_count, char why[static SERVER_PATH_MAX]);
+/* Opens its logs: number index, index + shards, .. as far as they exist. dns is filled in by then.
+ */
+[[nodiscard]] int server_shard_open(struct server_shard *server, char why[static SERVER_PATH_MAX]);
+/* Begins to accept and to deliver. */
+void server_shard_start(struct server_shard *server);
+void server_shard_drain(struct server_shard *server);
+bool server_shard_drained(const struct server_shard *server);
+/* Everything is idle: gives it all back. */
+void server_shard_close(struct server_shard *server);
+void server_shard_metrics(struct server_shard *server, struct metrics *metrics);
+/* Takes new mail now? */
+bool server_shard_ready(const struct server_shard *server);
+
+#endif

@@ -1,0 +1,116 @@
+#!/usr/bin/env python3
+"""tidy.py - what the compiler does not check of the house rules
+
+Usage: tests/tidy.py        from anywhere; prints each offence as file:line: words; 1 if there is one
+
+- Includes point one way: core includes nothing of ours, tls and queue include core only, mta
+  includes all three; bench and tests include anything. They name the folder.
+- Every source and header begins with a comment that names the file and says what it is for.
+- Memory on a message's way comes from pools: malloc and friends only in the files listed here.
+- Only core/ring.c knows liburing. No test sleeps or looks at the clock to pass or fail.
+- The top level has no other entries than the fixed ones.
+"""
+import pathlib
+import re
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+MAY_INCLUDE = {
+    "core": {"core"},
+    "tls": {"tls", "core"},
+    "queue": {"queue", "core"},
+    "mta": {"mta", "queue", "tls", "core"},
+}
+TOP_LEVEL = {"mta", "core", "tls", "queue", "bench", "tests", "deploy", "meson.build", "README.md",
+             "LICENSE", "meson_options.txt"}
+LIBURING = {"core/ring.c"}
+LINES_MAX = 900
+# Start-up, control thread, and libraries that hand out malloc'd memory; none of them per message.
+MAY_ALLOCATE = {
+    "core/ring.c", "core/log.c", "core/metrics.c", "core/dns.c", "core/config.c",
+    "queue/spool.c", "queue/segment.c", "queue/recovery.c", "queue/compact.c", "queue/queue.c",
+    "mta/connection.c", "mta/config.c", "mta/config_load.c", "mta/pattern.c", "mta/limits.c",
+    "mta/policy.c", "mta/check.c", "mta/admin.c", "mta/admin_queue.c", "mta/main.c",
+    "mta/control.c", "mta/server.c", "mta/client_cli.c", "mta/address.c", "mta/listener.c",
+}
+ALLOCATE = re.compile(r"(?<![\w.>])(malloc|calloc|realloc|strdup|strndup|asprintf)\s*\(")
+SLEEP = re.compile(r"\b(usleep|nanosleep|sleep)\s*\(")
+offences = []
+
+
+def offence(path, line, words):
+    offences.append(f"{path}:{line}: {words}")
+
+
+def code_files():
+    listed = subprocess.run(["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+                            cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    for name in listed:
+        if name.endswith((".c", ".h")) and (ROOT / name).exists():
+            yield name
+
+
+def check_head(name, text):
+    first = pathlib.PurePath(name).name
+    if not re.match(r"/\*\n \* " + re.escape(first) + r" - \S", text):
+        offence(name, 1, f"begins with a comment ' * {first} - what it is for'")
+
+
+def check_lines(name, lines):
+    folder = name.split("/")[0]
+    for number, line in enumerate(lines, 1):
+        include = re.match(r'#include "([^"]+)"', line)
+        if include:
+            parts = include.group(1).split("/")
+            if len(parts) < 2:
+                offence(name, number, f'"{include.group(1)}" names no folder')
+            elif folder in MAY_INCLUDE and parts[0] not in MAY_INCLUDE[folder]:
+                offence(name, number, f"{folder} must not include {parts[0]}")
+        if re.match(r"#include <liburing", line) and name not in LIBURING:
+            offence(name, number, "only core/ring.c uses liburing")
+        code = re.sub(r"/\*.*?\*/|//.*|\"(\\.|[^\"])*\"", "", line)
+        if line.lstrip().startswith(("*", "/*")):
+            continue
+        if folder in MAY_INCLUDE and name not in MAY_ALLOCATE and ALLOCATE.search(code):
+            offence(name, number, "allocates: take it from a pool, or say in tidy.py why not")
+        if folder in MAY_INCLUDE and SLEEP.search(code):
+            offence(name, number, "sleeps: use a timer")
+    if len(lines) > LINES_MAX:
+        offence(name, len(lines), f"has {len(lines)} lines, more than {LINES_MAX}: several rooms?")
+
+
+def check_tests_mirror():
+    for folder in ("core", "queue", "mta", "tls"):
+        for test in sorted((ROOT / "tests" / folder).glob("test_*.c")):
+            source = ROOT / folder / (test.name[len("test_"):])
+            if not source.exists() and not source.with_suffix(".h").exists():
+                offence(test.relative_to(ROOT), 1, f"mirrors {folder}/{source.name}, which is not there")
+
+
+def check_top_level():
+    tracked = subprocess.run(["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+                             cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    for entry in {name.split("/")[0] for name in tracked}:
+        if entry not in TOP_LEVEL and not entry.startswith("."):
+            offence(entry, 1, "is not one of the fixed top-level entries")
+
+
+def main():
+    if len(sys.argv) > 1:
+        print(__doc__)
+        return 0 if sys.argv[1] in ("-h", "--help") else 2
+    count = 0
+    for name in code_files():
+        text = (ROOT / name).read_text(encoding="utf-8")
+        count += 1
+        check_head(name, text)
+        check_lines(name, text.splitlines())
+    check_tests_mirror()
+    check_top_level()
+    print("\n".join(offences) if offences else f"tidy: {count} files, all in order")
+    return 1 if offences else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
