@@ -17,7 +17,7 @@
 enum {
     DNS_NAME_MAX = 254,    /* as text without the trailing dot, and a terminator */
     DNS_RECORDS_MAX = 128, /* kept of an answer; more are cut and said so */
-    DNS_DATA_MAX = 1024,   /* bytes of one record's data that are kept */
+    DNS_DATA_MAX = 1024,   /* bytes of a record's data; longer ones are left out (cut) */
 };
 
 enum dns_type {
@@ -49,7 +49,7 @@ struct dns_record {
 struct dns_answer {
     enum dns_status status;
     bool secure;     /* validated (AD) */
-    bool cut;        /* there were more than DNS_RECORDS_MAX */
+    bool cut;        /* there were more: above DNS_RECORDS_MAX, or malformed and left out */
     uint32_t ttl_s;  /* also of a negative answer */
     unsigned cnames; /* followed on the way */
     unsigned count;
@@ -62,7 +62,8 @@ struct dns_query {
     void (*answered)(struct dns_query *query, const struct dns_answer *answer);
     struct shard *shard;
     struct dns_request *request; /* NULL: idle */
-    uint64_t deadline_ms;
+    uint64_t deadline_ms;        /* monotonic; 0, or later than timeout_ms: that is used */
+    struct list node;            /* private */
 };
 
 struct dns_options {
@@ -99,14 +100,17 @@ static inline void dns_forget(struct dns *dns, struct dns_query *query)
 }
 
 struct resolver;
-/* On the control shard's thread (the last one of the group), whose ring polls for it. Handoff kinds
- * ask_kind and answer_kind are set aside for it on all shards by dns_attach. 0, or errno with words
- * in *why. */
+/* On the control shard's thread (the last one of the group), whose ring polls for it; after
+ * shard_init, before the shard's first step. Handoff kinds ask_kind and answer_kind are set aside
+ * for it on all shards by resolver_attach. 0, or errno with words in *why (good for ever). options
+ * and what they point at are not kept. */
 [[nodiscard]] int resolver_new(struct shard *control, const struct dns_options *options,
                                uint32_t ask_kind, uint32_t answer_kind, struct resolver **resolver,
                                const char **why);
+/* On the control shard's thread when the other shards' have ended (nobody is answered any more);
+ * turns the control shard's loop until its poll has landed. */
 void resolver_free(struct resolver *resolver);
-/* For each shard that will ask, before its thread starts. */
-void resolver_attach(struct resolver *resolver, struct shard *shard, struct dns *dns);
+/* For each shard that will ask, before its thread starts. 0 or -ENOMEM. */
+[[nodiscard]] int resolver_attach(struct resolver *resolver, struct shard *shard, struct dns *dns);
 
 #endif

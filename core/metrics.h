@@ -5,6 +5,9 @@
  * struct metric; a shard's copy is registered as a source. Writing is a relaxed load and store, no
  * locked instruction. Rendering (Prometheus text format 0.0.4) reads all sources from the control
  * thread. Labels are fixed text in the table plus shard="N": nothing a stranger chose.
+ *
+ * A histogram is exported as cumulative buckets whose edges follow from its scale: 1e-6 (numbers
+ * are microseconds) 100 us to 60 s, 1e-3 (milliseconds) 5 ms to 5 days, else 1 to 10^9.
  */
 #ifndef RINGPOST_CORE_METRICS_H
 #define RINGPOST_CORE_METRICS_H
@@ -17,7 +20,7 @@ enum metric_type { METRIC_COUNTER, METRIC_GAUGE, METRIC_HISTOGRAM };
 struct metric {
     const char *name;   /* ringpost_..., counters end in _total; same name = same family */
     const char *labels; /* "reason=\"relay\"", or NULL */
-    const char *help;
+    const char *help;   /* the family's is the first one registered */
     enum metric_type type;
     double scale;  /* the exported value is number * scale; 0 means 1 */
     size_t offset; /* of the uint64_t (or struct histogram) in the source's block */
@@ -36,12 +39,17 @@ struct metrics {
 };
 
 void metrics_init(struct metrics *metrics);
-/* Before the threads start, or from the control thread with the owner quiet. Keeps the pointers. */
+/* Before the threads start, or from the control thread with the owner quiet. Keeps the pointers.
+ * Names and labels that the format does not allow are our mistake (CHECK). */
 void metrics_add_source(struct metrics *metrics, struct metrics_source *source,
                         const struct metric *table, unsigned count, const void *block, int shard);
 void metrics_remove_source(struct metrics_source *source);
 /* The whole text; *text is malloc'd, its size in bytes is the result; or -ENOMEM. */
 [[nodiscard]] int64_t metrics_render(const struct metrics *metrics, char **text);
+
+/* Writes name="value" with the value escaped, for tables that are made at start. Its length, or
+ * -ENOSPC. */
+[[nodiscard]] int metrics_label(char *out, size_t capacity, const char *name, const char *value);
 
 static inline uint64_t metric_get(const uint64_t *value)
 {

@@ -30,6 +30,7 @@
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -560,9 +561,10 @@ static int real_wait(struct ring *ring, uint64_t until_ms)
 {
     struct ring_real *r = real(ring);
     if (!r->enabled) {
-        int enabled = io_uring_enable_rings(&r->uring);
-        if (enabled < 0)
-            return enabled;
+        /* By hand: Debian 12's liburing declares io_uring_enable_rings but does not export it. */
+        if (syscall(__NR_io_uring_register, r->uring.ring_fd, IORING_REGISTER_ENABLE_RINGS, NULL,
+                    0) < 0)
+            return -errno;
         r->enabled = true;
         (void)io_uring_register_ring_fd(&r->uring); /* saves a look-up a call; works without */
     }

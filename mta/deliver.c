@@ -280,8 +280,8 @@ static void hop_keep_targets(struct next_hop *hop, const struct resolve_result *
         const struct resolve_target *from = &result->targets[i];
         size_t size = strlen(from->host) + 1;
         hop->targets[i] = (struct hop_target) { .address = from->address };
-        if (hop->names_size + size > HOP_NAMES_BYTES)
-            continue;
+        if (size == 1 || hop->names_size + size > HOP_NAMES_BYTES)
+            continue; /* its address stands for it */
         hop->targets[i].host = memcpy(hop->names + hop->names_size, from->host, size);
         hop->names_size += (uint32_t)size;
     }

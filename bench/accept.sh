@@ -1,0 +1,83 @@
+#!/bin/bash
+# accept.sh - how fast mail is taken in when each message is on disk before its 250
+#
+#   accept.sh [--help]     all cells, then the large sizes; a table with targets at the end
+#
+# Cells: {many messages per connection, one per connection} x CONNECTIONS ("100 500"), SIZE 1024.
+# ringpost, Postfix 3.7 (stock, mail to its hold queue) and the null server take turns on the same
+# disk, each started anew with an empty spool, warmed up, then measured: A B C, A B C, ... Then 100
+# KiB and 1 MiB messages over LARGE_CONNECTIONS (20) beside a bare preallocated write+sync loop.
+#
+# Surprise: stock Postfix has 100 smtpd processes. With 500 connections that are kept, it serves 100
+# of them as fast as ever and the other 400 wait without a greeting; the column "up" tells how many
+# connections were being served when the time was over. PER_CONNECTION=20 makes each connection end
+# after so many messages, so that all get their turn: another cell, and another figure.
+#
+# Environment: BUILD (build directory), BENCH_DIR, SECONDS_EACH (10), WARMUP (2), ROUNDS (3),
+# COMPETITORS ("ringpost postfix null"), TUNED=1 adds Postfix with raised process limits, LARGE=0
+# leaves the large sizes out, SOURCE=smtp-source loads with Postfix's own tool (no null server, no
+# large sizes). About 12 minutes with the defaults. Results: $BENCH_DIR/results/accept
+set -u
+. "$(dirname "$0")/lib.sh"
+case ${1:-} in '') ;; -h | --help) bench_usage "$0" ;; *) bench_usage "$0" 2 ;; esac
+
+size=${SIZE:-1024}
+bench_begin accept
+wanted=${COMPETITORS:-"ringpost postfix null"}
+[ "${TUNED:-0}" = 1 ] && wanted="$wanted postfix-tuned"
+if [ "$SOURCE" = smtp-source ]; then
+    wanted=${wanted//null/}
+    LARGE=0
+fi
+# shellcheck disable=SC2086 # a list of words
+competitors=$(competitors_present $wanted)
+
+# measure NAME CELL CONNECTIONS PER_CONNECTION SIZE ROUND
+measure() {
+    local name=$1 cell=$2 connections=$3 per=$4 bytes=$5 round=$6
+    local port group cpu syncs flushes json=$BENCH_RUN/source.json
+    port=$(competitor_port "$name")
+    group=$(competitor_cgroup "$name")
+    competitor_start "$name" hold || { say "$name did not start"; competitor_stop "$name"; return 1; }
+    [ "$WARMUP" = 0 ] || source_run "$port" "$connections" "$per" "$bytes" "$WARMUP" "$json.warm"
+    cpu=$(cg_cpu_us "$group")
+    syncs=$(competitor_syncs "$name") || syncs=unknown
+    flushes=$(device_flushes)
+    if source_run "$port" "$connections" "$per" "$bytes" "$SECONDS_EACH" "$json"; then
+        cpu=$(($(cg_cpu_us "$group") - cpu))
+        [ "$syncs" = unknown ] || syncs=$(($(competitor_syncs "$name") - syncs))
+        flushes=$(($(device_flushes) - flushes))
+        result "$BENCH_RESULTS/accept/$cell-$connections-$bytes-$name-$round.json" \
+            bench=accept "cell=$cell" "connections=$connections" "size=$bytes" "competitor=$name" "round=$round" \
+            "cpu_us=$cpu" "syncs=$syncs" "device_flushes=$flushes" "source=@$json"
+        say "round $round, $cell, $connections connections, $bytes bytes, $name:" \
+            "$(jsonget "$json" messages_per_second) messages/s, $(jsonget "$json" errors total) errors, $(jsonget "$json" connections_open) connections up at the end"
+    else
+        say "$name: the load failed in $cell with $connections connections"
+    fi
+    competitor_stop "$name"
+}
+
+for ((round = 1; round <= ROUNDS; round++)); do
+    for connections in ${CONNECTIONS:-100 500}; do
+        for cell in many one; do
+            for name in $competitors; do
+                measure "$name" $cell "$connections" "$([ $cell = many ] && echo "${PER_CONNECTION:-0}" || echo 1)" "$size" "$round"
+            done
+        done
+    done
+    [ "${LARGE:-1}" = 1 ] || continue
+    for bytes in 102400 1048576; do
+        case $competitors in *ringpost*) measure ringpost large "${LARGE_CONNECTIONS:-20}" 0 $bytes "$round" ;; esac
+        if "$RINGPOST_BENCH" disk --file "$BENCH_SPOOL/disk.bench" --size $bytes --seconds "$SECONDS_EACH" \
+            --json "$BENCH_RUN/disk.json" > "$BENCH_RUN/disk.log" 2>&1; then
+            result "$BENCH_RESULTS/accept/large-0-$bytes-disk-$round.json" bench=accept cell=large connections=0 \
+                size=$bytes competitor=disk "round=$round" "source=@$BENCH_RUN/disk.json"
+            say "round $round, bare write+sync loop of $bytes bytes: done"
+        else
+            say "the bare disk loop failed: $(tail -1 "$BENCH_RUN/disk.log")"
+        fi
+        rm -f "$BENCH_SPOOL/disk.bench"
+    done
+done
+"$BENCH_HERE/compare.py" "$BENCH_RESULTS/accept"

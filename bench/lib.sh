@@ -1,0 +1,388 @@
+# shellcheck shell=bash
+# lib.sh - what the bench scripts share: cgroups, CPU and sync counts, configuration, load, results
+#
+# Sourced by peers.sh, accept.sh, relay.sh and idle.sh. Everything a bench starts runs in a cgroup
+# of its own below ringpost-bench/, which gives the CPU time of all its processes (children and
+# kernel threads of io_uring included) and the list of pids that may be ended: nothing else is.
+# Works with cgroup v2 (preferred, also when it is mounted beside v1) and with v1 cpuacct.
+#
+# What is where: $BENCH_DIR/root (Postfix's own Debian), spool (the disk under test), run (logs,
+# configuration), results (one JSON file per measured run). Figures are made by compare.py only.
+#
+# Surprise: the time of the client's and the server's TCP work on loopback is charged to whichever
+# process happens to run; it is the same for every competitor.
+
+BENCH_HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+BENCH_DIR=${BENCH_DIR:-/var/tmp/ringpost-bench}
+BENCH_SPOOL=$BENCH_DIR/spool
+BENCH_RUN=$BENCH_DIR/run
+BENCH_RESULTS=$BENCH_DIR/results
+BUILD=${BUILD:-$BENCH_HERE/../build-release}   # where ringpost and ringpost-bench were built
+RINGPOST=${RINGPOST:-$BUILD/ringpost}
+RINGPOST_BENCH=${RINGPOST_BENCH:-$BUILD/ringpost-bench}
+SECONDS_EACH=${SECONDS_EACH:-10}               # a measured run
+WARMUP=${WARMUP:-2}                            # seconds of load before it, thrown away
+ROUNDS=${ROUNDS:-3}                            # A B A B A B; the median counts
+SINK=${SINK:-ringpost-bench}                   # or smtp-sink
+SOURCE=${SOURCE:-ringpost-bench}               # or smtp-source, from Postfix's root: a second opinion
+
+PORT_RINGPOST=2620
+PORT_NULL=2621
+PORT_SINK=2622
+PORT_POSTFIX=2623
+PORT_ADMIN=2624
+PORT_CLOSED=2625            # nobody listens there
+
+METRIC_ACCEPTED=${METRIC_ACCEPTED:-ringpost_smtp_messages_total}
+METRIC_SYNCS=${METRIC_SYNCS:-ringpost_spool_syncs_total}
+
+say() { printf '%s %s\n' "$(date +%T)" "$*" >&2; }
+die() { say "$*"; exit 1; }
+need_root() { [ "$(id -u)" = 0 ] || die "needs root: cgroups, a spool disk, a chroot for Postfix"; }
+need_program() {
+    local p
+    for p in "$@"; do
+        command -v "$p" > /dev/null || die "missing: $p (BUILD=$BUILD says where ringpost was built)"
+    done
+}
+
+# --- cgroups ---------------------------------------------------------------------------------
+
+cg_mount() { awk -v t="$1" '$3 == t && (t != "cgroup" || $4 ~ /cpuacct/) { print $2; exit }' /proc/mounts; }
+CG_VERSION=2
+CG_ROOT=$(cg_mount cgroup2)
+if [ -z "$CG_ROOT" ]; then
+    CG_VERSION=1
+    CG_ROOT=$(cg_mount cgroup)
+fi
+CG_ROOT=${CG_ROOT:+$CG_ROOT/ringpost-bench}
+
+cg_pids() { cat "$CG_ROOT/$1/cgroup.procs" 2> /dev/null; }
+
+# cg_start NAME LOG COMMAND...: runs COMMAND in the cgroup, detached; output goes to LOG.
+cg_start() {
+    local dir=$CG_ROOT/$1 log=$2
+    shift 2
+    [ -n "$CG_ROOT" ] || die "neither cgroup v2 nor v1 cpuacct is mounted"
+    mkdir -p "$dir" || die "cannot make the cgroup $dir"
+    setsid bash -c 'echo $$ > "$0/cgroup.procs" || exit 1; ulimit -n "$(ulimit -H -n)"; exec "$@"' \
+        "$dir" "$@" < /dev/null > "$log" 2>&1 &
+    CG_LAST_PID=$!
+    disown
+    for _ in {1..100}; do   # until it is in there, or over already
+        [ -n "$(cg_pids "${dir##*/}")" ] || ! kill -0 $CG_LAST_PID 2> /dev/null && break
+        sleep 0.01
+    done
+}
+
+# cg_wait_empty NAME SECONDS: 0 once no process is left
+cg_wait_empty() {
+    local i
+    for ((i = 0; i < $2 * 50; i++)); do
+        [ -z "$(cg_pids "$1")" ] && return 0
+        sleep 0.02
+    done
+    return 1
+}
+
+# cg_stop NAME [SECONDS]: TERM, then KILL, to what this cgroup holds: only what we started
+cg_stop() {
+    local p
+    [ -d "$CG_ROOT/$1" ] || return 0
+    for p in $(cg_pids "$1"); do kill -TERM "$p" 2> /dev/null; done
+    if ! cg_wait_empty "$1" "${2:-10}"; then
+        for p in $(cg_pids "$1"); do kill -KILL "$p" 2> /dev/null; done
+        cg_wait_empty "$1" 10 || { say "processes left in $CG_ROOT/$1"; return 1; }
+    fi
+    rmdir "$CG_ROOT/$1" 2> /dev/null
+    rmdir "$CG_ROOT" 2> /dev/null
+    return 0
+}
+
+# microseconds of CPU of everything that ever ran in it
+cg_cpu_us() {
+    if [ $CG_VERSION = 2 ]; then
+        awk '$1 == "usage_usec" { print $2 }' "$CG_ROOT/$1/cpu.stat"
+    else
+        echo $(($(cat "$CG_ROOT/$1/cpuacct.usage") / 1000))
+    fi
+}
+
+wait_port() {   # wait_port PORT [SECONDS]
+    local i
+    for ((i = 0; i < ${2:-10} * 20; i++)); do
+        (exec 3<> "/dev/tcp/127.0.0.1/$1") 2> /dev/null && return 0
+        sleep 0.05
+    done
+    say "port $1 does not answer"
+    return 1
+}
+
+# --- the machine -----------------------------------------------------------------------------
+
+# the block device below a path, as /sys/block knows it; empty when there is none (tmpfs, overlay)
+disk_of() {
+    local dev
+    dev=$(df --output=source "$1" 2> /dev/null | tail -1)
+    dev=$(basename "$(readlink -f "$dev")")
+    [ -e "/sys/block/$dev/stat" ] && { echo "$dev"; return; }
+    dev=$(basename "$(dirname "$(readlink -f "/sys/class/block/$dev" 2> /dev/null)")")
+    [ -e "/sys/block/$dev/stat" ] && echo "$dev"
+}
+
+# cache flushes that the spool's device has completed (field 16 of its stat, Linux 5.5 and newer)
+device_flushes() {
+    local dev
+    dev=$(disk_of "$BENCH_SPOOL")
+    if [ -n "$dev" ]; then awk '{ print $16 + 0 }' "/sys/block/$dev/stat"; else echo 0; fi
+}
+
+machine_facts() {
+    local dev
+    dev=$(disk_of "$BENCH_SPOOL")
+    echo "machine: $(awk -F': ' '/model name/ { print $2; exit }' /proc/cpuinfo), $(nproc) cores," \
+         "$(awk '/MemTotal/ { printf "%.0f GiB", $2 / 1048576 }' /proc/meminfo), Linux $(uname -r)"
+    echo "spool:   $BENCH_SPOOL on $(df --output=fstype,source "$BENCH_SPOOL" | tail -1 | xargs)" \
+         "(${dev:-no device}$([ -e "/sys/block/$dev/loop/dio" ] && echo ", loop, direct I/O $(cat "/sys/block/$dev/loop/dio")"))"
+    echo "load:    $SOURCE, $ROUNDS rounds of $SECONDS_EACH s after $WARMUP s of warm-up, medians;" \
+         "$(date -u +%FT%H:%MZ)"
+}
+
+# --- ringpost --------------------------------------------------------------------------------
+
+# bench_config FILE hold|relay [SESSIONS]: the one place that knows the configuration's syntax.
+# hold: the only next hop is a closed port, so mail stays in the spool; the refused probe and its
+# recorded deferral are ringpost's own cost, Postfix has none of that with its hold queue.
+# SESSIONS is per shard. Time and memory defaults are the shipped ones, limits per address are off:
+# all the load comes from one machine, and Postfix exempts its mynetworks likewise.
+bench_config() {
+    local file=$1 next_hop=$PORT_SINK sessions=${3:-8192}
+    [ "$2" = hold ] && next_hop=$PORT_CLOSED
+    cat > "$file" <<CONF
+hostname = mx.example.net
+user = ""
+${SHARDS:+shards = $SHARDS}
+spool { directory = "$BENCH_SPOOL/ringpost" }
+listener "in" {
+    addresses = { "127.0.0.1:$PORT_RINGPOST" }
+    backlog = 4096
+}
+relay { domains = { example.com } }
+limits {
+    connections = $sessions
+    per-address = 0
+    per-v4-24 = 0
+    per-v6-64 = 0
+    rate-per-minute = 0
+    commands = 1000000000
+    messages-per-connection = 1000000000
+    message-size = 50M
+    load-percent = 100
+}
+route "next" {
+    domains = { "*" }
+    hosts = { "127.0.0.1:$next_hop" }
+}
+delivery {
+    retry-initial = 1h
+    connections-per-hop = ${HOP_CONNECTIONS:-50}
+}
+log { file = "$BENCH_RUN/ringpost.json.log" }
+admin {
+    socket = "$BENCH_RUN/admin.sock"
+    addresses = { "127.0.0.1:$PORT_ADMIN" }
+}
+CONF
+}
+
+# metric NAME: the sum over all labels of one metric of ringpost; fails when it is not exported
+metric() {
+    python3 - "$1" "http://127.0.0.1:$PORT_ADMIN/metrics" <<'PY'
+import sys, urllib.request
+name, total, found = sys.argv[1], 0.0, False
+opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+for line in opener.open(sys.argv[2], timeout=10).read().decode().splitlines():
+    if line.split("{")[0].split(" ")[0] == name:
+        total, found = total + float(line.rsplit(" ", 1)[1]), True
+if not found:
+    sys.exit(f"no metric {name}")
+print(int(total))
+PY
+}
+
+ringpost_start() {  # ringpost_start hold|relay [SESSIONS]: an empty spool, then serve
+    rm -rf "${BENCH_SPOOL:?}/ringpost"
+    mkdir -p "$BENCH_SPOOL/ringpost" "$BENCH_RUN"
+    rm -f "$BENCH_RUN/ringpost.json.log"
+    bench_config "$BENCH_RUN/ringpost.conf" "$@"
+    cg_start ringpost "$BENCH_RUN/ringpost.log" "$RINGPOST" serve -c "$BENCH_RUN/ringpost.conf"
+    wait_port $PORT_RINGPOST 20 || { tail -5 "$BENCH_RUN/ringpost.log" >&2; return 1; }
+}
+ringpost_stop() {
+    cg_stop ringpost 20
+    rm -rf "${BENCH_SPOOL:?}/ringpost"
+}
+
+null_start() {
+    mkdir -p "$BENCH_RUN"
+    cg_start null "$BENCH_RUN/null.log" "$RINGPOST_BENCH" null --listen "127.0.0.1:$PORT_NULL" --threads "$(nproc)"
+    wait_port $PORT_NULL || { tail -5 "$BENCH_RUN/null.log" >&2; return 1; }
+}
+null_stop() { cg_stop null; }
+
+# the sink: ringpost-bench's, or Postfix's smtp-sink with SINK=smtp-sink
+sink_start() {
+    mkdir -p "$BENCH_RUN"
+    rm -f "$BENCH_RUN/sink.json"
+    if [ "$SINK" = smtp-sink ]; then
+        cg_start sink "$BENCH_RUN/sink.log" stdbuf -o0 chroot "$BENCH_DIR/root" smtp-sink -u nobody -c "127.0.0.1:$PORT_SINK" 1000
+    else
+        cg_start sink "$BENCH_RUN/sink.log" "$RINGPOST_BENCH" sink --listen "127.0.0.1:$PORT_SINK" \
+            --threads 1 --json "$BENCH_RUN/sink.json" --quiet
+    fi
+    SINK_PID=$CG_LAST_PID
+    wait_port $PORT_SINK || { tail -5 "$BENCH_RUN/sink.log" >&2; return 1; }
+}
+sink_stop() { cg_stop sink; }
+sink_messages() {
+    local count
+    if [ "$SINK" = smtp-sink ]; then
+        count=$(tail -c 200 "$BENCH_RUN/sink.log" | tr '\r' '\n' | sed -n 's/.*mesg=\([0-9]*\).*/\1/p' | tail -1)
+    else
+        kill -USR1 "$SINK_PID" && sleep 0.05 # it writes its counts anew
+        count=$(jsonget "$BENCH_RUN/sink.json" messages)
+    fi
+    echo "${count:-0}"
+}
+
+postfix_start() { "$BENCH_HERE/peers.sh" postfix start "$@"; }
+postfix_stop() { "$BENCH_HERE/peers.sh" postfix stop && "$BENCH_HERE/peers.sh" postfix wipe; }
+
+# --- load ------------------------------------------------------------------------------------
+
+# source_run PORT CONNECTIONS PER_CONNECTION SIZE SECONDS JSON: load for a time. PER_CONNECTION 0:
+# as many messages on a connection as it takes. smtp-source knows counts only, so it is ended by
+# pid after the time and its result has no latencies; the server's own count stands in (COUNTED).
+source_run() {
+    local port=$1 connections=$2 per=$3 size=$4 seconds=$5 json=$6
+    if [ "$SOURCE" = smtp-source ]; then
+        local before keep=
+        [ "$per" = 0 ] && keep=-d
+        before=$(source_counted "$port")
+        chroot "$BENCH_DIR/root" smtp-source $keep -s "$connections" -l "$size" -m 100000000 \
+            -f sender@example.org -t recipient@example.com "inet:127.0.0.1:$port" > "$BENCH_RUN/source.log" 2>&1 &
+        SOURCE_PID=$!
+        sleep "$seconds"
+        kill "$SOURCE_PID" 2> /dev/null
+        wait "$SOURCE_PID" 2> /dev/null
+        SOURCE_PID=
+        python3 - "$json" "$(($(source_counted "$port") - before))" "$seconds" "$size" <<'PY'
+import json, sys
+path, messages, seconds, size = sys.argv[1], *map(int, sys.argv[2:])
+json.dump({"messages": messages, "seconds": seconds, "messages_per_second": messages / seconds,
+           "bytes_per_second": messages * size / seconds, "errors": {"total": 0}, "source": "smtp-source"}, open(path, "w"))
+PY
+    else
+        "$RINGPOST_BENCH" source --to "127.0.0.1:$port" --connections "$connections" \
+            --per-connection "$per" --size "$size" --seconds "$seconds" --threads "${SOURCE_THREADS:-1}" \
+            --from sender@example.org --rcpt recipient@example.com --json "$json" > "$BENCH_RUN/source.log" 2>&1 \
+            || { tail -5 "$BENCH_RUN/source.log" >&2; return 1; }
+    fi
+}
+source_counted() {
+    case $1 in
+        "$PORT_POSTFIX") "$BENCH_HERE/peers.sh" postfix count ;;
+        "$PORT_RINGPOST") metric "$METRIC_ACCEPTED" ;;
+        *) die "SOURCE=smtp-source cannot count at port $1" ;;
+    esac
+}
+
+# jsonget FILE KEY...: a number, rounded; 0 when there is none
+jsonget() {
+    python3 -c 'import functools, json, sys
+print(round(functools.reduce(lambda at, key: at[key], sys.argv[2:], json.load(open(sys.argv[1])))))' "$@" 2> /dev/null || echo 0
+}
+
+# result FILE KEY=VALUE...: one measured run; the value @FILE is read as JSON
+result() {
+    mkdir -p "$(dirname "$1")"
+    python3 - "$@" <<'PY'
+import json, sys
+row = {}
+for argument in sys.argv[2:]:
+    key, value = argument.split("=", 1)
+    if value.startswith("@"):
+        row[key] = json.load(open(value[1:]))
+        continue
+    number = value.lstrip("-").isdigit()
+    row[key] = int(value) if number else {"true": True, "false": False}.get(value, value)
+json.dump(row, open(sys.argv[1], "w"), indent=1)
+PY
+}
+
+# --- competitors -----------------------------------------------------------------------------
+
+# competitor_start NAME hold|relay; _stop also empties its spool. Names: ringpost, null, postfix,
+# postfix-tuned.
+competitor_start() {
+    case $1 in
+        postfix) TUNED=0 postfix_start "$2" "$PORT_SINK" ;;
+        postfix-tuned) TUNED=1 postfix_start "$2" "$PORT_SINK" ;;
+        ringpost) ringpost_start "$2" ;;
+        null) null_start ;;
+        *) die "unknown competitor $1" ;;
+    esac
+}
+competitor_stop() {
+    case $1 in
+        postfix*) postfix_stop ;;
+        *) "$1_stop" ;;
+    esac
+}
+competitor_port() {
+    case $1 in
+        postfix*) echo $PORT_POSTFIX ;;
+        ringpost) echo $PORT_RINGPOST ;;
+        null) echo $PORT_NULL ;;
+    esac
+}
+competitor_cgroup() { echo "${1%-tuned}"; }
+# syncs asked for: ringpost counts its own; of the others we see what reached the device
+competitor_syncs() { if [ "$1" = ringpost ]; then metric "$METRIC_SYNCS"; else device_flushes; fi; }
+
+# what may be compared here: names whose programs exist
+competitors_present() {
+    local name
+    for name in "$@"; do
+        case $name in
+            ringpost) [ -x "$RINGPOST" ] || { say "left out: ringpost (no $RINGPOST)"; continue; } ;;
+            null | disk) [ -x "$RINGPOST_BENCH" ] || { say "left out: $name (no $RINGPOST_BENCH)"; continue; } ;;
+            postfix*) [ -e "$BENCH_DIR/root/.ready" ] || "$BENCH_HERE/peers.sh" postfix setup >&2 ||
+                { say "left out: $name (no Postfix)"; continue; } ;;
+        esac
+        echo "$name"
+    done
+}
+
+bench_begin() { # bench_begin NAME: what every bench needs, and what is undone when it ends
+    need_root
+    need_program python3
+    if [ "$SOURCE" = ringpost-bench ]; then need_program "$RINGPOST_BENCH"; fi
+    "$BENCH_HERE/spooldisk.sh" up || exit 1
+    "$BENCH_HERE/peers.sh" postfix setup || say "going on without Postfix"
+    mkdir -p "$BENCH_RUN" "$BENCH_RESULTS"
+    rm -rf "${BENCH_RESULTS:?}/$1"
+    mkdir -p "$BENCH_RESULTS/$1"
+    trap bench_end EXIT
+    trap 'exit 130' INT TERM
+    machine_facts | tee "$BENCH_RESULTS/$1/machine.txt"
+}
+bench_end() {
+    local name
+    [ -z "${SOURCE_PID:-}" ] || kill "$SOURCE_PID" 2> /dev/null
+    for name in holder ringpost null sink; do cg_stop $name; done
+    rm -rf "${BENCH_SPOOL:?}/ringpost" "$BENCH_SPOOL/disk.bench"
+    if [ -n "$(cg_pids postfix)" ]; then postfix_stop; fi
+    true
+}
+bench_usage() { sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$1"; exit "${2:-0}"; }

@@ -1,0 +1,19 @@
+/*
+ * check.h - `ringpost check`: would this configuration be taken, and is it wise?
+ */
+#ifndef RINGPOST_MTA_CHECK_H
+#define RINGPOST_MTA_CHECK_H
+
+struct config;
+struct config_report;
+
+enum { CHECK_EXIT_OK = 0, CHECK_EXIT_ERRORS = 1, CHECK_EXIT_USAGE = 2 };
+
+/* argv[0] is the subcommand. `check [-c FILE] [--json] [--quiet]`. Returns the exit code. */
+int check_main(int argc, char **argv);
+
+/* Looks at what is right by itself and wrong together, or wrong on this machine; adds warnings and
+ * errors to the report. Reads the file system, asks no DNS. */
+void check_lint(const struct config *config, struct config_report *report);
+
+#endif

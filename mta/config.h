@@ -1,0 +1,220 @@
+/*
+ * config.h - one generation of the configuration: all that the file says, checked, never changed
+ *
+ * Read by `serve`, `check` and `reload` with the same code. A generation is built whole or not at
+ * all; then it is read-only and may be shared by threads. Who holds it counts references (sessions
+ * keep the generation they began with) and calls config_free after the last one.
+ *
+ *   file --config_load--> generation (immutable) --config_free--> gone
+ *              '--------> refused; the report has every reason
+ *
+ * Strings, lists and sets in here belong to the generation. No string is NULL unless its comment
+ * says so; empty means "not given". Times carry their unit in the name.
+ */
+#ifndef RINGPOST_MTA_CONFIG_H
+#define RINGPOST_MTA_CONFIG_H
+
+#include "core/net.h"
+#include "core/slice.h"
+#include "mta/limits.h"
+#include "mta/networks.h"
+#include "mta/pattern.h"
+#include "mta/route.h"
+
+enum {
+    CONFIG_FILE_BYTES_MAX = 16 << 20,
+    CONFIG_LISTENERS_MAX = 64,
+    CONFIG_LISTENER_ADDRESSES_MAX = 32,
+    CONFIG_ADMIN_ADDRESSES_MAX = 8,
+    CONFIG_FORWARDERS_MAX = 16,
+    CONFIG_OWN_ADDRESSES_MAX = 256,
+    CONFIG_RECIPIENTS_FLOOR = 100, /* RFC 5321 4.5.3.1.8 */
+    CONFIG_MESSAGES_MAX = 256,     /* kept of a report; more are counted */
+};
+
+/* ---- what is wrong with it ---- */
+
+enum config_severity { CONFIG_WARNING, CONFIG_ERROR };
+
+struct config_message {
+    enum config_severity severity;
+    unsigned line; /* 0: the file as a whole */
+    char *file;
+    char *key;  /* `listener "in": addresses`; "" for syntax */
+    char *text; /* what is wrong; way out */
+};
+
+struct config_report {
+    struct config_message messages[CONFIG_MESSAGES_MAX];
+    unsigned count;    /* of messages */
+    unsigned errors;   /* also those that were not kept */
+    unsigned warnings; /* likewise */
+};
+
+void config_report_init(struct config_report *report);
+void config_report_free(struct config_report *report);
+void config_report_add(struct config_report *report, enum config_severity severity,
+                       const char *file, unsigned line, const char *key, const char *format, ...)
+    PRINTF_LIKE(6, 7);
+
+/* ---- what it says ---- */
+
+enum config_protocol { CONFIG_SMTP /* later: CONFIG_SMTPS, CONFIG_SUBMISSION */ };
+
+struct config_listener {
+    const char *name; /* the title */
+    unsigned line;
+    const struct net_address *addresses; /* with ports */
+    unsigned addresses_count;            /* 1 or more */
+    enum config_protocol protocol;
+    const char *banner;                /* name in greeting and EHLO; the hostname by default */
+    const struct networks *proxy_from; /* peers that begin with a PROXY header; may be empty */
+    unsigned backlog;                  /* of listen(2) */
+    uint64_t size_max;                 /* bytes of a message; limits' by default */
+    bool relay;                        /* relay { networks } count on this listener */
+};
+
+struct config_spool {
+    const char *directory;
+    uint64_t segment_bytes;
+    uint64_t size_max_bytes; /* over all shards; 0: as much as the disk has, less the reserve */
+    uint64_t reserve_bytes;  /* never filled by new mail */
+    uint64_t cache_bytes;    /* fresh bodies kept in memory, over all shards */
+};
+
+struct config_relay {
+    const struct pattern_set *domains; /* mail for them is accepted from anybody */
+    const struct networks *networks;   /* may send anywhere */
+    const char *postmaster_domain;     /* of <postmaster>; first exact domain, or the hostname */
+    bool open_relay;                   /* i-run-an-open-relay yes */
+};
+
+enum config_bare_newline { CONFIG_BARE_NEWLINE_REJECT, CONFIG_BARE_NEWLINE_NORMALIZE };
+
+struct config_limits {
+    struct limits_options connections; /* per shard, address, network; rate */
+    const struct networks *exempt;     /* from all but the shard's own bound */
+    unsigned recipients_max;           /* of a message */
+    uint64_t message_bytes_max;
+    unsigned commands_max;     /* of a session */
+    unsigned bad_commands_max; /* of a session: unknown, refused, out of order */
+    unsigned messages_max;     /* over one connection */
+    unsigned received_max;     /* Received fields before it is a loop; delivery { loop-limit } */
+    uint32_t command_timeout_ms;
+    uint32_t data_timeout_ms;         /* between two reads of content */
+    uint32_t transaction_timeout_ms;  /* MAIL to end of data */
+    uint32_t connection_timeout_ms;   /* from accept */
+    unsigned load_percent;            /* of connections.connections_max: under load from here */
+    uint32_t load_command_timeout_ms; /* instead of command_timeout_ms, under load */
+    uint32_t load_data_timeout_ms;
+    enum config_bare_newline bare_newline;
+};
+
+/* Next attempt after n failures: min(initial * factor^n, max), give or take jitter. */
+struct config_retry {
+    uint32_t initial_ms;
+    uint32_t max_ms;
+    unsigned factor_percent; /* 200: doubles */
+    unsigned jitter_percent; /* 20: 80 to 120 % */
+};
+
+struct config_delivery {
+    struct config_retry retry;
+    uint64_t age_max_ms;          /* then it bounces */
+    uint64_t warn_after_ms;       /* delay warning; 0: none */
+    uint32_t connect_timeout_ms;  /* one address */
+    uint32_t greeting_timeout_ms; /* RFC 5321 4.5.3.2, this one and those below */
+    uint32_t command_timeout_ms;  /* EHLO, RSET */
+    uint32_t mail_timeout_ms;
+    uint32_t rcpt_timeout_ms;
+    uint32_t data_init_timeout_ms;
+    uint32_t data_block_timeout_ms;
+    uint32_t data_end_timeout_ms;
+    uint32_t idle_timeout_ms;                /* a connection kept for the next message */
+    unsigned connections_max;                /* to one next hop, over the node */
+    unsigned shard_connections_max;          /* out, all next hops, of one shard */
+    unsigned messages_max;                   /* over one connection */
+    unsigned recipients_max;                 /* in one transaction */
+    unsigned loop_limit;                     /* Received fields */
+    const struct net_address *own_addresses; /* ours: never a next hop found by DNS. Listeners'
+                                                are among them unless they are wildcards */
+    unsigned own_addresses_count;
+    const struct networks *private_networks; /* special addresses that DNS may lead to */
+    const char *ehlo;                        /* the hostname by default */
+};
+
+struct config_dns {
+    const struct net_address *forwarders; /* with ports */
+    unsigned forwarders_count;            /* 0: own recursion */
+    const char *trust_anchor_file;        /* NULL: no validation */
+    const char *root_hints_file;          /* NULL: built in */
+    uint32_t timeout_ms;
+    uint32_t queries_max;
+};
+
+enum config_log_level {
+    CONFIG_LOG_ERROR, /* in the order of core/log.h */
+    CONFIG_LOG_WARNING,
+    CONFIG_LOG_INFO,
+    CONFIG_LOG_DEBUG,
+};
+
+struct config_log {
+    const char *file; /* "-": standard output */
+    enum config_log_level level;
+};
+
+struct config_admin {
+    const char *socket;                  /* path; "": none */
+    const struct net_address *addresses; /* with ports */
+    unsigned addresses_count;
+    const struct networks *allow; /* who may connect to the addresses */
+};
+
+struct config_bounce {
+    const char *from_name;   /* "Mail Delivery System" */
+    const char *address;     /* local@domain in the From field of a bounce */
+    unsigned per_minute_max; /* 0: no limit */
+};
+
+struct config {
+    uint64_t generation;
+    const char *file;     /* "built-in default" when there is none */
+    const char *hostname; /* normal form */
+    const char *user;     /* "": stay who we are */
+    const char *group;    /* "": the user's */
+    unsigned shards;      /* 0: one per core */
+    struct config_spool spool;
+    const struct config_listener *listeners;
+    unsigned listeners_count; /* 1 or more */
+    struct config_relay relay;
+    struct config_limits limits;
+    const struct route *routes;
+    unsigned routes_count;
+    const struct pattern_set *route_domains; /* pattern to index in routes */
+    struct route default_route;              /* MX */
+    struct config_delivery delivery;
+    struct config_dns dns;
+    struct config_log log;
+    struct config_admin admin;
+    struct config_bounce bounce;
+    void *memory; /* all of the above */
+};
+
+/* A text that parses with the same code: everything on loopback ports 2525 and 8025, spool and
+ * socket below the working directory. For a first look, and for tests. */
+extern const char config_default_text[];
+
+/* Reads a file. 0, and *config is the caller's; or -EINVAL when the report has errors (warnings do
+ * not refuse); or -ENOMEM. The report also tells why a file could not be read. */
+[[nodiscard]] int config_load(const char *path, uint64_t generation, struct config_report *report,
+                              struct config **config);
+/* The same from memory; name stands for the file in messages. */
+[[nodiscard]] int config_load_text(struct slice text, const char *name, uint64_t generation,
+                                   struct config_report *report, struct config **config);
+void config_free(struct config *config); /* NULL is allowed */
+
+/* What a running process cannot change: NULL, or words naming the first such key that differs. */
+const char *config_needs_restart(const struct config *running, const struct config *next);
+
+#endif

@@ -1,0 +1,60 @@
+/*
+ * config_build.h - private to config.c and its parts: a generation while it is made
+ *
+ * Everything a generation points to is taken from its memory and goes with it. Running out of
+ * memory is remembered in the builder, and looked at once, at the end.
+ */
+#ifndef RINGPOST_MTA_CONFIG_BUILD_H
+#define RINGPOST_MTA_CONFIG_BUILD_H
+
+#include "mta/config.h"
+#include "mta/config_file.h"
+
+struct config_memory;
+
+struct config_builder {
+    struct config *config;
+    struct config_file *file;
+    struct config_report *report;
+    bool partial;       /* not all was read: do not say what is missing */
+    bool out_of_memory; /* what was asked for last is NULL or empty */
+};
+
+/* config_memory.c */
+[[nodiscard]] int config_memory_new(struct config_memory **memory);
+void config_memory_free(struct config_memory *memory);
+void *config_take(struct config_builder *builder, size_t count, size_t size); /* zeroed */
+const char *config_take_string(struct config_builder *builder, const char *string);
+struct pattern_set *config_take_patterns(struct config_builder *builder);
+struct networks *config_take_networks(struct config_builder *builder);
+
+/* config_lists.c: lists of a section into the generation. Errors are reported, and the element is
+ * left out. default_text: elements with commas, for a key that is not given. */
+const struct net_address *config_addresses(struct config_builder *builder,
+                                           const struct config_section *section, const char *key,
+                                           unsigned max, uint16_t default_port, unsigned *count);
+const struct networks *config_networks(struct config_builder *builder,
+                                       const struct config_section *section, const char *key,
+                                       const char *default_text);
+/* value is what a match gives; whose tells about others' patterns (NULL: repeated ones only warn).
+ */
+void config_patterns(struct config_builder *builder, const struct config_section *section,
+                     const char *key, struct pattern_set *set, uint32_t value,
+                     const char *(*whose)(const struct config_builder *builder, uint32_t value));
+/* A host name in normal form; not an address, not empty. */
+const char *config_domain(struct config_builder *builder, const struct config_section *section,
+                          const char *key, const char *otherwise);
+bool config_title_check(const struct config_section *section);
+
+/* config_route.c */
+void config_build_routes(struct config_builder *builder);
+void config_build_default_route(struct config_builder *builder);
+
+/* config_listener.c */
+void config_build_listeners(struct config_builder *builder);
+
+/* config_schema.c: what keys there are. */
+extern const struct config_schema config_schemas[];
+extern const unsigned config_schemas_count;
+
+#endif

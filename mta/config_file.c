@@ -1,0 +1,527 @@
+/*
+ * config_file.c - libConfuse, told to remember lines and to go on behind errors
+ *
+ *   clean --> parse --ok--> sort --> readers
+ *              ^  '--unknown key, repeated title: reported, blanked--.
+ *              '------------------------------------------------------'
+ *              '--syntax: reported; what came before it is kept
+ *
+ * libConfuse stops at the first key that it does not know. So that statement is blanked in the
+ * cleaned text and the parse starts again, at most RECOVERIES_MAX times.
+ */
+#include "mta/config_file.h"
+
+#include <confuse.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "core/check.h"
+#include "mta/config.h"
+#include "mta/config_text.h"
+
+enum { RECOVERIES_MAX = 64, VALUES_MAX = 1 << 20, KEY_TEXT_MAX = 256, COMPLAINT_MAX = 512 };
+
+struct place {
+    const char *name; /* of a schema */
+    unsigned line;
+};
+
+struct config_file {
+    const char *name;
+    const struct config_schema *schemas;
+    unsigned schemas_count;
+    struct config_report *report;
+    char *text; /* cleaned */
+    cfg_opt_t *tops;
+    cfg_opt_t *subs[CONFIG_SCHEMA_SECTIONS_MAX];
+    cfg_t *root;
+    struct config_value *values;
+    unsigned values_count, values_capacity;
+    struct place *places; /* where sections begin, in the order of the file */
+    unsigned places_count;
+    char complaint[COMPLAINT_MAX]; /* libConfuse's last one */
+    unsigned complaint_line;
+    char complaint_key[KEY_TEXT_MAX];
+    bool out_of_memory;
+};
+
+/* libConfuse's callbacks carry no pointer of ours, and its lexer is global anyway. */
+static pthread_mutex_t parsing_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct config_file *parsing;
+
+static void key_text(char out[KEY_TEXT_MAX], const char *section, const char *title,
+                     const char *key)
+{
+    const char *colon = *section != '\0' && *key != '\0' ? ": " : "";
+    if (*title != '\0')
+        snprintf(out, KEY_TEXT_MAX, "%s \"%s\"%s%s", section, title, colon, key);
+    else
+        snprintf(out, KEY_TEXT_MAX, "%s%s%s", section, colon, key);
+}
+
+static const char *section_name(const cfg_t *cfg)
+{
+    return strcmp(cfg->name, "root") == 0 ? "" : cfg->name;
+}
+
+static void on_error(cfg_t *cfg, const char *format, va_list arguments)
+{
+    struct config_file *file = parsing;
+    if (*file->complaint != '\0')
+        return; /* the first one is the cause */
+    vsnprintf(file->complaint, sizeof(file->complaint), format, arguments);
+    file->complaint_line = (unsigned)cfg->line;
+    key_text(file->complaint_key, section_name(cfg), cfg->title == NULL ? "" : cfg->title, "");
+}
+
+static int on_value(cfg_t *cfg, cfg_opt_t *opt, const char *value, void *result)
+{
+    struct config_file *file = parsing;
+    const cfg_opt_t *own = cfg->opts;
+    while (own->name != NULL && own != opt)
+        own++;
+    if (own != opt) { /* a|b: libConfuse's way around sections */
+        cfg_error(cfg, "a key with | in its name");
+        return -1;
+    }
+    if (file->values_count == file->values_capacity) {
+        unsigned capacity = MAX(64U, file->values_capacity * 2);
+        void *more = capacity > VALUES_MAX
+                         ? NULL
+                         : realloc(file->values, capacity * sizeof(file->values[0]));
+        if (more == NULL) {
+            file->out_of_memory = true;
+            return -1;
+        }
+        file->values = more;
+        file->values_capacity = capacity;
+    }
+    char *copy = strdup(value);
+    if (copy == NULL) {
+        file->out_of_memory = true;
+        return -1;
+    }
+    file->values[file->values_count] = (struct config_value) {
+        .text = copy, .line = (unsigned)cfg->line, .sequence = file->values_count, .opt = opt
+    };
+    file->values_count++;
+    *(const char **)result = "";
+    return 0;
+}
+
+static int value_order(const void *left, const void *right)
+{
+    const struct config_value *a = left, *b = right;
+    if (a->opt != b->opt)
+        return (uintptr_t)a->opt < (uintptr_t)b->opt ? -1 : 1;
+    return a->sequence < b->sequence ? -1 : a->sequence > b->sequence;
+}
+
+static cfg_opt_t *options_new(const struct config_schema *schema, unsigned more)
+{
+    unsigned count = 0, keys = 0;
+    while (schema->singles[keys] != NULL)
+        keys++;
+    for (unsigned i = 0; schema->lists[i] != NULL; i++)
+        keys++;
+    cfg_opt_t *options = calloc(keys + more + 1, sizeof(*options));
+    if (options == NULL)
+        return NULL;
+    for (const char *const *key = schema->singles; *key != NULL; key++)
+        options[count++] = (cfg_opt_t)CFG_STR_CB(*key, NULL, CFGF_NODEFAULT, on_value);
+    for (const char *const *key = schema->lists; *key != NULL; key++)
+        options[count++] = (cfg_opt_t)CFG_STR_LIST_CB(*key, NULL, CFGF_NODEFAULT, on_value);
+    options[count] = (cfg_opt_t)CFG_END();
+    return options;
+}
+
+static int options_build(struct config_file *file)
+{
+    CHECK(file->schemas_count <= CONFIG_SCHEMA_SECTIONS_MAX);
+    CHECK(*file->schemas[0].name == '\0');
+    file->tops = options_new(&file->schemas[0], file->schemas_count);
+    if (file->tops == NULL)
+        return -ENOMEM;
+    cfg_opt_t *end = file->tops;
+    while (end->name != NULL)
+        end++;
+    for (unsigned i = 1; i < file->schemas_count; i++) {
+        const struct config_schema *schema = &file->schemas[i];
+        file->subs[i] = options_new(schema, 0);
+        if (file->subs[i] == NULL)
+            return -ENOMEM;
+        cfg_flag_t flags =
+            schema->titled ? CFGF_MULTI | CFGF_TITLE | CFGF_NO_TITLE_DUPES : CFGF_NODEFAULT;
+        *end++ = (cfg_opt_t)CFG_SEC(schema->name, file->subs[i], flags);
+    }
+    *end = (cfg_opt_t)CFG_END();
+    return 0;
+}
+
+static void values_drop(struct config_file *file)
+{
+    for (unsigned i = 0; i < file->values_count; i++)
+        free((char *)(uintptr_t)file->values[i].text);
+    file->values_count = 0;
+}
+
+/* The unknown name of the complaint, or the repeated title. */
+static bool complaint_name(const struct config_file *file, const char *before, struct slice *name)
+{
+    size_t size = strlen(before);
+    if (strncmp(file->complaint, before, size) != 0)
+        return false;
+    *name = slice_of_string(file->complaint + size);
+    if (name->size == 0)
+        return false;
+    name->size--; /* the closing quote */
+    return true;
+}
+
+static const char *nearest_key(const struct config_file *file, struct slice name);
+
+/* Reports an error that can be stepped over, and blanks its statement. */
+static bool recover(struct config_file *file)
+{
+    struct slice name;
+    bool unknown = complaint_name(file, "no such option '", &name);
+    if (!unknown && !complaint_name(file, "found duplicate title '", &name))
+        return false;
+    struct config_cursor cursor = config_text_begin(file->text);
+    struct config_statement statement, found = { .end = 0 };
+    while (config_text_statement(&cursor, &statement)) {
+        unsigned line = unknown ? statement.line : statement.brace_line;
+        struct slice which = unknown ? statement.name : statement.title;
+        if (line != file->complaint_line || !slice_equal(which, name))
+            continue;
+        found = statement;
+        if (unknown)
+            break; /* else the last one of that line */
+    }
+    if (found.end == 0)
+        return false;
+    char key[KEY_TEXT_MAX];
+    if (unknown) {
+        const char *near = nearest_key(file, name);
+        snprintf(key, sizeof(key), "%.180s%s%.*s", file->complaint_key,
+                 *file->complaint_key == '\0' ? "" : ": ", (int)MIN(name.size, 64U), name.data);
+        config_report_add(file->report, CONFIG_ERROR, file->name, found.line, key,
+                          "unknown %s; %s%s%s", found.section ? "section" : "key",
+                          near == NULL ? "remove it" : "did you mean `", near == NULL ? "" : near,
+                          near == NULL ? "" : "`?");
+    } else {
+        snprintf(key, sizeof(key), "%.*s \"%.*s\"", (int)MIN(found.name.size, 64U), found.name.data,
+                 (int)MIN(name.size, 64U), name.data);
+        config_report_add(file->report, CONFIG_ERROR, file->name, found.line, key,
+                          "there is another one of this title; give each its own");
+    }
+    for (size_t i = found.start; i < found.end; i++)
+        if (file->text[i] != '\n')
+            file->text[i] = ' ';
+    return true;
+}
+
+static int parse_once(struct config_file *file)
+{
+    values_drop(file);
+    if (file->root != NULL)
+        cfg_free(file->root);
+    *file->complaint = '\0';
+    file->root = cfg_init(file->tops, CFGF_NONE);
+    if (file->root == NULL)
+        return -ENOMEM;
+    cfg_set_error_function(file->root, on_error);
+    int r = cfg_parse_buf(file->root, file->text);
+    if (file->out_of_memory)
+        return -ENOMEM;
+    return r == CFG_SUCCESS && *file->complaint == '\0' ? 0 : -EINVAL;
+}
+
+static void report_syntax(struct config_file *file)
+{
+    struct slice word;
+    char what[COMPLAINT_MAX];
+    if (complaint_name(file, "no such option '", &word))
+        snprintf(what, sizeof(what),
+                 "`%.*s` is no key, nor part of the value before it; put values "
+                 "with blanks in quotes",
+                 (int)MIN(word.size, 64U), word.data);
+    else
+        snprintf(what, sizeof(what),
+                 "%.200s; write `key = value`, `key = { a, b }` or `section "
+                 "\"title\" { }`",
+                 *file->complaint == '\0' ? "not understood" : file->complaint);
+    config_report_add(file->report, CONFIG_ERROR, file->name, file->complaint_line,
+                      file->complaint_key, "%s (nothing below this line was read)", what);
+}
+
+static int parse(struct config_file *file)
+{
+    bool recovered = false;
+    for (unsigned i = 0; i < RECOVERIES_MAX; i++) {
+        int r = parse_once(file);
+        if (r == 0)
+            return recovered ? -EINVAL : 0;
+        if (r != -EINVAL)
+            return r;
+        if (!recover(file)) {
+            report_syntax(file);
+            return -EINVAL;
+        }
+        recovered = true;
+    }
+    config_report_add(file->report, CONFIG_ERROR, file->name, file->complaint_line, "",
+                      "too many unknown keys; more were not looked at");
+    return -EINVAL;
+}
+
+static const struct config_schema *schema_of(const struct config_file *file, struct slice name)
+{
+    for (unsigned i = 1; i < file->schemas_count; i++)
+        if (slice_equal(slice_of_string(file->schemas[i].name), name))
+            return &file->schemas[i];
+    return NULL;
+}
+
+static int places_find(struct config_file *file)
+{
+    struct config_statement statement;
+    for (int pass = 0; pass < 2; pass++) {
+        unsigned count = 0;
+        struct config_cursor cursor = config_text_begin(file->text);
+        while (config_text_statement(&cursor, &statement)) {
+            const struct config_schema *schema = schema_of(file, statement.name);
+            if (!statement.section || schema == NULL)
+                continue;
+            if (pass == 1)
+                file->places[count] = (struct place) { schema->name, statement.line };
+            count++;
+        }
+        if (pass == 0 && count > 0) {
+            file->places = calloc(count, sizeof(file->places[0]));
+            if (file->places == NULL)
+                return -ENOMEM;
+        }
+        file->places_count = count;
+    }
+    return 0;
+}
+
+int config_file_read(const char *name, struct slice text, const struct config_schema *schemas,
+                     unsigned schemas_count, struct config_report *report, struct config_file **out)
+{
+    *out = NULL;
+    struct config_file *file = calloc(1, sizeof(*file));
+    if (file == NULL)
+        return -ENOMEM;
+    file->name = name;
+    file->schemas = schemas;
+    file->schemas_count = schemas_count;
+    file->report = report;
+    int r = config_text_clean(text, name, report, &file->text);
+    if (r < 0)
+        goto out_free;
+    r = options_build(file);
+    if (r < 0)
+        goto out_free;
+    pthread_mutex_lock(&parsing_lock);
+    parsing = file;
+    int parsed = parse(file);
+    parsing = NULL;
+    pthread_mutex_unlock(&parsing_lock);
+    r = parsed == -EINVAL ? 0 : parsed;
+    if (r == 0)
+        r = places_find(file);
+    if (r < 0)
+        goto out_free;
+    if (file->values_count > 0)
+        qsort(file->values, file->values_count, sizeof(file->values[0]), value_order);
+    *out = file;
+    return parsed;
+out_free:
+    config_file_free(file);
+    return r;
+}
+
+void config_file_free(struct config_file *file)
+{
+    if (file == NULL)
+        return;
+    if (file->root != NULL)
+        cfg_free(file->root);
+    values_drop(file);
+    free(file->values);
+    free(file->places);
+    free(file->tops);
+    for (unsigned i = 0; i < CONFIG_SCHEMA_SECTIONS_MAX; i++)
+        free(file->subs[i]);
+    free(file->text);
+    free(file);
+}
+
+/* ---- what is in it ---- */
+
+static cfg_opt_t *option_of(const struct config_section *section, const char *key)
+{
+    if (section->cfg == NULL)
+        return NULL;
+    for (cfg_opt_t *opt = ((cfg_t *)section->cfg)->opts; opt->name != NULL; opt++)
+        if (strcmp(opt->name, key) == 0)
+            return opt;
+    CHECK(key == NULL); /* a key that the schema does not have */
+    return NULL;
+}
+
+unsigned config_file_count(const struct config_file *file, const char *name)
+{
+    return file->root == NULL ? 0 : cfg_size(file->root, name);
+}
+
+static unsigned place_line(const struct config_file *file, const char *name, unsigned index)
+{
+    for (unsigned i = 0; i < file->places_count; i++)
+        if (strcmp(file->places[i].name, name) == 0 && index-- == 0)
+            return file->places[i].line;
+    return 0;
+}
+
+struct config_section config_file_section(struct config_file *file, const char *name,
+                                          unsigned index)
+{
+    struct config_section section = { .file = file, .name = name, .title = "" };
+    if (*name == '\0') {
+        section.cfg = file->root;
+        return section;
+    }
+    cfg_t *cfg =
+        index < config_file_count(file, name) ? cfg_getnsec(file->root, name, index) : NULL;
+    section.cfg = cfg;
+    if (cfg != NULL) {
+        section.title = cfg->title == NULL ? "" : cfg->title;
+        section.line = place_line(file, name, index);
+    }
+    return section;
+}
+
+bool config_file_given(const struct config_section *section, const char *key)
+{
+    const cfg_opt_t *opt = option_of(section, key);
+    return opt != NULL && (opt->flags & CFGF_MODIFIED) != 0;
+}
+
+const struct config_value *config_file_list(const struct config_section *section, const char *key,
+                                            unsigned *count)
+{
+    const struct config_file *file = section->file;
+    const void *opt = option_of(section, key);
+    *count = 0;
+    if (opt == NULL)
+        return NULL;
+    unsigned low = 0, high = file->values_count;
+    while (low < high) {
+        unsigned middle = low + (high - low) / 2;
+        if ((uintptr_t)file->values[middle].opt < (uintptr_t)opt)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    while (low + *count < file->values_count && file->values[low + *count].opt == opt)
+        ++*count;
+    return *count == 0 ? NULL : &file->values[low];
+}
+
+const struct config_value *config_file_single(const struct config_section *section, const char *key)
+{
+    unsigned count;
+    const struct config_value *values = config_file_list(section, key, &count);
+    if (count > 1)
+        config_file_error(section, key, values[1].line,
+                          "is given again (first in line %u); keep one of them", values[0].line);
+    return count == 0 ? NULL : &values[0];
+}
+
+static void complain(const struct config_section *section, enum config_severity severity,
+                     const char *key, unsigned line, const char *format, va_list arguments)
+{
+    char where[KEY_TEXT_MAX], what[COMPLAINT_MAX];
+    key_text(where, section->name, section->title, key);
+    vsnprintf(what, sizeof(what), format, arguments);
+    if (line == 0 && *key != '\0') {
+        unsigned count;
+        const struct config_value *values = config_file_list(section, key, &count);
+        line = count > 0 ? values[0].line : 0;
+    }
+    config_report_add(section->file->report, severity, section->file->name,
+                      line == 0 ? section->line : line, where, "%s", what);
+}
+
+void config_file_error(const struct config_section *section, const char *key, unsigned line,
+                       const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    complain(section, CONFIG_ERROR, key, line, format, arguments);
+    va_end(arguments);
+}
+
+void config_file_warn(const struct config_section *section, const char *key, unsigned line,
+                      const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    complain(section, CONFIG_WARNING, key, line, format, arguments);
+    va_end(arguments);
+}
+
+/* How many letters must change to make one of the other; more than 3 is 4. */
+static unsigned letters_apart(struct slice a, const char *b)
+{
+    unsigned row[64];
+    size_t b_size = strlen(b);
+    if (a.size >= 64 || b_size >= 64)
+        return 4;
+    for (unsigned j = 0; j <= b_size; j++)
+        row[j] = j;
+    for (unsigned i = 1; i <= a.size; i++) {
+        unsigned diagonal = row[0];
+        row[0] = i;
+        for (unsigned j = 1; j <= b_size; j++) {
+            unsigned above = row[j];
+            unsigned change = diagonal + (a.data[i - 1] != (uint8_t)b[j - 1]);
+            row[j] = MIN(change, MIN(above, row[j - 1]) + 1);
+            diagonal = above;
+        }
+    }
+    return MIN(row[b_size], 4U);
+}
+
+static void nearer(struct slice name, const char *key, unsigned *best, const char **found)
+{
+    unsigned apart = letters_apart(name, key);
+    if (apart < *best && 2 * apart < name.size) {
+        *best = apart;
+        *found = key;
+    }
+}
+
+static const char *nearest_key(const struct config_file *file, struct slice name)
+{
+    unsigned best = 3;
+    const char *found = NULL;
+    for (unsigned i = 0; i < file->schemas_count; i++) {
+        const struct config_schema *schema = &file->schemas[i];
+        size_t size = strlen(schema->name);
+        bool here = strncmp(file->complaint_key, schema->name, size) == 0 &&
+                    (file->complaint_key[size] == '\0' || file->complaint_key[size] == ' ');
+        if (*file->complaint_key == '\0' && *schema->name != '\0')
+            nearer(name, schema->name, &best, &found);
+        for (unsigned k = 0; here && schema->singles[k] != NULL; k++)
+            nearer(name, schema->singles[k], &best, &found);
+        for (unsigned k = 0; here && schema->lists[k] != NULL; k++)
+            nearer(name, schema->lists[k], &best, &found);
+    }
+    return found;
+}

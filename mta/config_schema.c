@@ -1,0 +1,58 @@
+/*
+ * config_schema.c - every key that a configuration may have
+ *
+ * deploy/ringpost.conf.example says what each one means; a test keeps the two together.
+ */
+#include "mta/config_build.h"
+
+const struct config_schema config_schemas[] = {
+    { .name = "", .singles = { "hostname", "user", "group", "shards", "bare-newline" } },
+    { .name = "spool", .singles = { "directory", "segment-size", "size-max", "reserve", "cache" } },
+    { .name = "listener",
+      .titled = true,
+      .singles = { "protocol", "banner", "backlog", "size-max", "relay" },
+      .lists = { "addresses", "proxy-from" } },
+    { .name = "relay", .singles = { "i-run-an-open-relay" }, .lists = { "domains", "networks" } },
+    { .name = "limits",
+      .singles = { "connections", "per-address", "per-v4-24", "per-v6-64", "rate-per-minute",
+                   "rate-burst", "recipients", "message-size", "commands", "bad-commands",
+                   "messages-per-connection", "command-timeout", "data-timeout",
+                   "transaction-timeout", "connection-timeout", "load-percent",
+                   "load-command-timeout", "load-data-timeout" },
+      .lists = { "exempt" } },
+    { .name = "route",
+      .titled = true,
+      .singles = { "protocol", "port", "host-order", "max-connections", "max-per-connection",
+                   "allow-private", "ehlo" },
+      .lists = { "domains", "hosts", "source-addresses" } },
+    { .name = "delivery",
+      .singles = { "retry-initial",
+                   "retry-max",
+                   "retry-factor",
+                   "retry-jitter",
+                   "age-max",
+                   "warn-after",
+                   "connect-timeout",
+                   "greeting-timeout",
+                   "command-timeout",
+                   "mail-timeout",
+                   "rcpt-timeout",
+                   "data-init-timeout",
+                   "data-block-timeout",
+                   "data-end-timeout",
+                   "idle-timeout",
+                   "connections-per-hop",
+                   "connections-per-shard",
+                   "messages-per-connection",
+                   "recipients-per-transaction",
+                   "loop-limit",
+                   "ehlo" },
+      .lists = { "own-addresses", "private-networks" } },
+    { .name = "dns",
+      .singles = { "trust-anchor", "root-hints", "timeout", "queries-max" },
+      .lists = { "forwarders" } },
+    { .name = "log", .singles = { "file", "level" } },
+    { .name = "admin", .singles = { "socket" }, .lists = { "addresses", "allow" } },
+    { .name = "bounce", .singles = { "from-name", "address", "per-minute" } },
+};
+const unsigned config_schemas_count = ARRAY_COUNT(config_schemas);

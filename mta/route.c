@@ -1,0 +1,131 @@
+/*
+ * route.c - choosing a route, naming its next hop, reading a host
+ *
+ * Pure. The choice is one look-up of the domain among all routes' patterns; the value of a pattern
+ * is the index of its route.
+ */
+#include "mta/route.h"
+
+#include <errno.h>
+
+#include "core/check.h"
+#include "mta/config.h"
+
+const struct route *route_select(const struct config *config, struct slice domain)
+{
+    struct pattern_match match;
+    if (!pattern_set_find(config->route_domains, domain, &match))
+        return &config->default_route;
+    CHECK(match.value < config->routes_count);
+    return &config->routes[match.value];
+}
+
+bool route_by_domain(const struct route *route)
+{
+    CHECK(route->hosts_count > 0);
+    return route->hosts[0].kind == ROUTE_HOST_MX;
+}
+
+static size_t append(char out[ROUTE_KEY_BYTES], size_t at, struct slice text)
+{
+    CHECK(at + text.size < ROUTE_KEY_BYTES);
+    memcpy(out + at, text.data, text.size);
+    return at + text.size;
+}
+
+size_t route_key(const struct route *route, struct slice domain, char out[ROUTE_KEY_BYTES])
+{
+    size_t size = 0;
+    CHECK(domain.size < PATTERN_TEXT_MAX);
+    if (*route->name == '\0') {
+        size = append(out, 0, SLICE("mx:"));
+        size = append(out, size, domain);
+    } else {
+        size = append(out, 0, SLICE("route:"));
+        size = append(out, size, slice_of_string(route->name));
+        if (route_by_domain(route)) {
+            size = append(out, size, SLICE(":"));
+            size = append(out, size, domain);
+        }
+    }
+    out[size] = '\0';
+    return size;
+}
+
+static int port_parse(struct slice text, uint16_t *port, const char **why)
+{
+    uint64_t number;
+    if (slice_to_u64(text, 65'535, &number) < 0 || number == 0) {
+        *why = "behind the colon stands no port; write 1 to 65535 (and IPv6 addresses in [ ])";
+        return -EINVAL;
+    }
+    *port = (uint16_t)number;
+    return 0;
+}
+
+static int address_parse_host(struct slice text, struct route_host *host, const char **why)
+{
+    ptrdiff_t bracket = slice_find(text, ']');
+    *why = "no address inside [ ]; write [192.0.2.1]:25 or [2001:db8::1]:25";
+    if (bracket < 0)
+        return -EINVAL;
+    struct slice inner = slice_part(text, 1, (size_t)bracket - 1);
+    struct slice rest = slice_from(text, (size_t)bracket + 1);
+    if (slice_find(inner, '[') >= 0)
+        return -EINVAL;
+    /* net_parse takes v6 with a port only in brackets, and v4 only without */
+    struct slice bare =
+        slice_find(inner, ':') >= 0 ? slice_part(text, 0, (size_t)bracket + 1) : inner;
+    if (net_parse(bare, 0, &host->address) < 0)
+        return -EINVAL;
+    host->kind = ROUTE_HOST_ADDRESS;
+    if (rest.size == 0)
+        return 0;
+    *why = "only :port may follow the ]";
+    if (rest.data[0] != ':')
+        return -EINVAL;
+    return port_parse(slice_from(rest, 1), &host->port, why);
+}
+
+static int name_parse(struct slice text, char name_out[ROUTE_HOST_TEXT_MAX],
+                      struct route_host *host, const char **why)
+{
+    *why = "no host name; write name, name:port, [address]:port, mx or mx:domain";
+    if (text.size == 0 || text.data[0] == '[')
+        return -EINVAL;
+    int size = pattern_normalise(text, name_out);
+    if (size < 0)
+        return size;
+    host->name = name_out;
+    return 0;
+}
+
+int route_host_parse(struct slice text, char name_out[ROUTE_HOST_TEXT_MAX], struct route_host *host,
+                     const char **why)
+{
+    static_assert((int)ROUTE_HOST_TEXT_MAX == (int)PATTERN_TEXT_MAX);
+    *host = (struct route_host) { .kind = ROUTE_HOST_NAME, .name = "" };
+    if (text.size > 0 && text.data[0] == '[')
+        return address_parse_host(text, host, why);
+    if (slice_equal(text, SLICE("mx"))) {
+        host->kind = ROUTE_HOST_MX;
+        return 0;
+    }
+    if (slice_starts_nocase(text, SLICE("mx:"))) {
+        host->kind = ROUTE_HOST_MX_OF;
+        return name_parse(slice_from(text, 3), name_out, host, why);
+    }
+    ptrdiff_t colon = slice_find(text, ':');
+    if (colon >= 0) { /* not an IPv6 address: is 2001:db8::1:25 one, or a port behind one? */
+        int r = port_parse(slice_from(text, (size_t)colon + 1), &host->port, why);
+        if (r < 0)
+            return r;
+        text = slice_part(text, 0, (size_t)colon);
+    }
+    if (net_parse(text, 0, &host->address) == 0) {
+        host->kind = ROUTE_HOST_ADDRESS;
+        return 0;
+    }
+    host->address = (struct net_address) { .port = 0 };
+    return name_parse(text, name_out, host, why);
+}

@@ -1,0 +1,375 @@
+/*
+ * compact.c - moving what lives out of the oldest segment, so that it can be used again
+ *
+ *   the oldest segment is read block by block; each message of which a record is found and that
+ *   the queue still has is moved:
+ *
+ *   move: FREE --> OUTCOMES --> BODY --> COMMIT --> DURABLE? --done(0)--> *stored rewritten, FREE
+ *                     ^-- an outcome came meanwhile --'  `--failed, or gone meanwhile--> FREE
+ *
+ * A copy keeps its id. Its MESSAGE record includes all outcomes up to the moment when it is
+ * appended, checked then; so whatever comes later in the log still counts, and whatever is earlier
+ * is included. The old copy is retired only after the new one is durable, by an ordinary batch.
+ *
+ * Runs when segments are short and more than half of the log is dead, so a byte is moved less than
+ * once for each byte that is taken in. Bounds: COMPACT_MOVES at a time, COMPACT_RECORDS_PER_TURN.
+ * A message that cannot be read keeps its segment (and so the log) until it is discarded: counted.
+ */
+#include "queue/spool_internal.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+#include "core/check.h"
+
+enum move_state { MOVE_FREE, MOVE_OUTCOMES, MOVE_BODY, MOVE_COMMIT, MOVE_DURABLE };
+
+/* Texts are shortened until the outcomes of a message fit. */
+static const size_t text_limits[] = { OUTCOME_TEXT_MAX, 64, 0 };
+
+struct move {
+    struct compact *compact;
+    enum move_state state;
+    struct task task; /* only makes the loop turn: compact_run steps all moves */
+    struct spool_read read;
+    struct spool_writer writer;
+    struct commit commit;
+    struct stored from;
+    struct slice part; /* of the body, not yet written */
+    struct outcome_filter filter;
+    uint8_t *outcomes;
+    size_t outcomes_bytes;
+    uint32_t outcomes_count;
+    unsigned text_limit;
+    bool body_done;
+};
+
+struct compact {
+    struct spool *spool;
+    uint32_t segment; /* being emptied; 0: none */
+    uint32_t block;   /* offset of the block in memory */
+    bool loaded, reading, landed, walked;
+    int result;
+    size_t at; /* in the block */
+    struct op op;
+    uint8_t *bytes;
+    uint8_t *arena;
+    size_t arena_bytes;
+    uint32_t active; /* moves */
+    struct move moves[COMPACT_MOVES];
+};
+
+static void on_read(struct op *op, int res, unsigned flags)
+{
+    (void)flags;
+    struct compact *c = container_of(op, struct compact, op);
+    c->landed = true;
+    c->result = res;
+}
+
+static void on_task(struct task *task)
+{
+    (void)task;
+}
+
+int compact_init(struct spool *s)
+{
+    struct compact *c = calloc(1, sizeof(*c));
+    if (c == NULL)
+        return -ENOMEM;
+    s->compact = c;
+    c->spool = s;
+    c->op.landed = on_read;
+    size_t outcomes = write_outcomes_max(s);
+    c->arena_bytes = s->options.block_bytes + COMPACT_MOVES * outcomes;
+    void *arena = mmap(NULL, c->arena_bytes, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (arena == MAP_FAILED)
+        return -ENOMEM;
+    c->arena = c->bytes = arena;
+    for (unsigned i = 0; i < COMPACT_MOVES; i++) {
+        c->moves[i].compact = c;
+        c->moves[i].outcomes = c->arena + s->options.block_bytes + i * outcomes;
+        task_init(&c->moves[i].task, on_task);
+    }
+    return 0;
+}
+
+void compact_free(struct spool *s)
+{
+    struct compact *c = s->compact;
+    if (c == NULL)
+        return;
+    if (c->arena != NULL)
+        munmap(c->arena, c->arena_bytes);
+    free(c);
+}
+
+bool compact_idle(const struct spool *s)
+{
+    return s->compact->active == 0 && !s->compact->reading;
+}
+
+/* ---- moving one message ---- */
+
+static struct stored *move_live(const struct move *m)
+{
+    const struct spool *s = m->compact->spool;
+    struct stored *live = s->options.find(s->options.owner, m->from.id);
+    if (live == NULL || stored_position(live) != stored_position(&m->from))
+        return NULL;
+    return live;
+}
+
+static void move_end(struct move *m)
+{
+    spool_read_end(&m->read);
+    spool_write_abort(&m->writer);
+    shard_forget(&m->task);
+    m->state = MOVE_FREE;
+    m->compact->active--;
+}
+
+static void move_durable(struct commit *commit, int result)
+{
+    struct move *m = container_of(commit, struct move, commit);
+    struct spool *s = m->compact->spool;
+    if (result == 0) {
+        struct stored copy = m->writer.stored;
+        struct stored *live = move_live(m);
+        if (live == NULL) {
+            spool_free(s, &copy);
+        } else {
+            if (stored_outcome(live) > stored_position(&copy)) {
+                copy.outcome_segment = live->outcome_segment;
+                copy.outcome_offset = live->outcome_offset;
+            }
+            struct stored old = *live;
+            spool_free(s, &old);
+            *live = copy;
+            metric_add(&s->metrics.moved, 1);
+            metric_add(&s->metrics.moved_bytes, (uint64_t)copy.units * RECORD_ALIGNMENT);
+        }
+    }
+    move_end(m);
+}
+
+static void gather_again(struct move *m)
+{
+    m->filter = (struct outcome_filter) { 0 };
+    m->outcomes_bytes = 0;
+    m->outcomes_count = 0;
+    m->state = MOVE_OUTCOMES;
+}
+
+static void read_again(struct move *m, const struct stored *live)
+{
+    struct spool *s = m->compact->spool;
+    spool_read_end(&m->read);
+    m->from = *live;
+    spool_read_begin(s, &m->read, live, &m->task);
+    m->text_limit = 0;
+    gather_again(m);
+}
+
+/* Each step: 1 go on, 0 wait, or an error that ends the move. */
+static int move_outcomes(struct move *m)
+{
+    struct outcome outcome;
+    int r;
+    while ((r = spool_read_outcome(&m->read, &outcome)) == 1) {
+        if (!outcome_counts(&m->filter, &outcome))
+            continue;
+        size_t limit = text_limits[m->text_limit];
+        if (m->outcomes_bytes + outcome_bytes(&outcome, limit) >
+            write_outcomes_max(m->compact->spool)) {
+            if (++m->text_limit == ARRAY_COUNT(text_limits))
+                return -E2BIG;
+            struct stored from = m->from;
+            unsigned text_limit = m->text_limit;
+            read_again(m, &from);
+            m->text_limit = text_limit;
+            return 1;
+        }
+        m->outcomes_bytes += outcome_encode(&outcome, limit, m->outcomes + m->outcomes_bytes);
+        m->outcomes_count++;
+    }
+    if (r < 0)
+        return r;
+    m->state = m->body_done ? MOVE_COMMIT : MOVE_BODY;
+    return 1;
+}
+
+static int move_body(struct move *m)
+{
+    for (;;) {
+        while (m->part.size > 0) {
+            struct slice piece = slice_part(m->part, 0, SPOOL_STAGING_BYTES);
+            int r = spool_write_body(&m->writer, piece);
+            if (r < 0)
+                return r;
+            m->part = slice_from(m->part, piece.size);
+        }
+        int r = spool_read_body(&m->read, &m->part);
+        if (r < 0)
+            return r;
+        if (r == 0) {
+            m->body_done = true;
+            m->state = MOVE_COMMIT;
+            return 1;
+        }
+    }
+}
+
+static int move_commit(struct move *m)
+{
+    const struct stored *live = move_live(m);
+    if (live == NULL)
+        return -ENOENT;
+    if (stored_outcome(live) != stored_outcome(&m->from)) {
+        read_again(m, live);
+        return 1;
+    }
+    int r = read_message(&m->read);
+    if (r < 0)
+        return r;
+    r = write_commit_encoded(&m->writer, m->read.head.envelope, m->read.head.recipients,
+                             slice_of(m->outcomes, m->outcomes_bytes), m->outcomes_count,
+                             &m->commit);
+    if (r < 0)
+        return r;
+    m->state = MOVE_DURABLE;
+    return 0;
+}
+
+static void move_step(struct move *m)
+{
+    int r = 1;
+    while (r == 1) {
+        switch (m->state) {
+        case MOVE_OUTCOMES: r = move_outcomes(m); break;
+        case MOVE_BODY: r = move_body(m); break;
+        case MOVE_COMMIT: r = move_commit(m); break;
+        case MOVE_DURABLE:
+        case MOVE_FREE: return;
+        }
+    }
+    if (r == 0 || r == -EAGAIN)
+        return;
+    if (r == -EBADMSG)
+        spool_quarantine(m->compact->spool, &m->from);
+    move_end(m);
+}
+
+static void move_begin(struct compact *c, const struct stored *live)
+{
+    struct move *m = c->moves;
+    while (m->state != MOVE_FREE)
+        m++;
+    m->from = *live;
+    m->part = slice_of(NULL, 0);
+    m->body_done = false;
+    m->text_limit = 0;
+    m->commit = (struct commit) { .done = move_durable };
+    m->read = (struct spool_read) { 0 };
+    c->active++;
+    spool_read_begin(c->spool, &m->read, live, &m->task);
+    write_begin_moved(c->spool, &m->writer, live->id, &m->task);
+    gather_again(m);
+    move_step(m);
+}
+
+/* ---- walking the oldest segment ---- */
+
+static bool is_moving(const struct compact *c, uint64_t id)
+{
+    for (unsigned i = 0; i < COMPACT_MOVES; i++)
+        if (c->moves[i].state != MOVE_FREE && c->moves[i].from.id == id)
+            return true;
+    return false;
+}
+
+/* A block of the segment is in memory: looks at its records. False: all moves are taken. */
+static bool walk_block(struct compact *c)
+{
+    struct spool *s = c->spool;
+    struct slice in = slice_of(c->bytes, s->options.block_bytes);
+    for (unsigned n = 0; n < COMPACT_RECORDS_PER_TURN; n++) {
+        if (c->active == COMPACT_MOVES)
+            return false;
+        struct record record;
+        size_t at;
+        enum record_check r = record_find(in, log_position(c->segment, c->block),
+                                          spool_keys(s, c->segment), &c->at, &at, &record);
+        if (r == RECORD_INVALID)
+            return true;
+        if (record.kind != RECORD_MESSAGE && record.kind != RECORD_CHUNK)
+            continue;
+        const struct stored *live = s->options.find(s->options.owner, record.id);
+        if (live != NULL && stored_first(live) == c->segment && !is_moving(c, record.id))
+            move_begin(c, live);
+    }
+    return c->at < in.size ? false : true;
+}
+
+static void walk(struct compact *c)
+{
+    struct spool *s = c->spool;
+    if (c->reading) {
+        if (!c->landed)
+            return;
+        c->reading = c->landed = false;
+        c->loaded = true;
+        c->at = c->result == (int)s->options.block_bytes ? 0 : s->options.block_bytes;
+    }
+    if (c->loaded) {
+        if (!walk_block(c)) {
+            shard_run_later(s->shard, &s->wake);
+            return;
+        }
+        c->loaded = false;
+        c->block += s->options.block_bytes;
+    }
+    const struct segment *segment = segments_find(&s->segments, c->segment);
+    if (segment == NULL || c->block >= s->options.segment_bytes) {
+        c->walked = true;
+        return;
+    }
+    c->reading = true;
+    ring_read(s->shard->ring, &c->op, &segment->file, c->bytes, s->options.block_bytes, c->block);
+}
+
+static bool compact_wanted(const struct spool *s)
+{
+    uint64_t some = MAX(s->metrics.live_bytes, (uint64_t)s->options.segment_bytes);
+    return !s->closed && s->options.find != NULL &&
+           segments_left(&s->segments) <= s->segments.reserve + s->segments.ahead &&
+           s->segments.oldest < position_segment(s->durable) && s->metrics.dead_bytes > some;
+}
+
+void compact_run(struct spool *s)
+{
+    struct compact *c = s->compact;
+    for (unsigned i = 0; c->active > 0 && i < COMPACT_MOVES; i++)
+        move_step(&c->moves[i]);
+    if (c->segment != 0 && c->segment != s->segments.oldest && !c->reading)
+        c->segment = 0; /* done */
+    if (c->segment == 0 && compact_wanted(s)) {
+        const struct segment *oldest = segments_find(&s->segments, s->segments.oldest);
+        if (oldest == NULL || oldest->holders == 0)
+            return;
+        c->segment = s->segments.oldest;
+        c->block = 0;
+        c->loaded = c->walked = false;
+    }
+    if (c->segment != 0 && !c->walked && !(s->closed && !c->reading))
+        walk(c);
+}
+
+void compact_tick(struct spool *s)
+{
+    struct compact *c = s->compact;
+    if (c->walked && c->active == 0 && !c->reading)
+        c->segment = 0; /* what was left may be movable now */
+}

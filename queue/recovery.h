@@ -1,0 +1,60 @@
+/*
+ * recovery.h - reading a log back: at start, and offline for "ringpost spool check"
+ *
+ * Reads every segment forward, cuts the torn tail of the newest, finds the next valid record after
+ * a damaged one, and never skips silently: a damaged range is copied to the quarantine directory,
+ * counted and reported. It writes to the log itself nothing at all.
+ */
+#ifndef RINGPOST_QUEUE_RECOVERY_H
+#define RINGPOST_QUEUE_RECOVERY_H
+
+#include "core/ring.h"
+#include "queue/spool.h"
+
+struct recovered {
+    struct stored stored;
+    struct envelope envelope;       /* decoded; borrows, for the time of the call */
+    const struct outcome *outcomes; /* the newest of each recipient that has one */
+    uint32_t outcomes_count;
+    bool damaged; /* body or an outcome is damaged: keep it held, visible */
+};
+
+struct recovery_report {
+    uint32_t segments;      /* with records in them */
+    uint32_t segments_free; /* files that hold nothing of this log */
+    uint32_t segments_gone; /* sequence numbers that should have a file and have none */
+    uint64_t bytes;         /* read */
+    uint64_t batches;
+    uint64_t records; /* valid ones */
+    uint64_t messages_live;
+    uint64_t messages_finished;
+    uint64_t messages_damaged; /* live, and something of it is unreadable */
+    uint64_t messages_torn;    /* in the last, never acknowledged write; dropped */
+    uint64_t unfinished;       /* uploads that never were committed */
+    uint64_t damages;          /* ranges in quarantine */
+    uint64_t damage_bytes;
+    uint64_t torn_bytes; /* of the last write */
+    uint64_t quarantine_failed;
+    uint64_t highest_id;
+};
+
+struct recovery_options {
+    const char *directory;
+    const char *quarantine; /* NULL: nothing is copied */
+    uint32_t number;
+    uint32_t segment_bytes;
+    uint32_t block_bytes;
+    uint32_t segments_max;
+    void *owner;
+    void (*found)(void *owner, const struct recovered *recovered); /* may be NULL */
+};
+
+struct recovery; /* what spool_open goes on from */
+
+/* 0 or errno with *why. On success *recovery (if wanted) is to be freed. */
+[[nodiscard]] int recovery_run(struct ring *ring, const struct recovery_options *options,
+                               struct recovery_report *report, struct recovery **recovery,
+                               const char **why);
+void recovery_free(struct recovery *recovery);
+
+#endif

@@ -1,0 +1,63 @@
+/*
+ * fuzz_config.c - any text is a configuration or has a reason why not, and never poisons the next
+ */
+#include <errno.h>
+
+#include "core/check.h"
+#include "mta/config.h"
+#include "mta/policy.h"
+
+static const char good[] = "hostname = a.example\nlistener in { addresses = { 127.0.0.1:25 } }\n"
+                           "relay { domains = { \"*.b\" } }\n";
+static struct config_report report;
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void use(const struct config *config)
+{
+    static const char *const domains[] = { "a.example", "x.y.z", "[192.0.2.1]", "" };
+    struct net_address client = { .octets = { [10] = 0xff, [11] = 0xff, [12] = 10 } };
+    CHECK(config->listeners_count > 0 && config->listeners_count <= CONFIG_LISTENERS_MAX);
+    CHECK(config->limits.recipients_max >= CONFIG_RECIPIENTS_FLOOR);
+    CHECK(*config->hostname != '\0' && *config->relay.postmaster_domain != '\0');
+    for (unsigned i = 0; i < config->listeners_count; i++) {
+        const struct config_listener *listener = &config->listeners[i];
+        CHECK(listener->addresses_count > 0 && listener->addresses[0].port != 0);
+        CHECK(listener->size_max <= config->limits.message_bytes_max);
+        for (unsigned k = 0; k < ARRAY_COUNT(domains); k++) {
+            struct slice domain = slice_of_string(domains[k]);
+            struct policy_facts facts = { .config = config,
+                                          .listener = listener,
+                                          .client = &client,
+                                          .recipient_domain = domain };
+            (void)policy_relay(&facts);
+            char key[ROUTE_KEY_BYTES];
+            const struct route *route = route_select(config, domain);
+            CHECK(route_key(route, domain, key) < sizeof(key));
+            CHECK(route->hosts_count > 0 && route->hosts[0].port != 0);
+        }
+    }
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct config *config;
+    config_report_init(&report);
+    int r = config_load_text(slice_of(data, size), "fuzz", 1, &report, &config);
+    CHECK(r == 0 || r == -EINVAL);
+    CHECK((r == 0) == (report.errors == 0));
+    CHECK((r == 0) == (config != NULL));
+    for (unsigned i = 0; i < report.count; i++)
+        CHECK(*report.messages[i].text != '\0');
+    if (r == 0)
+        use(config);
+    config_free(config);
+    config_report_free(&report);
+    if (size % 8 != 0)
+        return 0;
+    r = config_load_text(slice_of(good, sizeof(good) - 1), "good", 2, &report, &config);
+    CHECK(r == 0 && report.count == 0);
+    CHECK(pattern_set_count(config->relay.domains) == 1);
+    config_free(config);
+    return 0;
+}
