@@ -80,7 +80,7 @@ struct resolver {
     struct timer retry;
     bool stopping;
     unsigned clients_count;
-    struct dns_client *clients[SHARDS_MAX];
+    struct dns_client *clients; /* one for each shard of the group, used when it is attached */
 };
 
 /* Stands in query->request for "about to be refused". */
@@ -595,6 +595,36 @@ static int resolver_start_thread(struct resolver *resolver, const char **why)
     return -EINVAL;
 }
 
+static void clients_free(struct resolver *resolver)
+{
+    for (unsigned i = 0; i < resolver->clients_count; i++) {
+        struct dns_client *client = &resolver->clients[i];
+        pool_free(&client->requests);
+        if (client->shard == NULL)
+            continue;
+        shard_forget(&client->refuse);
+        client->shard->handlers[resolver->answer_kind] = NULL;
+    }
+    free(resolver->clients);
+}
+
+/* 0 or -ENOMEM. */
+static int clients_new(struct resolver *resolver, unsigned count)
+{
+    resolver->clients = calloc(count, sizeof(*resolver->clients));
+    if (resolver->clients == NULL)
+        return -ENOMEM;
+    for (; resolver->clients_count < count; resolver->clients_count++) {
+        struct dns_client *client = &resolver->clients[resolver->clients_count];
+        client->resolver = resolver;
+        int r = pool_init(&client->requests, "dns requests", sizeof(struct dns_request),
+                          resolver->queries_max);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
 int resolver_new(struct shard *control, const struct dns_options *options, uint32_t ask_kind,
                  uint32_t answer_kind, struct resolver **resolver_out, const char **why)
 {
@@ -608,6 +638,11 @@ int resolver_new(struct shard *control, const struct dns_options *options, uint3
     struct resolver *resolver = calloc(1, sizeof(*resolver));
     if (resolver == NULL)
         return r;
+    resolver->queries_max = options->queries_max;
+    r = clients_new(resolver, control->group->count);
+    if (r < 0)
+        goto out_free;
+    r = -ENOMEM;
     resolver->context = ub_ctx_create();
     if (resolver->context == NULL)
         goto out_free;
@@ -621,7 +656,6 @@ int resolver_new(struct shard *control, const struct dns_options *options, uint3
     resolver->ask_kind = ask_kind;
     resolver->answer_kind = answer_kind;
     resolver->timeout_ms = options->timeout_ms;
-    resolver->queries_max = options->queries_max;
     list_init(&resolver->asked);
     list_init(&resolver->unsent);
     timer_init(&resolver->retry, retry_fired);
@@ -635,31 +669,22 @@ int resolver_new(struct shard *control, const struct dns_options *options, uint3
 out_delete:
     ub_ctx_delete(resolver->context);
 out_free:
+    clients_free(resolver);
     free(resolver);
     return r;
 }
 
-int resolver_attach(struct resolver *resolver, struct shard *shard, struct dns *dns)
+void resolver_attach(struct resolver *resolver, struct shard *shard, struct dns *dns)
 {
-    CHECK(resolver->clients_count < SHARDS_MAX);
     CHECK(shard->group == resolver->control->group);
-    struct dns_client *client = calloc(1, sizeof(*client));
-    if (client == NULL)
-        return -ENOMEM;
-    int r = pool_init(&client->requests, "dns requests", sizeof(struct dns_request),
-                      resolver->queries_max);
-    if (r < 0) {
-        free(client);
-        return r;
-    }
-    client->resolver = resolver;
+    CHECK(shard->index < resolver->clients_count);
+    struct dns_client *client = &resolver->clients[shard->index];
+    CHECK(client->shard == NULL);
     client->shard = shard;
     list_init(&client->refused);
     task_init(&client->refuse, refuse_run);
     shard_handle(shard, resolver->answer_kind, on_answer);
-    resolver->clients[resolver->clients_count++] = client;
     *dns = (struct dns) { .ops = &client_ops, .resolver = client };
-    return 0;
 }
 
 static void requests_drop(struct list *requests)
@@ -689,12 +714,6 @@ void resolver_free(struct resolver *resolver)
     timer_disarm(&control->timers, &resolver->retry);
     shard_forget(&resolver->process);
     control->handlers[resolver->ask_kind] = NULL;
-    for (unsigned i = 0; i < resolver->clients_count; i++) {
-        struct dns_client *client = resolver->clients[i];
-        shard_forget(&client->refuse);
-        client->shard->handlers[resolver->answer_kind] = NULL;
-        pool_free(&client->requests);
-        free(client);
-    }
+    clients_free(resolver);
     free(resolver);
 }

@@ -110,7 +110,7 @@ struct resolver;
 /* On the control shard's thread when the other shards' have ended (nobody is answered any more);
  * turns the control shard's loop until its poll has landed. */
 void resolver_free(struct resolver *resolver);
-/* For each shard that will ask, before its thread starts. 0 or -ENOMEM. */
-[[nodiscard]] int resolver_attach(struct resolver *resolver, struct shard *shard, struct dns *dns);
+/* For each shard that will ask, before its thread starts. */
+void resolver_attach(struct resolver *resolver, struct shard *shard, struct dns *dns);
 
 #endif

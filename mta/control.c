@@ -385,10 +385,9 @@ static int control_dns(struct control *control)
         complain("DNS: %s", why != NULL ? why : strerror(-r));
         return r;
     }
-    for (unsigned i = 0; i < control->servers_count && r == 0; i++)
-        r = resolver_attach(control->resolver, &control->servers[i].shard,
-                            &control->servers[i].dns);
-    return r;
+    for (unsigned i = 0; i < control->servers_count; i++)
+        resolver_attach(control->resolver, &control->servers[i].shard, &control->servers[i].dns);
+    return 0;
 }
 
 static void control_log_recovery(struct control *control, const struct server_log *log)

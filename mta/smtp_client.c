@@ -392,8 +392,6 @@ static enum client_step client_hello(struct smtp_client *c)
     case CLIENT_REPLY_BAD: return smtp_client_fail(c, SMTP_GONE_VIOLATION, 0);
     case CLIENT_REPLY_DONE: break;
     }
-    if (c->response.code != 250)
-        c->capabilities = (struct smtp_capabilities) { 0 };
     if (connection_has_input(&c->connection))
         return smtp_client_unasked(c);
     bool unknown = c->response.code == 500 || c->response.code == 502;

@@ -340,13 +340,15 @@ static int walk_segment(struct walk *w, struct recovery_file *file,
     w->recovery->end = log_position(file->sequence, tail);
     w->recovery->torn_from = whole ? 0 : log_position(file->sequence, first);
     judge(w, 0);
+    if (w->options->prove)
+        return recovery_disk_prove(&w->disk, file, MIN(first, w->batch_from), tail);
     return 0;
 }
 
 static int walk_all(struct walk *w, const char **why)
 {
     struct recovery *recovery = w->recovery;
-    *why = "a segment cannot be read";
+    *why = "a segment cannot be read, or the end of the log cannot be written";
     struct recovery_file *last = NULL;
     for (uint32_t i = 0; i < recovery->files_count; i++) {
         struct recovery_file *file = &recovery->files[i];
@@ -369,8 +371,8 @@ static int run(struct walk *w, const char **why)
     int r = identify(w, why);
     if (r < 0)
         return r;
-    /* A killed process leaves writes that are in memory only: what is counted on from here on must
-     * be on the disk. */
+    /* A killed process leaves writes that are in memory only. What is counted on from here on must
+     * be on the disk; walk_segment sees to the last batch, which may have failed. */
     *why = "a segment cannot be synced";
     for (uint32_t i = 0; i < w->recovery->files_count && r >= 0; i++)
         if (w->recovery->files[i].sequence >= MAX(w->oldest, 1u))

@@ -3,7 +3,7 @@
  *
  * Reads every segment forward, cuts the torn tail of the newest, finds the next valid record after
  * a damaged one, and never skips silently: a damaged range is copied to the quarantine directory,
- * counted and reported. It writes to the log itself nothing at all.
+ * counted and reported. It changes nothing in the log.
  */
 #ifndef RINGPOST_QUEUE_RECOVERY_H
 #define RINGPOST_QUEUE_RECOVERY_H
@@ -45,6 +45,7 @@ struct recovery_options {
     uint32_t segment_bytes;
     uint32_t block_bytes;
     uint32_t segments_max;
+    bool prove; /* write the last batch again, as it is: see recovery_disk_prove. Not offline. */
     void *owner;
     void (*found)(void *owner, const struct recovered *recovered); /* may be NULL */
 };

@@ -40,6 +40,10 @@ int recovery_disk_read(struct recovery_disk *disk, const struct recovery_file *f
 int recovery_disk_load(struct recovery_disk *disk, const struct recovery_file *file, uint32_t block,
                        uint8_t *memory, struct slice *in);
 int recovery_disk_sync(struct recovery_disk *disk, const struct recovery_file *file);
+/* Writes these bytes again, as they were read, and syncs. The last write of the log may be one that
+ * failed, and that the kernel still shows from memory: a sync alone would say that all is well. */
+int recovery_disk_prove(struct recovery_disk *disk, const struct recovery_file *file, uint32_t from,
+                        uint32_t to);
 /* The record of this kind and message there, checked. 0, -EBADMSG, or another errno. */
 int recovery_disk_record(struct recovery_disk *disk, uint64_t position, enum record_kind kind,
                          uint64_t id, struct slice *payload);

@@ -262,6 +262,7 @@ int spool_open(struct shard *shard, const struct spool_options *options,
         .segment_bytes = s->options.segment_bytes,
         .block_bytes = s->options.block_bytes,
         .segments_max = s->options.segments_max,
+        .prove = true,
         .owner = &opening,
         .found = on_found,
     };

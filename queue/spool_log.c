@@ -20,6 +20,8 @@
  *                                 segment's first BATCH says that the log goes on from the last
  *                                 durable position; if that was not written either, messages that
  *                                 were refused may be found: delivered twice at most, never lost.
+ *                                 A recovery writes the last batch that it believes once more:
+ *                                 the kernel may show from memory what the disk never took.
  *   during retirement             a file is used again only after a batch that calls it retired
  *                                 (oldest) is durable. Strictly from the oldest on, so an outcome
  *                                 is there for as long as the message that it speaks of.

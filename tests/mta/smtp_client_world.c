@@ -69,9 +69,66 @@ static void peer_say(void *argument)
     ring_send(p->ring, &p->send, p->socket, &p->vector);
 }
 
+/* Answers each line of the client, content too, with something. */
+static void peer_improvise(struct peer *p)
+{
+    static const char *const good[] = {
+        "250 2.0.0 ok\r\n",
+        "250 2.0.0 ok\r\n",
+        "250 ok\r\n250 ok\r\n",
+        "354 go\r\n",
+        "250-mx\r\n250-PIPELINING\r\n250 CHUNKING\r\n",
+        "250-mx\r\n250 PIPELINING\r\n",
+        "250-mx\r\n250-PIPELINING\r\n250 LIMITS RCPTMAX=1 MAILMAX=2\r\n",
+        "220 mx\r\n",
+    };
+    static const char *const bad[] = {
+        "421 4.3.2 bye\r\n",
+        "550 5.1.1 no\r\n",
+        "452 4.5.3 many\r\n",
+        "552 5.2.2 full\r\n",
+        "500 what\r\n",
+        "503 not now\r\n",
+        "25",
+        "0 x\r\n",
+        "250 x\n",
+        "999 x\r\n",
+        "",
+        "250-a\r\n550 b\r\n",
+        "\r\n",
+        "334 \r\n",
+        "250\r\n",
+    };
+    struct random *random = sim_random(p->sim);
+    if (p->socket < 0 || p->leaving || p->send.inflight)
+        return;
+    const uint8_t *end = memmem(p->got + p->got_seen, p->got_size - p->got_seen, "\r\n", 2);
+    if (end == NULL && p->greeted == p->connections)
+        return;
+    if (p->greeted != p->connections)
+        p->greeted = p->connections;
+    else
+        p->got_seen = (size_t)(end - p->got) + 2;
+    const char *say = sim_chance(p->sim, 60'000) ? bad[random_below(random, ARRAY_COUNT(bad))]
+                                                 : good[random_below(random, ARRAY_COUNT(good))];
+    if (p->got_seen == 0 && sim_chance(p->sim, 900'000))
+        say = "220 mx\r\n";
+    p->leaving = sim_chance(p->sim, 20'000);
+    p->vector.count = 1;
+    p->vector.iov[0] = (struct iovec) { (void *)(uintptr_t)say, strlen(say) };
+    if (*say != '\0')
+        ring_send(p->ring, &p->send, p->socket, &p->vector);
+    else if (p->leaving)
+        peer_close(p);
+}
+
 static void peer_poll(struct peer *p)
 {
     peer_open(p);
+    if (p->chaos) {
+        peer_improvise(p);
+        return;
+    }
     const struct line *line = &p->lines[p->at];
     if (p->due || p->socket < 0 || p->leaving || p->send.inflight || line->wait == NULL)
         return;
@@ -87,7 +144,7 @@ static void peer_poll(struct peer *p)
     p->due = true;
     struct due *due = &p->dues[p->dues_next++ % DUES];
     *due = (struct due) { p, p->turn };
-    sim_at(p->sim, 2'000'000'000, peer_say, due);
+    sim_at(p->sim, p->pause_ns, peer_say, due);
 }
 
 static void peer_on_accept(struct op *op, int res, unsigned flags)
@@ -202,14 +259,13 @@ const struct net_address *address(const char *text)
     return &a;
 }
 
-struct world *world_new(uint64_t seed, const struct line *lines)
+static struct world *world_make(const struct sim_options *sim, const struct line *lines)
 {
     static const struct ring_options options = {
         .entries = 64, .sockets_max = 16, .recv_buffers = 32, .recv_buffer_bytes = 2048
     };
     struct world *w = calloc(1, sizeof(*w));
-    struct sim_options calm = sim_calm(seed);
-    w->sim = sim_new(&calm);
+    w->sim = sim_new(sim);
     unsigned us = sim_machine(w->sim, "192.0.2.1");
     unsigned them = sim_machine(w->sim, "192.0.2.2");
     struct ring *ring = sim_ring(w->sim, us, &options);
@@ -228,6 +284,7 @@ struct world *world_new(uint64_t seed, const struct line *lines)
 
     struct peer *p = &w->peer;
     p->sim = w->sim;
+    p->pause_ns = 2'000'000'000;
     p->lines = lines;
     p->socket = -1;
     p->got = malloc(GOT_MAX);
@@ -239,6 +296,22 @@ struct world *world_new(uint64_t seed, const struct line *lines)
     int listener;
     cr_assert_eq(ring_listen(p->ring, address("192.0.2.2:25"), 8, &listener), 0);
     ring_accept(p->ring, &p->accept, listener);
+    return w;
+}
+
+struct world *world_new(uint64_t seed, const struct line *lines)
+{
+    struct sim_options calm = sim_calm(seed);
+    return world_make(&calm, lines);
+}
+
+struct world *world_new_chaos(uint64_t seed)
+{
+    struct sim_options storm = sim_storm(seed);
+    struct world *w = world_make(&storm, NULL);
+    w->peer.chaos = true;
+    w->peer.pause_ns = 0;
+    sim_faults(w->sim, 0, true);
     return w;
 }
 

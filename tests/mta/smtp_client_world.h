@@ -44,12 +44,14 @@ struct peer {
     struct ring_vector vector;
     int socket;
     int raws[4];
-    unsigned raws_count, connections;
+    unsigned raws_count, connections, greeted;
     const struct line *lines;
     unsigned at;
     bool due; /* a line is to be said soon */
     bool leaving;
-    uint64_t turn; /* of the connection, so that a late line is not said to the next one */
+    bool chaos;        /* no script: whatever comes to its mind, by seed */
+    uint64_t pause_ns; /* before a line */
+    uint64_t turn;     /* of the connection, so that a late line is not said to the next one */
     struct due dues[DUES];
     unsigned dues_next;
     uint8_t *got;
@@ -96,6 +98,8 @@ extern const struct smtp_client_callbacks world_callbacks;
 const struct net_address *address(const char *text);
 bool world_is_gone(void *argument);
 struct world *world_new(uint64_t seed, const struct line *lines);
+/* Faults on our machine, and a next hop that follows nothing. */
+struct world *world_new_chaos(uint64_t seed);
 /* Nothing may be held any more. */
 void world_free(struct world *w);
 /* A message from s@us.test to recipients, blank between them, with a body of one slice. */

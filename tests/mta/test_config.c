@@ -114,7 +114,7 @@ Test(config, libconfuse_has_no_back_doors)
 {
     refused(GOOD "spool|directory = /tmp", "no");
     refused(GOOD "spool { cache = 1M }\nspool|directory = /tmp", "a key with |");
-    refused(GOOD "listener|in|backlog = 5", "a key with |");
+    refused(GOOD "listener|in|backlog = 5", "no sub-section");
     refused(GOOD "include(\"/etc/passwd\")", "include");
     refused(GOOD "listener \"b\" { addresses = { 127.0.0.1:26 }", "never closed");
     refused(GOOD "user += a", "append");

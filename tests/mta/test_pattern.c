@@ -115,7 +115,7 @@ Test(pattern, most_specific_wins)
     for (unsigned i = 0; i < ARRAY_COUNT(cases); i++) {
         struct pattern_match match;
         cr_assert(pattern_set_find(set, slice_of_string(cases[i].domain), &match));
-        cr_assert_eq(match.value, cases[i].value, "%s -> %u", cases[i].domain, match.value);
+        cr_assert_eq((int)match.value, cases[i].value, "%s -> %u", cases[i].domain, match.value);
     }
     pattern_set_free(set);
     set = set_of(patterns + 1, ARRAY_COUNT(patterns) - 1);

@@ -212,6 +212,7 @@ Test(smtp_client, the_transaction_has_a_limit_of_its_own)
     w->timeouts.transaction_ms = 5'000;
     struct outcome *o = world_mail(w, A_B, SLICE(CONTENT));
     world_run(w);
+    cr_assert_lt(sim_now_ms(w->sim), 30'000);
     cr_assert_eq(w->end.why, SMTP_GONE_TIMEOUT);
     cr_assert_eq(o->recipients[0].result.verdict, SMTP_VERDICT_TEMPORARY);
     world_free(w);
@@ -262,4 +263,34 @@ Test(smtp_client, resets_at_any_moment_lose_no_answer)
         world_free(w);
     }
     free(text);
+}
+
+Test(smtp_client, whatever_the_next_hop_says_everything_is_handed_back)
+{
+    size_t size;
+    uint8_t *text = big_body(2'000, &size);
+    unsigned delivered = 0, ends[SMTP_GONES] = { 0 };
+    for (uint64_t seed = 1; seed <= 1'500; seed++) {
+        struct world *w = world_new_chaos(seed);
+        w->target.protocol = seed % 4 == 0 ? SMTP_CLIENT_LMTP : SMTP_CLIENT_SMTP;
+        w->timeouts.final_ms = w->timeouts.rcpt_ms = w->timeouts.mail_ms = 5'000;
+        for (unsigned i = 0; i < TRANSACTIONS; i++)
+            world_mail(w, i % 2 ? A_B " c@y.test" : "a@x.test",
+                       i % 3 == 2 ? slice_of(text, size) : SLICE(CONTENT));
+        int r = smtp_client_start(&w->clients, &w->target, &world_callbacks, w, &w->client);
+        if (r == 0) {
+            cr_assert(sim_run_until(w->sim, sim_now_ms(w->sim) + 14'400'000, world_is_gone, w));
+            ends[w->end.why]++;
+        }
+        for (unsigned i = 0; i < w->next; i++)
+            cr_assert(w->outcomes[i].done, "seed %lu", (unsigned long)seed);
+        const struct smtp_client_numbers *numbers = &w->clients.numbers;
+        delivered += numbers->delivered > 0;
+        cr_assert_leq(numbers->unknown, numbers->deferred);
+        world_free(w);
+    }
+    free(text);
+    cr_assert_gt(delivered, 50, "%u", delivered);
+    for (unsigned why = SMTP_GONE_CONNECT; why <= SMTP_GONE_CHUNKING; why++)
+        cr_assert_gt(ends[why], 0, "never: %s", smtp_gone_name(why));
 }

@@ -135,6 +135,11 @@ Test(smtp_client_mail, all_recipients_refused_and_552_is_temporary)
     one_transaction(data, SLICE(CONTENT), SMTP_GONE_QUIT, check_rcpt_refused);
     one_transaction(dot, SLICE(CONTENT), SMTP_GONE_QUIT, check_rcpt_refused);
     one_transaction(bare, SLICE(CONTENT), SMTP_GONE_QUIT, check_rcpt_refused);
+    struct world *w = world_new(1, dot);
+    world_mail(w, A_B, SLICE(CONTENT));
+    world_run(w);
+    expect_got(w, "EHLO us.test\r\n" FLIGHT_DATA ".\r\nRSET\r\nQUIT\r\n");
+    world_free(w);
 }
 
 static void check_content_refused(struct world *w, struct outcome *o)
@@ -209,16 +214,19 @@ static void check_lost_before(struct world *w, struct outcome *o)
         cr_assert_eq(o->recipients[i].result.verdict, SMTP_VERDICT_TEMPORARY);
         cr_assert(!o->recipients[i].result.unknown);
     }
+    cr_assert(!o->transaction.retry_now, "a fresh connection that is lost is a failure");
     cr_assert_eq(w->clients.numbers.unknown, 0);
 }
 
 Test(smtp_client_mail, lost_before_content_is_plain_temporary)
 {
     SCRIPT(mail, GREETING, EHLO(HELLO_PIPELINING), SAY_CLOSE(FLIGHT_DATA, "250 ok\r\n"));
+    SCRIPT(at_once, GREETING, EHLO(HELLO_PIPELINING), SAY_CLOSE(FLIGHT_DATA, ""));
     SCRIPT(data, GREETING, EHLO(HELLO_PIPELINING),
            SAY_RESET(FLIGHT_DATA, "250 ok\r\n250 ok\r\n250 ok\r\n"));
     SCRIPT(silent, GREETING, EHLO(HELLO_PIPELINING), SAY(FLIGHT_DATA, NULL));
     one_transaction(mail, SLICE(CONTENT), SMTP_GONE_LOST, check_lost_before);
+    one_transaction(at_once, SLICE(CONTENT), SMTP_GONE_LOST, check_lost_before);
     one_transaction(data, SLICE(CONTENT), SMTP_GONE_LOST, check_lost_before);
     one_transaction(silent, SLICE(CONTENT), SMTP_GONE_TIMEOUT, check_lost_before);
 }
@@ -240,15 +248,21 @@ Test(smtp_client_mail, replies_out_of_step_are_nobodys_250)
     SCRIPT(bare_lf, GREETING, EHLO(HELLO_PIPELINING), SAY(FLIGHT_DATA, "250 ok\n"));
     SCRIPT(final_354, GREETING, EHLO(HELLO_ALL),
            SAY(FLIGHT, "250 ok\r\n250 ok\r\n250 ok\r\n354 go\r\n"));
+    SCRIPT(twice, GREETING, EHLO(HELLO_BARE), SAY(MAIL "\r\n", "250 ok\r\n250 ok\r\n"),
+           SAY(RCPT_A, NULL));
+    SCRIPT(in_vain, GREETING, EHLO(HELLO_BARE), SAY(MAIL "\r\n", "250 ok\r\n"),
+           SAY(RCPT_A, "250 ok\r\n"), SAY(RCPT_B, "250 ok\r\n250 DATA will be fine\r\n"),
+           SAY("DATA", NULL));
     one_transaction(data_250, SLICE(CONTENT), SMTP_GONE_VIOLATION, check_not_delivered);
     one_transaction(mail_354, SLICE(CONTENT), SMTP_GONE_VIOLATION, check_not_delivered);
     one_transaction(bare_lf, SLICE(CONTENT), SMTP_GONE_VIOLATION, check_not_delivered);
     one_transaction(final_354, SLICE(CONTENT), SMTP_GONE_VIOLATION, check_not_delivered);
-    /* A 250 right behind the 354: caught when both are there before content has left. */
+    /* One reply too many, caught when it is there together with the one before. */
+    const struct line *const scripts[] = { early, twice, in_vain };
     unsigned caught = 0;
     EACH_SEED(seed)
-    {
-        struct world *w = world_new(seed, early);
+    for (unsigned i = 0; i < ARRAY_COUNT(scripts); i++) {
+        struct world *w = world_new(seed, scripts[i]);
         struct outcome *o = world_mail(w, A_B, SLICE(CONTENT));
         world_run(w);
         caught += w->clients.numbers.violations == 1 &&
@@ -705,6 +719,59 @@ Test(smtp_client_mail, lmtp_has_a_reply_for_each_accepted_recipient)
             expect(o, 2, SMTP_VERDICT_TEMPORARY, SMTP_STAGE_FINAL, 452, "4.2.2");
             expect_text(o, 2, "4.2.2 c is full");
         }
+        world_free(w);
+    }
+}
+
+/* A reply may be here before the landing of the send that it answers. */
+Test(smtp_client_mail, quick_replies)
+{
+    SCRIPT(together, GREETING, EHLO(HELLO_ALL),
+           SAY(FLIGHT, "250 ok\r\n250 ok\r\n250 ok\r\n250 2.0.0 queued as 7\r\n"), BYE);
+    for (uint64_t seed = 1; seed <= 300; seed++) {
+        struct world *w = world_new(seed, together);
+        w->peer.pause_ns = 0;
+        struct outcome *o = world_mail(w, A_B, SLICE(CONTENT));
+        world_run(w);
+        check_delivered(w, o);
+        world_free(w);
+    }
+}
+
+Test(smtp_client_mail, a_body_longer_than_its_size_does_not_become_commands)
+{
+    SCRIPT(bdat, GREETING, EHLO("250-mx\r\n250-PIPELINING\r\n250 CHUNKING\r\n"),
+           SAY(MAIL "\r\n" RCPT_A RCPT_B, "250 ok\r\n250 ok\r\n250 ok\r\n"), LATE("QUIT me", NULL));
+    size_t size;
+    uint8_t *text = big_body(12'000, &size);
+    struct world *w = world_new(1, bdat);
+    struct outcome *o = world_mail(w, A_B, slice_of(text, size));
+    body_add(o, SLICE("QUIT me\r\n"));
+    o->transaction.size -= 9;
+    body_add(o, SLICE("QUIT me\r\n"));
+    o->transaction.size -= 8;
+    world_run(w);
+    cr_assert_null(memmem(w->peer.got, w->peer.got_size, "QUIT me", 7));
+    for (unsigned i = 0; i < 2; i++)
+        cr_assert_eq(o->recipients[i].result.verdict, SMTP_VERDICT_TEMPORARY);
+    world_free(w);
+    free(text);
+}
+
+/* What a second transaction of a connection may tell of the host. */
+Test(smtp_client_mail, lost_after_a_reply_is_no_reason_to_retry_now)
+{
+    SCRIPT(loses, GREETING, EHLO(HELLO_ALL),
+           SAY(FLIGHT, "250 ok\r\n250 ok\r\n250 ok\r\n250 ok\r\n"),
+           SAY_CLOSE(FLIGHT, "250 ok\r\n"));
+    EACH_SEED(seed)
+    {
+        struct world *w = world_new(seed, loses);
+        world_mail(w, A_B, SLICE(CONTENT));
+        struct outcome *second = world_mail(w, A_B, SLICE(CONTENT));
+        world_run(w);
+        cr_assert(!second->transaction.retry_now);
+        cr_assert(second->recipients[0].result.unknown);
         world_free(w);
     }
 }
