@@ -35,7 +35,7 @@ competitors=$(competitors_present $wanted)
 # measure NAME CELL CONNECTIONS PER_CONNECTION SIZE ROUND
 measure() {
     local name=$1 cell=$2 connections=$3 per=$4 bytes=$5 round=$6
-    local port group cpu syncs flushes json=$BENCH_RUN/source.json
+    local port group cpu syncs flushes connects json=$BENCH_RUN/source.json
     port=$(competitor_port "$name")
     group=$(competitor_cgroup "$name")
     competitor_start "$name" hold || { say "$name did not start"; competitor_stop "$name"; return 1; }
@@ -47,9 +47,11 @@ measure() {
         cpu=$(($(cg_cpu_us "$group") - cpu))
         [ "$syncs" = unknown ] || syncs=$(($(competitor_syncs "$name") - syncs))
         flushes=$(($(device_flushes) - flushes))
+        connects=0
+        if [ "$name" = ringpost ]; then connects=$(metric "$METRIC_CONNECTS") || connects=0; fi
         result "$BENCH_RESULTS/accept/$cell-$connections-$bytes-$name-$round.json" \
             bench=accept "cell=$cell" "connections=$connections" "size=$bytes" "competitor=$name" "round=$round" \
-            "cpu_us=$cpu" "syncs=$syncs" "device_flushes=$flushes" "source=@$json"
+            "cpu_us=$cpu" "syncs=$syncs" "device_flushes=$flushes" "connects=$connects" "source=@$json"
         say "round $round, $cell, $connections connections, $bytes bytes, $name:" \
             "$(jsonget "$json" messages_per_second) messages/s, $(jsonget "$json" errors total) errors, $(jsonget "$json" connections_open) connections up at the end"
     else

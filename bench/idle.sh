@@ -47,7 +47,7 @@ slab=$(slab_kib)
 sockets=$(sockets_kib)
 
 say "opening $connections connections"
-cg_start holder "$BENCH_RUN/holder.log" python3 "$BENCH_HERE/idle.py" $PORT_RINGPOST "$connections"
+cg_start holder "$BENCH_RUN/holder.log" python3 "$BENCH_HERE/idle.py" "$PORT_RINGPOST" "$connections"
 for ((i = 0; i < 1200; i++)); do
     if grep -q ^ready "$BENCH_RUN/holder.log"; then break; fi
     [ -n "$(cg_pids holder)" ] || { tail -3 "$BENCH_RUN/holder.log" >&2; exit 1; }

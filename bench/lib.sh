@@ -26,15 +26,17 @@ ROUNDS=${ROUNDS:-3}                            # A B A B A B; the median counts
 SINK=${SINK:-ringpost-bench}                   # or smtp-sink
 SOURCE=${SOURCE:-ringpost-bench}               # or smtp-source, from Postfix's root: a second opinion
 
-PORT_RINGPOST=2620
-PORT_NULL=2621
-PORT_SINK=2622
-PORT_POSTFIX=2623
-PORT_ADMIN=2624
-PORT_CLOSED=2625            # nobody listens there
+PORT_BASE=${PORT_BASE:-26200}
+PORT_RINGPOST=$PORT_BASE
+PORT_NULL=$((PORT_BASE + 1))
+PORT_SINK=$((PORT_BASE + 2))
+PORT_POSTFIX=$((PORT_BASE + 3))
+PORT_ADMIN=$((PORT_BASE + 4))
+PORT_CLOSED=$((PORT_BASE + 5))  # nobody may listen there
 
 METRIC_ACCEPTED=${METRIC_ACCEPTED:-ringpost_smtp_messages_total}
 METRIC_SYNCS=${METRIC_SYNCS:-ringpost_spool_syncs_total}
+METRIC_CONNECTS=${METRIC_CONNECTS:-ringpost_client_connects_total}
 
 say() { printf '%s %s\n' "$(date +%T)" "$*" >&2; }
 die() { say "$*"; exit 1; }
@@ -106,6 +108,16 @@ cg_cpu_us() {
     else
         echo $(($(cat "$CG_ROOT/$1/cpuacct.usage") / 1000))
     fi
+}
+
+# Else a bench would measure whoever was there first.
+need_free_port() {
+    local port
+    for port in "$@"; do
+        if (exec 3<> "/dev/tcp/127.0.0.1/$port") 2> /dev/null; then
+            die "port $port is taken by another program (PORT_BASE=$PORT_BASE chooses others)"
+        fi
+    done
 }
 
 wait_port() {   # wait_port PORT [SECONDS]
@@ -211,12 +223,13 @@ PY
 }
 
 ringpost_start() {  # ringpost_start hold|relay [SESSIONS]: an empty spool, then serve
+    need_free_port "$PORT_RINGPOST" "$PORT_ADMIN" "$PORT_CLOSED"
     rm -rf "${BENCH_SPOOL:?}/ringpost"
     mkdir -p "$BENCH_SPOOL/ringpost" "$BENCH_RUN"
     rm -f "$BENCH_RUN/ringpost.json.log"
     bench_config "$BENCH_RUN/ringpost.conf" "$@"
     cg_start ringpost "$BENCH_RUN/ringpost.log" "$RINGPOST" serve -c "$BENCH_RUN/ringpost.conf"
-    wait_port $PORT_RINGPOST 20 || { tail -5 "$BENCH_RUN/ringpost.log" >&2; return 1; }
+    wait_port "$PORT_RINGPOST" 20 || { tail -5 "$BENCH_RUN/ringpost.log" >&2; return 1; }
 }
 ringpost_stop() {
     cg_stop ringpost 20
@@ -224,14 +237,16 @@ ringpost_stop() {
 }
 
 null_start() {
+    need_free_port "$PORT_NULL"
     mkdir -p "$BENCH_RUN"
     cg_start null "$BENCH_RUN/null.log" "$RINGPOST_BENCH" null --listen "127.0.0.1:$PORT_NULL" --threads "$(nproc)"
-    wait_port $PORT_NULL || { tail -5 "$BENCH_RUN/null.log" >&2; return 1; }
+    wait_port "$PORT_NULL" || { tail -5 "$BENCH_RUN/null.log" >&2; return 1; }
 }
 null_stop() { cg_stop null; }
 
 # the sink: ringpost-bench's, or Postfix's smtp-sink with SINK=smtp-sink
 sink_start() {
+    need_free_port "$PORT_SINK"
     mkdir -p "$BENCH_RUN"
     rm -f "$BENCH_RUN/sink.json"
     if [ "$SINK" = smtp-sink ]; then
@@ -241,7 +256,7 @@ sink_start() {
             --threads 1 --json "$BENCH_RUN/sink.json" --quiet
     fi
     SINK_PID=$CG_LAST_PID
-    wait_port $PORT_SINK || { tail -5 "$BENCH_RUN/sink.log" >&2; return 1; }
+    wait_port "$PORT_SINK" || { tail -5 "$BENCH_RUN/sink.log" >&2; return 1; }
 }
 sink_stop() { cg_stop sink; }
 sink_messages() {
@@ -341,9 +356,9 @@ competitor_stop() {
 }
 competitor_port() {
     case $1 in
-        postfix*) echo $PORT_POSTFIX ;;
-        ringpost) echo $PORT_RINGPOST ;;
-        null) echo $PORT_NULL ;;
+        postfix*) echo "$PORT_POSTFIX" ;;
+        ringpost) echo "$PORT_RINGPOST" ;;
+        null) echo "$PORT_NULL" ;;
     esac
 }
 competitor_cgroup() { echo "${1%-tuned}"; }

@@ -106,6 +106,7 @@ start() {
     case $mode in hold | relay) ;; *) bench_usage "$0" 2 ;; esac
     [ -e "$root/.ready" ] || die "not set up: $0 postfix setup"
     [ -z "$(cg_pids postfix)" ] || die "Postfix is running already"
+    need_free_port "$PORT_POSTFIX"
     configure
     queue_up || die "cannot mount its queue"
     mkdir -p "$BENCH_RUN"

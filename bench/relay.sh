@@ -76,13 +76,14 @@ measure() {     # measure NAME ROUND
 # the same ringpost, same load, nothing delivered
 measure_accept() {
     local cpu
-    ringpost_start hold || return 1
-    load $PORT_RINGPOST "$WARMUP"
+    ringpost_start hold || { ringpost_stop; return 1; }
+    load "$PORT_RINGPOST" "$WARMUP"
     cpu=$(cg_cpu_us ringpost)
-    if load $PORT_RINGPOST "$SECONDS_EACH"; then
+    if load "$PORT_RINGPOST" "$SECONDS_EACH"; then
         cpu=$(($(cg_cpu_us ringpost) - cpu))
         result "$BENCH_RESULTS/relay/accept-ringpost-$1.json" bench=relay cell=accept "connections=$connections" \
-            "size=$size" competitor=ringpost "round=$1" "cpu_us=$cpu" "messages=$acknowledged"
+            "size=$size" competitor=ringpost "round=$1" "cpu_us=$cpu" "messages=$acknowledged" \
+            "connects=$(metric "$METRIC_CONNECTS")"
         say "round $1, accept only, ringpost: $((cpu / acknowledged)) us CPU each"
     fi
     ringpost_stop

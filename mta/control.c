@@ -58,10 +58,17 @@ static int control_load(const char *file, uint64_t generation, struct config_rep
                         struct config **config)
 {
     config_report_init(report);
-    if (file != NULL)
-        return config_load(file, generation, report, config);
-    return config_load_text(slice_of_string(config_default_text), "built-in default", generation,
-                            report, config);
+    int r = file != NULL ? config_load(file, generation, report, config)
+                         : config_load_text(slice_of_string(config_default_text),
+                                            "built-in default", generation, report, config);
+    if (r < 0)
+        return r;
+    check_lint(*config, report);
+    if (report->errors == 0)
+        return 0;
+    config_free(*config);
+    *config = NULL;
+    return -EINVAL;
 }
 
 static void control_print_report(const struct config_report *report)
@@ -126,6 +133,23 @@ static void control_log_reload(struct control *control, const char *result, cons
     log_end(&line);
 }
 
+/* Sessions know their listener by its place. NULL, or which one differs. */
+static const char *listeners_differ(const struct config *a, const struct config *b)
+{
+    if (a->listeners_count != b->listeners_count)
+        return "listener";
+    for (unsigned i = 0; i < a->listeners_count; i++) {
+        const struct config_listener *x = &a->listeners[i];
+        const struct config_listener *y = &b->listeners[i];
+        if (strcmp(x->name, y->name) != 0 || x->addresses_count != y->addresses_count)
+            return x->name;
+        for (unsigned k = 0; k < x->addresses_count; k++)
+            if (!net_equal(&x->addresses[k], &y->addresses[k]))
+                return x->name;
+    }
+    return NULL;
+}
+
 int control_reload(struct control *control, char words[static CONTROL_WORDS_MAX])
 {
     words[0] = '\0';
@@ -142,6 +166,8 @@ int control_reload(struct control *control, char words[static CONTROL_WORDS_MAX]
     if (r < 0 && words[0] == '\0')
         words_of(report, words);
     const char *restart = r < 0 ? NULL : config_needs_restart(control->config, next);
+    if (r == 0 && restart == NULL && listeners_differ(control->config, next) != NULL)
+        restart = "listeners and their addresses";
     if (restart != NULL) {
         snprintf(words, CONTROL_WORDS_MAX, "%s: cannot change without a restart\n", restart);
         config_free(next);

@@ -175,13 +175,25 @@ static int identify_chain(struct walk *w, const char **why)
             file->size = 0; /* not walked; free */
             continue;
         }
-        if (file->sequence < follows && follows != UINT32_MAX)
-            w->report->segments_gone++;
         follows = file->first_known ? position_segment(file->before) : file->sequence - 1;
     }
-    if (follows != UINT32_MAX && follows >= MAX(w->oldest, 1u))
-        w->report->segments_gone++;
     return 0;
+}
+
+/* Segments that should have a file and have none; known only when it is known which are retired. */
+static void count_gone(struct walk *w)
+{
+    const struct recovery *r = w->recovery;
+    uint32_t have = 0;
+    for (uint32_t i = 0; i < r->files_count; i++) {
+        const struct recovery_file *file = &r->files[i];
+        if (!file->walked)
+            continue;
+        uint32_t before = position_segment(file->before);
+        if (file->first_known && before >= MAX(w->oldest, 1u) && before != have)
+            w->report->segments_gone++;
+        have = file->sequence;
+    }
 }
 
 static int identify(struct walk *w, const char **why)
@@ -384,6 +396,7 @@ static int run(struct walk *w, const char **why)
     if (w->ranges.out_of_memory)
         return -ENOMEM;
     w->recovery->oldest = w->oldest;
+    count_gone(w);
     w->report->highest_id = w->recovery->next_id > 0 ? w->recovery->next_id - 1 : 0;
     *why = "a message cannot be read back";
     return recovery_table_report(&w->table, w->oldest, w->report);

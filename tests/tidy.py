@@ -30,6 +30,7 @@ LINES_MAX = 900
 MAY_ALLOCATE = {
     "core/ring.c", "core/log.c", "core/metrics.c", "core/dns.c", "core/config.c",
     "queue/spool.c", "queue/segment.c", "queue/recovery.c", "queue/compact.c", "queue/queue.c",
+    "mta/config_file.c", "mta/config_memory.c", "mta/config_text.c", "mta/networks.c",
     "mta/connection.c", "mta/config.c", "mta/config_load.c", "mta/pattern.c", "mta/limits.c",
     "mta/policy.c", "mta/check.c", "mta/admin.c", "mta/admin_queue.c", "mta/main.c",
     "mta/control.c", "mta/server.c", "mta/client_cli.c", "mta/address.c", "mta/listener.c",

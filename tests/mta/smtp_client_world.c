@@ -69,20 +69,44 @@ static void peer_say(void *argument)
     ring_send(p->ring, &p->send, p->socket, &p->vector);
 }
 
-/* Answers each line of the client, content too, with something. */
+/* What has been got whole: a line, or content that DATA or BDAT announced. False: not yet. */
+static bool peer_hears(struct peer *p, char command[static 5])
+{
+    struct slice got = slice_of(p->got + p->got_seen, p->got_size - p->got_seen);
+    size_t size = p->content_left;
+    const char *end = p->in_data ? "\r\n.\r\n" : "\r\n";
+    memcpy(command, p->in_data || size > 0 ? "done" : "line", 5);
+    if (size == 0) {
+        const uint8_t *found = memmem(got.data, got.size, end, strlen(end));
+        if (found == NULL)
+            return false;
+        size = (size_t)(found - got.data) + strlen(end);
+        if (!p->in_data)
+            memcpy(command, got.data, MIN(size, (size_t)4));
+    }
+    if (got.size < size)
+        return false;
+    p->content_left = 0;
+    p->in_data = false;
+    p->got_seen += size;
+    if (strcmp(command, "BDAT") == 0) {
+        p->content_left = strtoul((const char *)got.data + 5, NULL, 10);
+        return peer_hears(p, command);
+    }
+    return true;
+}
+
+/* Mostly right, at times anything. */
 static void peer_improvise(struct peer *p)
 {
-    static const char *const good[] = {
-        "250 2.0.0 ok\r\n",
-        "250 2.0.0 ok\r\n",
-        "250 ok\r\n250 ok\r\n",
-        "354 go\r\n",
+    static const char *const hellos[] = {
         "250-mx\r\n250-PIPELINING\r\n250 CHUNKING\r\n",
         "250-mx\r\n250 PIPELINING\r\n",
-        "250-mx\r\n250-PIPELINING\r\n250 LIMITS RCPTMAX=1 MAILMAX=2\r\n",
-        "220 mx\r\n",
+        "250-mx\r\n250-PIPELINING\r\n250 LIMITS RCPTMAX=1 MAILMAX=3\r\n",
+        "250 mx\r\n",
+        "250-mx\r\n250-CHUNKING\r\n250-SIZE 30000\r\n250 DSN\r\n",
     };
-    static const char *const bad[] = {
+    static const char *const odd[] = {
         "421 4.3.2 bye\r\n",
         "550 5.1.1 no\r\n",
         "452 4.5.3 many\r\n",
@@ -98,22 +122,32 @@ static void peer_improvise(struct peer *p)
         "\r\n",
         "334 \r\n",
         "250\r\n",
+        "250 ok\r\n250 ok\r\n",
+        "354 go\r\n",
+        "250 ok\r\n",
     };
     struct random *random = sim_random(p->sim);
+    char command[5];
     if (p->socket < 0 || p->leaving || p->send.inflight)
         return;
-    const uint8_t *end = memmem(p->got + p->got_seen, p->got_size - p->got_seen, "\r\n", 2);
-    if (end == NULL && p->greeted == p->connections)
-        return;
-    if (p->greeted != p->connections)
+    const char *say = "250 2.0.0 ok\r\n";
+    if (p->greeted != p->connections) {
         p->greeted = p->connections;
-    else
-        p->got_seen = (size_t)(end - p->got) + 2;
-    const char *say = sim_chance(p->sim, 60'000) ? bad[random_below(random, ARRAY_COUNT(bad))]
-                                                 : good[random_below(random, ARRAY_COUNT(good))];
-    if (p->got_seen == 0 && sim_chance(p->sim, 900'000))
+        p->got_seen = p->got_size;
+        p->in_data = false;
+        p->content_left = 0;
         say = "220 mx\r\n";
-    p->leaving = sim_chance(p->sim, 20'000);
+    } else if (!peer_hears(p, command)) {
+        return;
+    } else if (strcmp(command, "EHLO") == 0 || strcmp(command, "LHLO") == 0) {
+        say = hellos[random_below(random, ARRAY_COUNT(hellos))];
+    } else if (strcmp(command, "DATA") == 0) {
+        say = "354 go\r\n";
+        p->in_data = true;
+    }
+    if (sim_chance(p->sim, 30'000))
+        say = odd[random_below(random, ARRAY_COUNT(odd))];
+    p->leaving = sim_chance(p->sim, 10'000);
     p->vector.count = 1;
     p->vector.iov[0] = (struct iovec) { (void *)(uintptr_t)say, strlen(say) };
     if (*say != '\0')

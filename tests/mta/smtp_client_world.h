@@ -49,9 +49,11 @@ struct peer {
     unsigned at;
     bool due; /* a line is to be said soon */
     bool leaving;
-    bool chaos;        /* no script: whatever comes to its mind, by seed */
-    uint64_t pause_ns; /* before a line */
-    uint64_t turn;     /* of the connection, so that a late line is not said to the next one */
+    bool chaos;          /* no script: whatever comes to its mind, by seed */
+    bool in_data;        /* chaos: content is due, up to its dot */
+    size_t content_left; /* likewise, of a chunk */
+    uint64_t pause_ns;   /* before a line */
+    uint64_t turn;       /* of the connection, so that a late line is not said to the next one */
     struct due dues[DUES];
     unsigned dues_next;
     uint8_t *got;

@@ -69,8 +69,8 @@ Test(pattern, refuses)
 Test(pattern, refuses_the_same_in_another_spelling)
 {
     static const char *const first[] = { "D.Example.", "*.x.example",
-                                         "b\xc3\xbc"
-                                         "cher.example",
+                                         ("b\xc3\xbc"
+                                          "cher.example"),
                                          "[IPv6:2001:DB8:0:0::1]" };
     static const char *const again[] = { "d.example", "*.X.example.", "xn--bcher-kva.example",
                                          "[ipv6:2001:db8::1]" };

@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# campaign.sh - long runs of the fuzz targets, with a count for each
+#
+# Usage: tests/fuzz/campaign.sh [--runs N] [--plain] [--dir DIR] [TARGET...]
+#   --runs N   executions of each target (default 10,000,000)
+#   --plain    build without sanitizers: many times as fast; CHECKs and crashes still count
+#   --dir DIR  where binaries, corpora and logs go (default build-campaign); a corpus found there is
+#              gone on with
+#   TARGET     some of them, without fuzz_ (default: all)
+# Prints a line for each: executions, seconds, executions a second, findings. Exit status 1: a finding.
+set -eu
+cd "$(dirname "$0")/../.."
+runs=10000000 plain=0 dir=build-campaign targets=()
+while [ $# -gt 0 ]; do
+  case $1 in
+    --runs) runs=$2; shift ;;
+    --plain) plain=1 ;;
+    --dir) dir=$2; shift ;;
+    -h|--help) sed -n '2,/^set/p' "$0" | sed '$d; s/^# \?//'; exit 0 ;;
+    -*) echo "campaign.sh: unknown option $1" >&2; exit 2 ;;
+    *) targets+=("$1") ;;
+  esac
+  shift
+done
+[ ${#targets[@]} -gt 0 ] || mapfile -t targets < <(cd tests/fuzz && ls fuzz_*.c | sed 's/fuzz_//; s/\.c//')
+sanitize=address,undefined
+[ $plain = 0 ] || sanitize=none
+if [ ! -e "$dir/build.ninja" ]; then
+  CC=clang meson setup "$dir" . -Dfuzzers=true -Dtests=false -Dbuildtype=debugoptimized \
+    -Db_lto=false -Db_sanitize=$sanitize -Db_lundef=false -Djemalloc=disabled > "$dir.setup.log" 2>&1 ||
+    { mkdir -p "$dir"; cat "$dir.setup.log" >&2; exit 1; }
+fi
+ninja -C "$dir" $(printf 'tests/fuzz_%s ' "${targets[@]}") > "$dir/build.log" 2>&1 || { tail -n 40 "$dir/build.log" >&2; exit 1; }
+status=0
+printf '%-10s %14s %9s %12s  %s\n' target executions seconds per_second findings
+for t in "${targets[@]}"; do
+  corpus=$dir/corpus/$t; mkdir -p "$corpus"
+  dictionary=tests/fuzz/dictionary/fuzz_$t.dict
+  [ -e "$dictionary" ] || dictionary=tests/fuzz/dictionary/$t.dict
+  seeds=tests/fuzz/corpus/fuzz_$t; [ -d "$seeds" ] || seeds=tests/fuzz/corpus/$t
+  begun=$(date +%s)
+  found=none
+  "$dir/tests/fuzz_$t" -runs="$runs" -max_len=4096 -timeout=20 -rss_limit_mb=4096 -print_final_stats=1 \
+    $( [ -e "$dictionary" ] && echo "-dict=$dictionary" ) -artifact_prefix="$dir/finding-$t-" \
+    "$corpus" $( [ -d "$seeds" ] && echo "$seeds" ) > "$dir/$t.log" 2>&1 ||
+    { found="see $dir/$t.log and $dir/finding-$t-*"; status=1; }
+  seconds=$(( $(date +%s) - begun ))
+  done_runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "$dir/$t.log")
+  printf '%-10s %14s %9s %12s  %s\n' "$t" "${done_runs:-?}" "$seconds" \
+    "$(( ${done_runs:-0} / (seconds > 0 ? seconds : 1) ))" "$found"
+done
+exit $status
