@@ -18,7 +18,7 @@
 #include "core/check.h"
 #include "core/compiler.h"
 
-enum { TEXT_FIRST_BYTES = 1 << 16, LINE_MAX_BYTES = 512, LABELS_MAX = 256 };
+enum { TEXT_FIRST_BYTES = 1 << 16, LINE_MAX_BYTES = 512, LABELS_MAX = 256, NAME_MAX_BYTES = 128 };
 
 /* Edges in what is exported; the numbers themselves are these divided by the scale. */
 static const double edges_us[] = { 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05,
@@ -92,6 +92,7 @@ void metrics_add_source(struct metrics *metrics, struct metrics_source *source,
 {
     for (unsigned i = 0; i < count; i++) {
         CHECK(table[i].name != NULL);
+        CHECK(strlen(table[i].name) < NAME_MAX_BYTES);
         CHECK(name_is_valid(table[i].name, strlen(table[i].name), true));
         CHECK(table[i].help != NULL);
         CHECK(table[i].type != METRIC_COUNTER || ends_in(table[i].name, "_total"));
@@ -191,12 +192,22 @@ static void text_series(struct text *text, const struct series *series, const ch
     text_add(text, *before == ',' ? "} " : " ");
 }
 
-static void text_value(struct text *text, uint64_t number, double scale)
+static void text_count(struct text *text, uint64_t number)
 {
-    if (scale == 1)
-        text_add(text, "%" PRIu64 "\n", number);
+    text_add(text, "%" PRIu64 "\n", number);
+}
+
+/* A gauge may have been counted below 0: it is written as what it means. */
+static void text_value(struct text *text, uint64_t number, const struct metric *metric)
+{
+    double scale = scale_of(metric);
+    bool is_signed = metric->type == METRIC_GAUGE;
+    if (scale != 1)
+        text_add(text, "%.15g\n", (is_signed ? (double)(int64_t)number : (double)number) * scale);
+    else if (is_signed)
+        text_add(text, "%" PRId64 "\n", (int64_t)number);
     else
-        text_add(text, "%.15g\n", (double)number * scale);
+        text_count(text, number);
 }
 
 static void text_histogram(struct text *text, const struct series *series,
@@ -220,15 +231,15 @@ static void text_histogram(struct text *text, const struct series *series,
         uint64_t limit = (uint64_t)(edges[i] / scale + 0.5);
         snprintf(le, sizeof(le), "le=\"%.15g\"", edges[i]);
         text_series(text, series, "_bucket", le);
-        text_value(text, histogram_at_most(&copy, limit), 1);
+        text_count(text, histogram_at_most(&copy, limit));
     }
     uint64_t all = histogram_at_most(&copy, UINT64_MAX);
     text_series(text, series, "_bucket", "le=\"+Inf\"");
-    text_value(text, all, 1);
+    text_count(text, all);
     text_series(text, series, "_sum", NULL);
-    text_value(text, copy.sum, scale);
+    text_value(text, copy.sum, series->metric);
     text_series(text, series, "_count", NULL);
-    text_value(text, all, 1);
+    text_count(text, all);
 }
 
 static void text_family(struct text *text, const struct metric *metric)
@@ -282,7 +293,7 @@ int64_t metrics_render(const struct metrics *metrics, char **text_out)
             text_histogram(&text, &all[i], at);
         } else {
             text_series(&text, &all[i], "", NULL);
-            text_value(&text, metric_get(at), scale_of(metric));
+            text_value(&text, metric_get(at), metric);
         }
     }
     free(all);

@@ -22,7 +22,7 @@ struct metric {
     const char *labels; /* "reason=\"relay\"", or NULL */
     const char *help;   /* the family's is the first one registered */
     enum metric_type type;
-    double scale;  /* the exported value is number * scale; 0 means 1 */
+    double scale;  /* the exported value is number * scale; 0 means 1. Gauges are signed */
     size_t offset; /* of the uint64_t (or struct histogram) in the source's block */
 };
 

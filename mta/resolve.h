@@ -55,7 +55,8 @@ struct resolve_policy {
     bool no_ipv6;
     const char *const *own_names; /* of this host, as they stand in MX records */
     unsigned own_names_count;
-    const struct net_address *own; /* where we listen, wildcards resolved; port 0: any port */
+    const struct net_address *own; /* where we listen, wildcards resolved. A loop: on any port
+                                    when DNS says so; for trusted hops on this port (0: any) */
     unsigned own_count;
     const struct net_prefix *allowed; /* private networks that public names may point to */
     unsigned allowed_count;

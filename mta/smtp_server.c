@@ -25,36 +25,17 @@
 #include "mta/smtp_reply.h"
 #include "mta/smtp_incoming.h"
 
-enum step { STEP_AGAIN, STEP_WAIT, STEP_GONE };
-
-enum smtp_state {
-    SMTP_OPEN,
-    SMTP_PROXY,
-    SMTP_GREET,
-    SMTP_COMMAND,
-    SMTP_DATA,
-    SMTP_BDAT,
-    SMTP_COMMIT,
-    SMTP_CLOSE,
-    SMTP_STATES,
-};
-
 enum {
     STEPS_PER_RUN_MAX = 64,
-    REPLY_ROOM = 1'536, /* the EHLO reply, the largest of ours, fits */
     LINGER_MS = 2'000,
     LINGER_BYTES = 256 * 1'024,
     PROXY_TIMEOUT_MS = 10'000,
-    DROP_FACTOR = 2, /* content over the limit is read up to so many times the limit */
 };
 
 static enum step smtp_open(struct smtp_server *s);
 static enum step smtp_proxy(struct smtp_server *s);
 static enum step smtp_greet(struct smtp_server *s);
 static enum step smtp_command_step(struct smtp_server *s);
-static enum step smtp_data_step(struct smtp_server *s);
-static enum step smtp_bdat_step(struct smtp_server *s);
-static enum step smtp_commit(struct smtp_server *s);
 static enum step smtp_close(struct smtp_server *s);
 
 /* clang-format off */
@@ -90,22 +71,7 @@ static void smtp_server_check(const struct smtp_server *s)
     }
 }
 
-static const struct config *config_of(const struct smtp_server *s)
-{
-    return s->generation->config;
-}
-
-static const struct config_limits *limits_of(const struct smtp_server *s)
-{
-    return &s->generation->config->limits;
-}
-
-static struct smtp_server_metrics *metrics_of(struct smtp_server *s)
-{
-    return &s->service->metrics;
-}
-
-static enum step smtp_enter(struct smtp_server *s, enum smtp_state state)
+enum step smtp_enter(struct smtp_server *s, enum smtp_state state)
 {
     s->state = (uint8_t)state;
     return STEP_AGAIN;
@@ -117,7 +83,7 @@ static void smtp_wait_until(struct smtp_server *s, uint32_t timeout_ms)
 {
     uint64_t deadline = s->service->shard->now_ms + timeout_ms;
     if (s->transaction != NULL)
-        deadline = MIN(deadline, s->transaction->begun_ms + limits_of(s)->transaction_timeout_ms);
+        deadline = MIN(deadline, s->transaction->begun_ms + smtp_limits(s)->transaction_timeout_ms);
     s->deadline_ms = MIN(deadline, s->connection_deadline_ms);
     if (!timer_armed(&s->timer) || s->timer.due_ms > s->deadline_ms)
         timer_arm(&s->service->shard->timers, &s->timer, s->deadline_ms);
@@ -125,19 +91,19 @@ static void smtp_wait_until(struct smtp_server *s, uint32_t timeout_ms)
 
 static bool smtp_under_load(const struct smtp_server *s)
 {
-    const struct config_limits *l = limits_of(s);
+    const struct config_limits *l = smtp_limits(s);
     return limits_under_load(s->service->limits, &l->connections, l->load_percent);
 }
 
-static void smtp_wait_command(struct smtp_server *s)
+void smtp_wait_command(struct smtp_server *s)
 {
-    const struct config_limits *l = limits_of(s);
+    const struct config_limits *l = smtp_limits(s);
     smtp_wait_until(s, smtp_under_load(s) ? l->load_command_timeout_ms : l->command_timeout_ms);
 }
 
-static void smtp_wait_data(struct smtp_server *s)
+void smtp_wait_data(struct smtp_server *s)
 {
-    const struct config_limits *l = limits_of(s);
+    const struct config_limits *l = smtp_limits(s);
     smtp_wait_until(s, smtp_under_load(s) ? l->load_data_timeout_ms : l->data_timeout_ms);
 }
 
@@ -157,13 +123,13 @@ static void smtp_on_timer(struct timer *timer)
 
 /* ---- replies ---- */
 
-static bool smtp_has_room(const struct smtp_server *s)
+bool smtp_has_room(const struct smtp_server *s)
 {
     const struct connection_output *out = s->connection.output;
     return out == NULL || CONNECTION_OUTPUT_BYTES - out->size >= REPLY_ROOM;
 }
 
-static void smtp_say_with(struct smtp_server *s, enum smtp_reply_id id, struct slice detail)
+void smtp_say_with(struct smtp_server *s, enum smtp_reply_id id, struct slice detail)
 {
     uint8_t *out = connection_reserve(&s->connection, SMTP_REPLY_LINE_MAX);
     if (out == NULL)
@@ -173,7 +139,7 @@ static void smtp_say_with(struct smtp_server *s, enum smtp_reply_id id, struct s
     connection_commit(&s->connection, (size_t)size);
 }
 
-static void smtp_say(struct smtp_server *s, enum smtp_reply_id id)
+void smtp_say(struct smtp_server *s, enum smtp_reply_id id)
 {
     smtp_say_with(s, id, slice_of(NULL, 0));
 }
@@ -200,7 +166,7 @@ static void smtp_log_refusal(struct smtp_server *s, enum smtp_reply_id id, struc
 
 /* ---- transactions ---- */
 
-static void smtp_reset(struct smtp_server *s)
+void smtp_reset(struct smtp_server *s)
 {
     if (s->transaction != NULL)
         smtp_incoming_free(s->transaction);
@@ -208,7 +174,7 @@ static void smtp_reset(struct smtp_server *s)
 }
 
 /* Says the last words; what comes after them is dropped. */
-static enum step smtp_finish(struct smtp_server *s, enum smtp_reply_id id)
+enum step smtp_finish(struct smtp_server *s, enum smtp_reply_id id)
 {
     smtp_say_with(s, id, slice_of_string(s->listener->banner));
     smtp_reset(s);
@@ -218,10 +184,10 @@ static enum step smtp_finish(struct smtp_server *s, enum smtp_reply_id id)
 }
 
 /* The client is gone, or silent for good: nothing to say. */
-static enum step smtp_drop(struct smtp_server *s)
+enum step smtp_drop(struct smtp_server *s)
 {
     if (s->transaction != NULL)
-        metric_add(&metrics_of(s)->aborted, 1);
+        metric_add(&smtp_metrics(s)->aborted, 1);
     smtp_reset(s);
     connection_close(&s->connection);
     return STEP_GONE;
@@ -232,8 +198,8 @@ static enum step smtp_timed_out(struct smtp_server *s)
     s->fired = false;
     bool late = s->transaction != NULL &&
                 s->service->shard->now_ms >=
-                    s->transaction->begun_ms + limits_of(s)->transaction_timeout_ms;
-    metric_add(late ? &metrics_of(s)->slow : &metrics_of(s)->timeouts, 1);
+                    s->transaction->begun_ms + smtp_limits(s)->transaction_timeout_ms;
+    metric_add(late ? &smtp_metrics(s)->slow : &smtp_metrics(s)->timeouts, 1);
     if (s->state == SMTP_OPEN || s->state == SMTP_PROXY || !smtp_has_room(s) ||
         (s->connection.output != NULL && s->connection.send.inflight))
         return smtp_drop(s);
@@ -262,11 +228,11 @@ static bool smtp_count_again(struct smtp_server *s, const struct proxy_endpoint 
     memcpy(client.octets, source->address, sizeof(client.octets));
     limits_close(service->limits, &s->counted);
     enum limits_verdict verdict =
-        limits_open(service->limits, &limits_of(s)->connections, &client,
-                    networks_hold(limits_of(s)->exempt, &client), service->shard->now_ms);
+        limits_open(service->limits, &smtp_limits(s)->connections, &client,
+                    networks_hold(smtp_limits(s)->exempt, &client), service->shard->now_ms);
     if (verdict != LIMITS_ADMITTED) {
         /* Count the proxy again, so that the close finds what it takes away. */
-        (void)limits_open(service->limits, &limits_of(s)->connections, &s->counted, true,
+        (void)limits_open(service->limits, &smtp_limits(s)->connections, &s->counted, true,
                           service->shard->now_ms);
         return false;
     }
@@ -288,7 +254,7 @@ static enum step smtp_proxy(struct smtp_server *s)
     /* A header is far smaller than a receive buffer; one that comes in pieces over several of them
      * is nobody's proxy. */
     if (result != PROXY_OK) {
-        metric_add(&metrics_of(s)->proxy_bad, 1);
+        metric_add(&smtp_metrics(s)->proxy_bad, 1);
         return smtp_drop(s);
     }
     connection_take(&s->connection, used);
@@ -303,7 +269,7 @@ static enum step smtp_proxy(struct smtp_server *s)
 static enum step smtp_greet(struct smtp_server *s)
 {
     if (connection_has_input(&s->connection)) {
-        metric_add(&metrics_of(s)->early_talk, 1);
+        metric_add(&smtp_metrics(s)->early_talk, 1);
         smtp_log_refusal(s, SMTP_REPLY_EARLY_TALK, SLICE("talk before the greeting"));
         return smtp_finish(s, SMTP_REPLY_EARLY_TALK);
     }
@@ -325,7 +291,7 @@ static enum step smtp_ok(struct smtp_server *s, enum smtp_reply_id id)
     return STEP_AGAIN;
 }
 
-static enum step smtp_refuse(struct smtp_server *s, enum smtp_reply_id id, struct slice what)
+enum step smtp_refuse(struct smtp_server *s, enum smtp_reply_id id, struct slice what)
 {
     smtp_log_refusal(s, id, what);
     smtp_say(s, id);
@@ -334,8 +300,8 @@ static enum step smtp_refuse(struct smtp_server *s, enum smtp_reply_id id, struc
 
 static enum step smtp_bad(struct smtp_server *s, enum smtp_reply_id id)
 {
-    metric_add(&metrics_of(s)->bad_commands, 1);
-    if (++s->bad_commands > limits_of(s)->bad_commands_max)
+    metric_add(&smtp_metrics(s)->bad_commands, 1);
+    if (++s->bad_commands > smtp_limits(s)->bad_commands_max)
         return smtp_finish(s, SMTP_REPLY_TOO_MANY_ERRORS);
     return smtp_ok(s, id);
 }
@@ -355,8 +321,8 @@ static enum step smtp_ehlo(struct smtp_server *s, const struct smtp_command *com
     char size[32];
     char limits[64];
     snprintf(size, sizeof(size), "SIZE %llu", (unsigned long long)s->listener->size_max);
-    snprintf(limits, sizeof(limits), "LIMITS RCPTMAX=%u MAILMAX=%u", limits_of(s)->recipients_max,
-             limits_of(s)->messages_max);
+    snprintf(limits, sizeof(limits), "LIMITS RCPTMAX=%u MAILMAX=%u", smtp_limits(s)->recipients_max,
+             smtp_limits(s)->messages_max);
     const struct slice lines[] = {
         banner,
         SLICE("PIPELINING"),
@@ -389,15 +355,15 @@ static enum step smtp_mail(struct smtp_server *s, const struct smtp_mail *mail)
         return smtp_bad(s, SMTP_REPLY_NESTED_MAIL);
     if (s->drain)
         return smtp_finish(s, SMTP_REPLY_SHUTDOWN);
-    if (s->messages >= limits_of(s)->messages_max)
+    if (s->messages >= smtp_limits(s)->messages_max)
         return smtp_finish(s, SMTP_REPLY_TOO_MANY_MESSAGES);
     if (mail->size_given && mail->size > s->listener->size_max) {
-        metric_add(&metrics_of(s)->refused_size, 1);
+        metric_add(&smtp_metrics(s)->refused_size, 1);
         return smtp_refuse(s, SMTP_REPLY_MESSAGE_BIG, slice_of(NULL, 0));
     }
     int room = spool_room(s->service->spool, mail->size_given ? mail->size : 0);
     if (room < 0) {
-        metric_add(&metrics_of(s)->refused_space, 1);
+        metric_add(&smtp_metrics(s)->refused_space, 1);
         return smtp_refuse(s, room == -ENOSPC ? SMTP_REPLY_NO_SPACE : SMTP_REPLY_LOCAL_ERROR,
                            slice_of(NULL, 0));
     }
@@ -428,45 +394,27 @@ static enum step smtp_rcpt(struct smtp_server *s, const struct smtp_rcpt *rcpt)
             return smtp_bad(s, SMTP_REPLY_BAD_RECIPIENT);
     }
     const struct policy_facts facts = {
-        .config = config_of(s),
+        .config = smtp_config(s),
         .listener = s->listener,
         .client = &s->peer,
         .recipient_domain = slice_of(domain, (size_t)size),
     };
     if (!policy_relay_allowed(policy_relay(&facts))) {
-        metric_add(&metrics_of(s)->refused_relay, 1);
+        metric_add(&smtp_metrics(s)->refused_relay, 1);
         smtp_log_refusal(s, SMTP_REPLY_RELAY_DENIED, address_text(&rcpt->path));
         return smtp_bad(s, SMTP_REPLY_RELAY_DENIED);
     }
-    if (t->envelope.recipients_count >= limits_of(s)->recipients_max ||
+    if (t->envelope.recipients_count >= smtp_limits(s)->recipients_max ||
         !s->service->room(s->service->owner)) {
-        metric_add(&metrics_of(s)->refused_recipients, 1);
+        metric_add(&smtp_metrics(s)->refused_recipients, 1);
         return smtp_ok(s, SMTP_REPLY_TOO_MANY_RECIPIENTS);
     }
-    if (smtp_incoming_recipient(t, rcpt, policy_postmaster_domain(config_of(s))) < 0) {
+    if (smtp_incoming_recipient(t, rcpt, policy_postmaster_domain(smtp_config(s))) < 0) {
         s->service->unroom(s->service->owner, 1);
-        metric_add(&metrics_of(s)->refused_recipients, 1);
+        metric_add(&smtp_metrics(s)->refused_recipients, 1);
         return smtp_ok(s, SMTP_REPLY_TOO_MANY_RECIPIENTS);
     }
     return smtp_ok(s, SMTP_REPLY_RECIPIENT_OK);
-}
-
-static enum smtp_newline smtp_newline(const struct smtp_server *s)
-{
-    return limits_of(s)->bare_newline == CONFIG_BARE_NEWLINE_NORMALIZE ? SMTP_NEWLINE_NORMALIZE
-                                                                       : SMTP_NEWLINE_REJECT;
-}
-
-static int smtp_begin_content(struct smtp_server *s)
-{
-    const struct smtp_origin origin = {
-        .helo = slice_of(s->helo, s->helo_size),
-        .esmtp = s->esmtp,
-        .peer = &s->peer,
-        .hostname = s->listener->banner,
-        .wall_us = s->service->shard->wall_us,
-    };
-    return smtp_incoming_begin(s->transaction, &origin);
 }
 
 static enum step smtp_data_command(struct smtp_server *s)
@@ -481,7 +429,7 @@ static enum step smtp_data_command(struct smtp_server *s)
         return smtp_bad(s, SMTP_REPLY_NO_VALID_RCPT);
     int r = smtp_begin_content(s);
     if (r < 0) {
-        metric_add(&metrics_of(s)->refused_space, 1);
+        metric_add(&smtp_metrics(s)->refused_space, 1);
         smtp_reset(s);
         return smtp_refuse(s, r == -EIO ? SMTP_REPLY_LOCAL_ERROR : SMTP_REPLY_NO_SPACE,
                            SLICE("DATA"));
@@ -549,15 +497,15 @@ static enum step smtp_line(struct smtp_server *s, struct slice line)
         return smtp_do(s, &command);
     enum smtp_reply_id id = smtp_reply_for_parse(result);
     if (result == SMTP_PARSE_HTTP) {
-        metric_add(&metrics_of(s)->http, 1);
+        metric_add(&smtp_metrics(s)->http, 1);
         smtp_log_refusal(s, id, slice_part(line, 0, 64));
         return smtp_finish(s, id);
     }
-    metric_add(&metrics_of(s)->refused_syntax, 1);
+    metric_add(&smtp_metrics(s)->refused_syntax, 1);
     /* After a refused DATA its content may follow; reading that as commands is how one message
      * becomes another. */
     if (was_refused) {
-        metric_add(&metrics_of(s)->early_talk, 1);
+        metric_add(&smtp_metrics(s)->early_talk, 1);
         return smtp_finish(s, SMTP_REPLY_EARLY_TALK);
     }
     if (result == SMTP_PARSE_CHUNK)
@@ -576,235 +524,28 @@ static enum step smtp_command_step(struct smtp_server *s)
     case CONNECTION_LINE_MORE:
         if (!s->connection.eof)
             return STEP_WAIT;
-        metric_add(&metrics_of(s)->cut, 1);
+        metric_add(&smtp_metrics(s)->cut, 1);
         return smtp_drop(s);
     case CONNECTION_LINE_NO_ROOM:
-        metric_add(&metrics_of(s)->refused_memory, 1);
+        metric_add(&smtp_metrics(s)->refused_memory, 1);
         return smtp_finish(s, SMTP_REPLY_OVERLOAD);
     case CONNECTION_LINE_LONG:
-        metric_add(&metrics_of(s)->refused_line, 1);
+        metric_add(&smtp_metrics(s)->refused_line, 1);
         smtp_wait_command(s);
         return s->data_refused ? smtp_finish(s, SMTP_REPLY_EARLY_TALK)
                                : smtp_bad(s, SMTP_REPLY_LINE_LONG);
     case CONNECTION_LINE_BARE_LF:
-        metric_add(&metrics_of(s)->refused_newline, 1);
+        metric_add(&smtp_metrics(s)->refused_newline, 1);
         smtp_wait_command(s);
         return s->data_refused ? smtp_finish(s, SMTP_REPLY_EARLY_TALK)
                                : smtp_bad(s, SMTP_REPLY_CONTROL);
     case CONNECTION_LINE_READY: break;
     }
-    metric_add(&metrics_of(s)->commands, 1);
+    metric_add(&smtp_metrics(s)->commands, 1);
     smtp_wait_command(s);
-    if (++s->commands > limits_of(s)->commands_max)
+    if (++s->commands > smtp_limits(s)->commands_max)
         return smtp_finish(s, SMTP_REPLY_TOO_MANY_ERRORS);
     return smtp_line(s, line);
-}
-
-/* ---- content ---- */
-
-/* Moves what is there into the spool. 1: the end of content or chunk is reached; 0: more is to
- * come; -EAGAIN: the spool is behind. Errors of the spool stay in t->error, reading goes on. */
-static int smtp_take_content(struct smtp_server *s)
-{
-    struct smtp_incoming *t = s->transaction;
-    struct connection *c = &s->connection;
-    for (;;) {
-        if (t->pending.size > 0) {
-            int r = t->error < 0 ? t->error : smtp_incoming_write(t, t->pending);
-            if (r == -EAGAIN)
-                return r;
-            if (r < 0)
-                t->error = r;
-            t->pending.size = 0;
-        }
-        /* Its place in the input is only left behind when the spool has taken it. */
-        connection_take(c, t->pending_input);
-        t->pending_input = 0;
-        struct slice in = connection_peek(c);
-        struct slice rest = in;
-        struct slice content;
-        bool got = smtp_data_take(&t->data, &rest, &content);
-        size_t used = in.size - rest.size;
-        if (got) {
-            t->pending = content;
-            t->pending_input = used;
-            if (t->data.content.size > s->listener->size_max && t->error == 0)
-                t->error = -EFBIG;
-            continue;
-        }
-        connection_take(c, used);
-        if (t->data.ended || (t->bdat && t->data.chunk_left == 0))
-            return 1;
-        if (in.size == 0)
-            return 0;
-    }
-}
-
-/* Why this message cannot be taken; SMTP_REPLIES: it can. */
-static enum smtp_reply_id smtp_judge(struct smtp_server *s)
-{
-    const struct smtp_incoming *t = s->transaction;
-    const struct smtp_content *content = &t->data.content;
-    struct smtp_server_metrics *m = metrics_of(s);
-    if (t->error == -EPROTO)
-        return t->envelope.recipients_count == 0 ? SMTP_REPLY_NEED_RCPT : SMTP_REPLY_NEED_MAIL;
-    if (content->size > s->listener->size_max) {
-        metric_add(&m->refused_size, 1);
-        return SMTP_REPLY_MESSAGE_BIG;
-    }
-    if (content->flags & SMTP_CONTENT_NUL) {
-        metric_add(&m->refused_nul, 1);
-        return SMTP_REPLY_NUL;
-    }
-    if ((content->flags & (SMTP_CONTENT_BARE_CR | SMTP_CONTENT_BARE_LF)) &&
-        limits_of(s)->bare_newline == CONFIG_BARE_NEWLINE_REJECT) {
-        metric_add(&m->refused_newline, 1);
-        return SMTP_REPLY_BARE_NEWLINE;
-    }
-    if (content->header_size > SMTP_HEADER_BYTES_MAX) {
-        metric_add(&m->refused_size, 1);
-        return SMTP_REPLY_HEADER_BIG;
-    }
-    if (content->received_count > limits_of(s)->received_max) {
-        metric_add(&m->refused_loop, 1);
-        return SMTP_REPLY_LOOP;
-    }
-    if ((content->flags & SMTP_CONTENT_HEADER_8BIT) && !(t->envelope.flags & ENVELOPE_SMTPUTF8)) {
-        metric_add(&m->refused_8bit, 1);
-        return SMTP_REPLY_8BIT_HEADER;
-    }
-    if (t->error < 0) {
-        metric_add(t->error == -EIO ? &m->refused_failed : &m->refused_space, 1);
-        return t->error == -EIO ? SMTP_REPLY_WRITE_FAILED : SMTP_REPLY_NO_SPACE;
-    }
-    return SMTP_REPLIES;
-}
-
-/* All content is here: commit it, or say why not. */
-static enum step smtp_content_ended(struct smtp_server *s)
-{
-    struct smtp_incoming *t = s->transaction;
-    enum smtp_reply_id why = smtp_judge(s);
-    if (why != SMTP_REPLIES) {
-        smtp_refuse(s, why, slice_of(NULL, 0));
-        smtp_reset(s);
-        smtp_wait_command(s);
-        return smtp_enter(s, SMTP_COMMAND);
-    }
-    if (t->data.content.flags & SMTP_CONTENT_8BIT)
-        t->envelope.flags |= ENVELOPE_8BITMIME;
-    t->ended_ns = s->service->shard->now_ns;
-    s->deadline_ms = 0;
-    return smtp_enter(s, SMTP_COMMIT);
-}
-
-static enum step smtp_content_step(struct smtp_server *s, int taken)
-{
-    const struct smtp_incoming *t = s->transaction;
-    if (taken == -EAGAIN) {
-        s->deadline_ms = 0; /* the spool keeps us waiting, not the client */
-        return STEP_WAIT;
-    }
-    if (t->data.content.size / DROP_FACTOR > s->listener->size_max) {
-        metric_add(&metrics_of(s)->refused_size, 1);
-        return smtp_finish(s, SMTP_REPLY_MESSAGE_BIG);
-    }
-    if (s->connection.eof) {
-        metric_add(&metrics_of(s)->cut, 1);
-        return smtp_drop(s);
-    }
-    smtp_wait_data(s);
-    return STEP_WAIT;
-}
-
-static enum step smtp_data_step(struct smtp_server *s)
-{
-    int taken = smtp_take_content(s);
-    if (taken != 1)
-        return smtp_content_step(s, taken);
-    return smtp_content_ended(s);
-}
-
-static enum step smtp_bdat_step(struct smtp_server *s)
-{
-    struct smtp_incoming *t = s->transaction;
-    int taken = smtp_take_content(s);
-    if (taken != 1)
-        return smtp_content_step(s, taken);
-    if (t->data.ended)
-        return smtp_content_ended(s);
-    if (!smtp_has_room(s))
-        return STEP_WAIT;
-    /* RFC 3030 2: a chunk that failed is answered so, and so are those after it. */
-    if (t->error < 0) {
-        enum smtp_reply_id why = smtp_judge(s);
-        smtp_say(s, why == SMTP_REPLIES ? SMTP_REPLY_TRANSACTION_FAILED : why);
-        if (t->error == -EPROTO)
-            smtp_reset(s);
-    } else {
-        smtp_say(s, SMTP_REPLY_CHUNK_OK);
-    }
-    smtp_wait_command(s);
-    return smtp_enter(s, SMTP_COMMAND);
-}
-
-/* ---- commit ---- */
-
-static void smtp_log_received(struct smtp_server *s, const char *id)
-{
-    const struct smtp_incoming *t = s->transaction;
-    struct shard *shard = s->service->shard;
-    if (shard->log == NULL)
-        return;
-    struct log_line line;
-    log_begin(&line, shard->log, LOG_INFO, shard->wall_us, "received");
-    log_string(&line, "msg", id);
-    log_string(&line, "listener", s->listener->name);
-    log_address(&line, "client", &s->peer);
-    log_text(&line, "helo", slice_of(s->helo, s->helo_size));
-    log_text(&line, "from", t->envelope.sender);
-    log_list(&line, "to");
-    for (uint32_t i = 0; i < t->envelope.recipients_count && line.size < LOG_LINE_MAX / 2; i++)
-        log_item(&line, t->envelope.recipients[i].address);
-    log_list_end(&line);
-    log_number(&line, "recipients", t->envelope.recipients_count);
-    log_number(&line, "size", (int64_t)t->envelope.body_bytes);
-    log_string(&line, "proto", s->esmtp ? "ESMTP" : "SMTP");
-    log_number(&line, "commit_us", (int64_t)((shard->now_ns - t->ended_ns) / 1000));
-    log_end(&line);
-}
-
-static enum step smtp_commit(struct smtp_server *s)
-{
-    struct smtp_incoming *t = s->transaction;
-    if (!t->asked) {
-        int r = smtp_incoming_commit(t);
-        if (r == 0 || r == -EAGAIN)
-            return STEP_WAIT;
-        t->error = r;
-        t->result = r;
-    } else if (t->committing) {
-        return STEP_WAIT;
-    }
-    struct smtp_server_metrics *m = metrics_of(s);
-    if (t->result == 0) {
-        char id[SMTP_ID_TEXT];
-        smtp_id_text(t->writer.id, id);
-        metric_add(&m->messages, 1);
-        metric_add(&m->bytes, t->envelope.body_bytes);
-        metric_add(&m->recipients, t->envelope.recipients_count);
-        histogram_add(&m->accept_us, (s->service->shard->now_ns - t->ended_ns) / 1000);
-        s->messages++;
-        smtp_log_received(s, id);
-        smtp_say_with(s, SMTP_REPLY_QUEUED, slice_of_string(id));
-    } else {
-        bool space = t->result == -ENOSPC || t->result == -E2BIG || t->result == -ENOMEM;
-        metric_add(space ? &m->refused_space : &m->refused_failed, 1);
-        smtp_refuse(s, space ? SMTP_REPLY_NO_SPACE : SMTP_REPLY_WRITE_FAILED, slice_of(NULL, 0));
-    }
-    smtp_reset(s);
-    smtp_wait_command(s);
-    return smtp_enter(s, SMTP_COMMAND);
 }
 
 /* ---- the end ---- */
@@ -846,7 +587,7 @@ static void smtp_server_run(struct task *task)
         if (step == STEP_WAIT) {
             connection_flush(&s->connection);
             if (connection_hogs(&s->connection) && s->state == SMTP_COMMAND) {
-                metric_add(&metrics_of(s)->hogs, 1);
+                metric_add(&smtp_metrics(s)->hogs, 1);
                 (void)smtp_drop(s);
                 return;
             }
@@ -889,14 +630,14 @@ int smtp_server_open(struct smtp_service *service, unsigned listener, int raw,
     memset(s, 0, offsetof(struct smtp_server, helo));
     s->service = service;
     s->generation = generation_use(service->generations);
-    CHECK(listener < config_of(s)->listeners_count);
-    s->listener = &config_of(s)->listeners[listener];
+    CHECK(listener < smtp_config(s)->listeners_count);
+    s->listener = &smtp_config(s)->listeners[listener];
     s->peer = *peer;
     s->local = *local;
     s->counted = *peer;
     s->drain = service->draining;
     s->refusal = (uint8_t)refusal;
-    s->connection_deadline_ms = service->shard->now_ms + limits_of(s)->connection_timeout_ms;
+    s->connection_deadline_ms = service->shard->now_ms + smtp_limits(s)->connection_timeout_ms;
     list_push(&service->open, &s->node);
     task_init(&s->runnable, smtp_server_run);
     timer_init(&s->timer, smtp_on_timer);

@@ -5,7 +5,24 @@
 #define RINGPOST_MTA_SMTP_SESSION_H
 
 #include "mta/config.h"
+#include "mta/smtp_incoming.h"
 #include "mta/smtp_server.h"
+
+enum step { STEP_AGAIN, STEP_WAIT, STEP_GONE };
+
+enum smtp_state {
+    SMTP_OPEN,
+    SMTP_PROXY,
+    SMTP_GREET,
+    SMTP_COMMAND,
+    SMTP_DATA,
+    SMTP_BDAT,
+    SMTP_COMMIT,
+    SMTP_CLOSE,
+    SMTP_STATES,
+};
+
+enum { REPLY_ROOM = 1'536 /* the EHLO reply, the largest of ours, fits */ };
 
 struct smtp_server {
     struct list node;
@@ -37,5 +54,47 @@ struct smtp_server {
     uint16_t helo_size;
     uint8_t helo[SMTP_HELO_BYTES];
 };
+
+static inline const struct config *smtp_config(const struct smtp_server *s)
+{
+    return s->generation->config;
+}
+
+static inline const struct config_limits *smtp_limits(const struct smtp_server *s)
+{
+    return &s->generation->config->limits;
+}
+
+static inline struct smtp_server_metrics *smtp_metrics(struct smtp_server *s)
+{
+    return &s->service->metrics;
+}
+
+/* ---- smtp_server.c: what every state uses ---- */
+
+enum step smtp_enter(struct smtp_server *s, enum smtp_state state);
+/* The deadline of what the session waits for now. */
+void smtp_wait_command(struct smtp_server *s);
+void smtp_wait_data(struct smtp_server *s);
+/* Room for the largest reply of ours; else wait until what is gathered has gone. */
+bool smtp_has_room(const struct smtp_server *s);
+void smtp_say(struct smtp_server *s, enum smtp_reply_id id);
+void smtp_say_with(struct smtp_server *s, enum smtp_reply_id id, struct slice detail);
+/* Says and logs it. */
+enum step smtp_refuse(struct smtp_server *s, enum smtp_reply_id id, struct slice what);
+/* Gives the transaction up. */
+void smtp_reset(struct smtp_server *s);
+/* The last words; what comes after them is dropped. */
+enum step smtp_finish(struct smtp_server *s, enum smtp_reply_id id);
+/* The client is gone, or silent for good: nothing to say. */
+enum step smtp_drop(struct smtp_server *s);
+
+/* ---- smtp_content.c ---- */
+
+int smtp_begin_content(struct smtp_server *s);
+enum smtp_newline smtp_newline(const struct smtp_server *s);
+enum step smtp_data_step(struct smtp_server *s);
+enum step smtp_bdat_step(struct smtp_server *s);
+enum step smtp_commit(struct smtp_server *s);
 
 #endif

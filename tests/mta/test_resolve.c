@@ -341,9 +341,15 @@ Test(resolve, mx_at_ourselves_is_a_loop)
     expect_failure(&w, RESOLVE_PERMANENT, 5, 4, 6);
     cr_assert_eq(w.resolves.numbers.loops, 3);
 
-    /* On another port it is somebody else. */
+    /* From public DNS our address is a loop on any port; an operator may mean somebody beside us.
+     */
     w.policy.port = 2525;
     world_mx(&w, "implicit.example");
+    expect_failure(&w, RESOLVE_PERMANENT, 5, 4, 6);
+    struct resolve_hop beside = { .kind = RESOLVE_HOST,
+                                  .name = "implicit.example",
+                                  .trusted = true };
+    world_hops(&w, &beside, 1);
     expect_target(&w, 0, "implicit.example", "198.51.101.9:2525");
 
     /* A route that leads to us: the operator can mend it, the mail waits. */
