@@ -110,13 +110,16 @@ cg_cpu_us() {
     fi
 }
 
-# Else a bench would measure whoever was there first.
+# Else a bench would measure whoever was there first. Waits a little: the kernel takes a ring apart,
+# and the listener registered in it, a moment after its process is gone.
 need_free_port() {
-    local port
+    local port i
     for port in "$@"; do
-        if (exec 3<> "/dev/tcp/127.0.0.1/$port") 2> /dev/null; then
-            die "port $port is taken by another program (PORT_BASE=$PORT_BASE chooses others)"
-        fi
+        for ((i = 0; i < 100; i++)); do
+            (exec 3<> "/dev/tcp/127.0.0.1/$port") 2> /dev/null || continue 2
+            sleep 0.05
+        done
+        die "port $port is taken by another program (PORT_BASE=$PORT_BASE chooses others)"
     done
 }
 

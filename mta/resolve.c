@@ -13,9 +13,10 @@
  * but has no MX" means implicit MX; a failed lookup never does. RFC 7505: a lone empty MX takes no
  * mail.
  *
- * Owns its questions; borrows policy and request. Bounds: RESOLVE_*, total_ms. A pool that is full
- * is -ENOBUFS: the caller defers. Surprise: whether a failure is final is decided over all hosts at
- * the end: one temporary failure makes it temporary, for the host behind it may be the one.
+ * Owns its questions; borrows request and the arrays of policy. Bounds: RESOLVE_*, total_ms. A pool
+ * that is full is -ENOBUFS: the caller defers. Surprise: whether a failure is final is decided over
+ * all hosts at the end: one temporary failure makes it temporary, for the host behind it may be the
+ * one.
  */
 #include "mta/resolve.h"
 
@@ -62,7 +63,8 @@ struct resolve_failure {
 struct resolve {
     struct resolves *resolves;
     struct resolve_request *request;
-    const struct resolve_policy *policy;
+    struct resolve_policy policy;
+    const char *own_names[RESOLVE_OWN_NAMES_MAX];
     struct task task;
     struct timer timer;
     enum resolve_state state;
@@ -184,9 +186,9 @@ static void add_found(struct resolve *r, const struct resolve_host *host,
                       struct net_address address, unsigned round, bool secure)
 {
     struct resolve_own_hop *hop = &r->hops[host->hop];
-    address.port = hop->port != 0 ? hop->port : r->policy->port;
+    address.port = hop->port != 0 ? hop->port : r->policy.port;
     const char *name = names_at(r, host->name);
-    switch (resolve_judge(r->policy, hop->trusted, &address)) {
+    switch (resolve_judge(&r->policy, hop->trusted, &address)) {
     case RESOLVE_ADDRESS_GOOD: break;
     case RESOLVE_ADDRESS_OWN: note_loop(r, host->hop, host->rank, name); return;
     case RESOLVE_ADDRESS_SPECIAL:
@@ -410,7 +412,7 @@ static void mx_judge(struct resolve *r)
         }
         for (unsigned i = 0; i < r->hosts_count; i++)
             if (r->hosts[i].hop == hop &&
-                resolve_own_name(r->policy, names_at(r, r->hosts[i].name)))
+                resolve_own_name(&r->policy, names_at(r, r->hosts[i].name)))
                 note_loop(r, hop, r->hosts[i].rank, names_at(r, r->hosts[i].name));
         break;
     case DNS_NODATA:
@@ -486,9 +488,9 @@ static bool ask_hosts(struct resolve *r)
         const struct resolve_host *host = &r->hosts[r->host_next++];
         if (behind_us(r, host->rank))
             continue;
-        if (!r->policy->no_ipv6)
+        if (!r->policy.no_ipv6)
             ask_address(r, host, false);
-        if (!r->policy->no_ipv4)
+        if (!r->policy.no_ipv4)
             ask_address(r, host, true);
     }
     return r->lookups_count > 0;
@@ -575,7 +577,7 @@ static void copy_hop(struct resolve *r, const struct resolve_hop *hop)
 {
     char text[NET_TEXT_MAX];
     const char *name = hop->name;
-    if (hop->kind == RESOLVE_ADDRESS && name == NULL) {
+    if (hop->kind == RESOLVE_ADDRESS && (name == NULL || *name == '\0')) {
         net_text(&hop->address, false, text);
         name = text;
     }
@@ -599,6 +601,7 @@ int resolve_start(struct resolves *resolves, const struct resolve_policy *policy
     CHECK(hops_count > 0);
     CHECK(hops_count <= RESOLVE_HOPS_MAX);
     CHECK(policy->total_ms > 0);
+    CHECK(policy->own_names_count <= RESOLVE_OWN_NAMES_MAX);
     CHECK(!policy->no_ipv4 || !policy->no_ipv6);
     struct resolve *r = pool_take(&resolves->pool);
     if (r == NULL)
@@ -606,7 +609,10 @@ int resolve_start(struct resolves *resolves, const struct resolve_policy *policy
     memset(r, 0, offsetof(struct resolve, hops)); /* the rest is written before it is read */
     r->resolves = resolves;
     r->request = request;
-    r->policy = policy;
+    r->policy = *policy;
+    r->policy.own_names = r->own_names;
+    for (unsigned i = 0; i < policy->own_names_count; i++)
+        r->own_names[i] = policy->own_names[i];
     r->ttl_s = UINT32_MAX;
     for (unsigned i = 0; i < hops_count; i++)
         copy_hop(r, &hops[i]);

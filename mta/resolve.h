@@ -28,6 +28,7 @@ enum {
     RESOLVE_HOST_ADDRESSES_MAX = 8, /* of one family of one host */
     RESOLVE_FOUND_MAX = RESOLVE_TARGETS_MAX - 1 +
                         RESOLVE_HOSTS_AT_ONCE * 2 * RESOLVE_HOST_ADDRESSES_MAX + RESOLVE_HOPS_MAX,
+    RESOLVE_OWN_NAMES_MAX = 16,
     RESOLVE_WHY_MAX = 192,
 };
 
@@ -43,12 +44,12 @@ struct resolve_hop {
     enum resolve_kind kind;
     const char *name; /* A-labels, no trailing dot; RESOLVE_MX: may be "[192.0.2.1]" too */
     uint16_t port;    /* 0: the policy's */
-    struct net_address address; /* RESOLVE_ADDRESS; its port is not looked at */
+    struct net_address address; /* RESOLVE_ADDRESS (name is not needed); its port is ignored */
     bool trusted; /* an operator wrote it: any address will do, save our own. Not for MX of
                      strangers */
 };
 
-/* Stays until resolved(). */
+/* Copied by resolve_start; names, own and allowed stay until resolved(). */
 struct resolve_policy {
     uint16_t port; /* 25; LMTP has no usual one */
     bool no_ipv4;
