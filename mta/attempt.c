@@ -53,6 +53,7 @@ struct attempt {
     uint8_t state;
     uint8_t purpose;
     bool some_untried;
+    bool failed;    /* the DSN tells of a failure */
     bool body_out;  /* a slice of the body is with the client */
     bool body_more; /* it asked for more meanwhile */
     uint64_t body_given;
@@ -420,6 +421,21 @@ static bool outcome_is_failure(const struct outcome *o)
     return o->kind == OUTCOME_BOUNCED || o->kind == OUTCOME_EXPIRED;
 }
 
+/* RFC 3461 4.1, 5.2.1: a success is told when that was asked, and nobody further on will do it. */
+static bool success_is_told(const struct attempt *a, const struct smtp_recipient *r)
+{
+    return a->envelope.sender.size > 0 && (r->notify & SMTP_NOTIFY_SUCCESS) &&
+           !a->transaction.dsn_passed;
+}
+
+static bool outcome_is_told(const struct attempt *a, const struct smtp_recipient *r,
+                            const struct outcome *o)
+{
+    return outcome_is_failure(o)          ? failure_is_told(a, r)
+           : o->kind == OUTCOME_DELIVERED ? success_is_told(a, r)
+                                          : false;
+}
+
 /* Outcomes lie at the places of their recipients: outcomes[i] of recipients[map(i)]. */
 static const struct smtp_recipient *recipient_of(const struct attempt *a, const struct outcome *o)
 {
@@ -445,6 +461,7 @@ static void attempt_judge(struct attempt *a)
     const struct smtp_transaction *t = &a->transaction;
     uint32_t told = 0;
     uint32_t failures = 0;
+    uint32_t failures_told = 0;
     for (uint32_t i = 0; i < t->recipients_count; i++) {
         const struct smtp_recipient *r = &t->recipients[i];
         if (r->result.verdict == SMTP_VERDICT_NONE) {
@@ -464,7 +481,8 @@ static void attempt_judge(struct attempt *a)
         attempt_log_result(a, r, o);
         attempt_count(a, o);
         failures += outcome_is_failure(o);
-        told += outcome_is_failure(o) && failure_is_told(a, r);
+        told += outcome_is_told(a, r, o);
+        failures_told += outcome_is_failure(o) && failure_is_told(a, r);
     }
     if (a->outcomes_count == 0) {
         /* Nothing is known of any: at once, on another connection. */
@@ -472,7 +490,8 @@ static void attempt_judge(struct attempt *a)
         attempt_free(a);
         return;
     }
-    if (failures > told)
+    a->failed = failures_told > 0;
+    if (failures > failures_told)
         metric_add(&a->deliver->metrics.bounces_suppressed, 1);
     if (told > 0)
         attempt_bounce(a);
@@ -541,7 +560,7 @@ static void attempt_bounce(struct attempt *a)
     deliver->bounces++;
     smtp_id_text(a->writer.id, a->id);
     const struct bounce_facts facts = {
-        .kind = BOUNCE_FAILED,
+        .kind = a->failed ? BOUNCE_FAILED : BOUNCE_RELAYED,
         .hostname = config->hostname,
         .from_name = config->bounce.from_name,
         .address = config->bounce.address,
@@ -551,7 +570,8 @@ static void attempt_bounce(struct attempt *a)
         .envid = a->envelope.envid,
         .now_us = deliver->shard->wall_us,
         .arrival_us = a->envelope.arrival_us,
-        .full = a->envelope.ret == RET_FULL && a->envelope.body_bytes <= BOUNCE_FULL_MAX,
+        .full =
+            a->failed && a->envelope.ret == RET_FULL && a->envelope.body_bytes <= BOUNCE_FULL_MAX,
         .utf8 = (a->envelope.flags & ENVELOPE_SMTPUTF8) != 0,
         .recipient = bounce_recipient,
         .owner = a,

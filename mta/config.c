@@ -10,6 +10,8 @@
 #include "mta/config.h"
 
 #include <errno.h>
+#include <ifaddrs.h>
+#include <netinet/in.h>
 #include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -219,6 +221,42 @@ static void build_limits(struct config_builder *builder)
                          "is under 5m, which clients may take (RFC 5321 4.5.3.2.7)");
 }
 
+static bool own_known(const struct net_address *own, unsigned count,
+                      const struct net_address *address)
+{
+    for (unsigned i = 0; i < count; i++)
+        if (net_equal(&own[i], address))
+            return true;
+    return false;
+}
+
+/* The machine's addresses of this family, with this port; those that came after the start are
+ * learned by the next reload. Returns the new count. */
+static unsigned own_addresses_expand(struct net_address *own, unsigned count, unsigned most,
+                                     const struct net_address *wildcard)
+{
+    struct ifaddrs *list;
+    if (getifaddrs(&list) < 0)
+        return count;
+    for (const struct ifaddrs *each = list; each != NULL; each = each->ifa_next) {
+        if (each->ifa_addr == NULL ||
+            (each->ifa_addr->sa_family != AF_INET && each->ifa_addr->sa_family != AF_INET6))
+            continue;
+        struct sockaddr_storage name = { 0 };
+        struct net_address address;
+        bool v4 = each->ifa_addr->sa_family == AF_INET;
+        memcpy(&name, each->ifa_addr,
+               v4 ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6));
+        net_from_sockaddr(&name, &address);
+        address.port = wildcard->port;
+        if (net_is_v4(&address) == net_is_v4(wildcard) && count < most &&
+            !own_known(own, count, &address))
+            own[count++] = address;
+    }
+    freeifaddrs(list);
+    return count;
+}
+
 /* Listeners' addresses are ours as well: mail that DNS sends there would run in a circle. */
 static void own_addresses_build(struct config_builder *builder,
                                 const struct config_section *section)
@@ -227,7 +265,7 @@ static void own_addresses_build(struct config_builder *builder,
     unsigned count;
     const struct net_address *given =
         config_addresses(builder, section, "own-addresses", CONFIG_OWN_ADDRESSES_MAX, 0, &count);
-    size_t most = count;
+    unsigned most = count + CONFIG_OWN_ADDRESSES_MAX;
     for (unsigned i = 0; i < config->listeners_count; i++)
         most += config->listeners[i].addresses_count;
     struct net_address *own = config_take(builder, most, sizeof(*own));
@@ -238,16 +276,14 @@ static void own_addresses_build(struct config_builder *builder,
         memcpy(own, given, count * sizeof(*own));
     for (unsigned i = 0; i < config->listeners_count; i++)
         for (unsigned k = 0; k < config->listeners[i].addresses_count; k++) {
-            struct net_address address = config->listeners[i].addresses[k];
-            size_t family_octets = net_is_v4(&address) ? 4 : 16;
-            bool wildcard = memcmp(address.octets + 16 - family_octets, zeros, family_octets) == 0;
-            bool known = wildcard;
-            for (unsigned n = 0; n < count; n++)
-                known = known || net_equal(&own[n], &address);
-            if (!known)
-                own[count++] = address;
+            const struct net_address *address = &config->listeners[i].addresses[k];
+            size_t family_octets = net_is_v4(address) ? 4 : 16;
+            bool wildcard = memcmp(address->octets + 16 - family_octets, zeros, family_octets) == 0;
+            if (wildcard)
+                count = own_addresses_expand(own, count, most, address);
+            else if (count < most && !own_known(own, count, address))
+                own[count++] = *address;
         }
-    CHECK(count <= most);
     config->delivery.own_addresses = own;
     config->delivery.own_addresses_count = count;
 }

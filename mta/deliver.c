@@ -398,6 +398,7 @@ static bool hop_connect(struct next_hop *hop)
         .address = to->address,
         .host = link->host,
         .protocol = route->protocol == ROUTE_LMTP ? SMTP_CLIENT_LMTP : SMTP_CLIENT_SMTP,
+        .flags = hop->client_flags,
         .helo_name = route->ehlo,
         .source = hop_source(hop, &to->address),
         .transactions_max =
@@ -550,6 +551,8 @@ static void link_on_gone(struct smtp_client *client, const struct smtp_client_en
     struct next_hop *hop = link->hop;
     link->client = NULL;
     link->ready = false;
+    if (end->why == SMTP_GONE_CHUNKING)
+        hop->client_flags |= SMTP_CLIENT_NO_CHUNKING;
     if (!link->was_ready && end->why != SMTP_GONE_ABORT && end->why != SMTP_GONE_QUIT)
         hop_target_failed(hop, link, end);
     if (link->attempt != NULL)

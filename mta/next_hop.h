@@ -34,6 +34,7 @@ struct next_hop {
     struct list links;
     unsigned links_count;
     unsigned connecting;
+    unsigned client_flags; /* enum smtp_client_flags: what this next hop cannot do */
     unsigned targets_count;
     unsigned target_next;
     uint64_t targets_until_ms;

@@ -68,17 +68,17 @@ void bounce_begin(struct bounce *bounce, const struct bounce_facts *facts, uint6
 }
 
 /* clang-format off */
-static const struct { const char *subject, *words, *action; } kinds[] = {
+static const struct { const char *subject, *words, *action; uint16_t class; } kinds[] = {
     [BOUNCE_FAILED]  = { "Undelivered Mail Returned to Sender",
-                         "could not be delivered to the recipients below. It will not be tried again.",
-                         "failed" },
+                         "could not be delivered to one or more of the recipients below. It will not be\r\n"
+                         "tried again.", "failed", 5 },
     [BOUNCE_DELAYED] = { "Delayed Mail (still being retried)",
                          "has not been delivered yet to the recipients below. It will be tried again; you\r\n"
-                         "need not send it again.",
-                         "delayed" },
+                         "need not send it again.", "delayed", 4 },
     [BOUNCE_RELAYED] = { "Mail Relayed",
                          "was handed to a system that does not confirm deliveries, for the recipients below.",
-                         "relayed" },
+                         "relayed", 2 },
+    [BOUNCE_DELIVERED] = { "Mail Delivered", "was delivered to the recipients below.", "delivered", 2 },
 };
 /* clang-format on */
 
@@ -143,9 +143,6 @@ static void part_fields(const struct bounce *b, const struct bounce_recipient *r
 {
     const struct bounce_facts *f = &b->facts;
     const struct outcome *o = r->outcome;
-    static const uint16_t class_of[] = {
-        [BOUNCE_FAILED] = 5, [BOUNCE_DELAYED] = 4, [BOUNCE_RELAYED] = 2
-    };
     text(t, "\r\n");
     if (r->orcpt.size > 0) {
         text(t, "Original-Recipient: ");
@@ -154,11 +151,11 @@ static void part_fields(const struct bounce *b, const struct bounce_recipient *r
     }
     text(t, "Final-Recipient: %s; ", f->utf8 ? "utf-8" : "rfc822");
     text_safe(t, r->address, ADDRESS_SHOWN_MAX, f->utf8);
-    text(t, "\r\nAction: %s\r\n", kinds[f->kind].action);
-    if (o->status[0] == class_of[f->kind])
+    text(t, "\r\nAction: %s\r\n", kinds[r->kind].action);
+    if (o->status[0] == kinds[r->kind].class)
         text(t, "Status: %u.%u.%u\r\n", o->status[0], o->status[1], o->status[2]);
     else
-        text(t, "Status: %u.0.0\r\n", class_of[f->kind]);
+        text(t, "Status: %u.0.0\r\n", kinds[r->kind].class);
     if (r->host.size > 0) {
         text(t, "Remote-MTA: dns; ");
         text_safe(t, r->host, ADDRESS_SHOWN_MAX, false);

@@ -21,9 +21,10 @@ enum {
     BOUNCE_HEADER_MAX = 32 * 1'024, /* of a larger one: its header, cut at a line */
 };
 
-enum bounce_kind { BOUNCE_FAILED, BOUNCE_DELAYED, BOUNCE_RELAYED };
+enum bounce_kind { BOUNCE_FAILED, BOUNCE_DELAYED, BOUNCE_RELAYED, BOUNCE_DELIVERED };
 
 struct bounce_recipient {
+    enum bounce_kind kind;
     struct slice address;
     struct slice orcpt;            /* "type;xtext", or empty */
     const struct outcome *outcome; /* code, status, text */
@@ -31,7 +32,7 @@ struct bounce_recipient {
 };
 
 struct bounce_facts {
-    enum bounce_kind kind;
+    enum bounce_kind kind; /* of the whole: FAILED when one recipient is */
     const char *hostname;  /* ours: Reporting-MTA, Message-ID */
     const char *from_name; /* "Mail Delivery System" */
     const char *address;   /* postmaster@... in From */

@@ -200,6 +200,7 @@ static int identify(struct walk *w, const char **why)
 {
     struct recovery *r = w->recovery;
     *why = "the log's directory cannot be read";
+    r->identity_known = recovery_identity_read(&w->disk, &r->seed) == 0;
     int result = w->ring->ops->now_list(w->ring, w->options->directory, on_name, r);
     for (uint32_t i = 0; i < r->files_count && result >= 0; i++)
         result = identify_first(w, &r->files[i], why);

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 
 #include "core/check.h"
+#include "queue/bytes.h"
 #include "queue/recovery_table.h"
 #include "queue/segment.h"
 
@@ -123,6 +124,59 @@ int recovery_disk_read(struct recovery_disk *d, const struct recovery_file *file
     d->cache[slot].bytes = (uint32_t)in->size;
     d->cache[slot].used = ++d->clock;
     return 0;
+}
+
+/* ---- identity: the secret, as the payload of a record at position 0 ---- */
+
+enum { IDENTITY_BYTES = 8 };
+
+static int file_path(const char *directory, const char *name, char out[static SEGMENT_PATH_MAX])
+{
+    int n = snprintf(out, SEGMENT_PATH_MAX, "%s/%s", directory, name);
+    return n < 0 || n >= SEGMENT_PATH_MAX ? -ENAMETOOLONG : 0;
+}
+
+int recovery_identity_read(struct recovery_disk *d, uint64_t *seed)
+{
+    char path[SEGMENT_PATH_MAX];
+    if (file_path(d->options->directory, "identity", path) < 0)
+        return -EBADMSG;
+    int fd = d->ring->ops->now_open(d->ring, path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW, 0);
+    if (fd < 0)
+        return -EBADMSG;
+    uint8_t bytes[RECORD_HEAD_BYTES + IDENTITY_BYTES];
+    int64_t n = d->ring->ops->now_read(d->ring, fd, bytes, sizeof(bytes), 0);
+    (void)d->ring->ops->now_close(d->ring, fd);
+    struct record record;
+    if (n != sizeof(bytes) ||
+        record_check(slice_of(bytes, sizeof(bytes)), 0, (struct record_keys) { 0 }, &record) !=
+            RECORD_OK ||
+        record.payload.size != IDENTITY_BYTES || record.id != d->options->number)
+        return -EBADMSG;
+    *seed = get_u64(record.payload.data);
+    return *seed == 0 ? -EBADMSG : 0;
+}
+
+int recovery_identity_write(struct ring *ring, const char *directory, uint64_t seed,
+                            uint32_t number)
+{
+    char made[SEGMENT_PATH_MAX], path[SEGMENT_PATH_MAX];
+    int r = file_path(directory, "identity.new", made);
+    if (r == 0)
+        r = file_path(directory, "identity", path);
+    if (r < 0)
+        return r;
+    uint8_t bytes[RECORD_HEAD_BYTES + IDENTITY_BYTES];
+    put_u64(bytes + RECORD_HEAD_BYTES, seed);
+    record_seal(bytes, RECORD_CHUNK, number, IDENTITY_BYTES, 0, 0);
+    int fd =
+        ring->ops->now_open(ring, made, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0)
+        return fd;
+    int64_t n = ring->ops->now_write(ring, fd, bytes, sizeof(bytes), 0);
+    r = n == sizeof(bytes) ? ring->ops->now_sync(ring, fd) : n < 0 ? (int)n : -ENOSPC;
+    (void)ring->ops->now_close(ring, fd);
+    return r < 0 ? r : ring->ops->now_rename(ring, made, path);
 }
 
 int recovery_disk_prove(struct recovery_disk *d, const struct recovery_file *file, uint32_t from,

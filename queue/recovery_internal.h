@@ -26,7 +26,12 @@ struct recovery {
     uint64_t torn_from; /* position; 0: nothing was torn */
     uint64_t batch_number;
     uint64_t next_id;
-    uint64_t seed; /* 0: the log is new */
+    uint64_t seed;       /* 0: the log is new */
+    bool identity_known; /* there is a file that says so */
 };
+
+/* Makes the file "identity"; its name is durable once the directory is synced. 0 or errno. */
+int recovery_identity_write(struct ring *ring, const char *directory, uint64_t seed,
+                            uint32_t number);
 
 #endif

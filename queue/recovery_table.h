@@ -40,6 +40,9 @@ int recovery_disk_read(struct recovery_disk *disk, const struct recovery_file *f
 int recovery_disk_load(struct recovery_disk *disk, const struct recovery_file *file, uint32_t block,
                        uint8_t *memory, struct slice *in);
 int recovery_disk_sync(struct recovery_disk *disk, const struct recovery_file *file);
+/* The log's secret from the file "identity", so that a log whose first BATCH is damaged can be read
+ * all the same. 0, or -EBADMSG: there is none (yet), or it is damaged. */
+int recovery_identity_read(struct recovery_disk *disk, uint64_t *seed);
 /* Writes these bytes again, as they were read, and syncs. The last write of the log may be one that
  * failed, and that the kernel still shows from memory: a sync alone would say that all is well. */
 int recovery_disk_prove(struct recovery_disk *disk, const struct recovery_file *file, uint32_t from,

@@ -143,9 +143,19 @@ static void on_found(void *argument, const struct recovered *recovered)
 static int take_over(struct spool *s, const struct recovery *recovery, const struct opening *o,
                      const char **why)
 {
-    int r = segments_init(&s->segments, s->shard, s->options.directory, s->options.segment_bytes,
-                          s->options.segments_max, s->options.segments_reserve,
-                          s->options.segments_ahead);
+    s->seed = recovery->seed;
+    while (s->seed == 0)
+        s->seed = ring_entropy(s->shard->ring);
+    int r = 0;
+    if (!recovery->identity_known)
+        r = recovery_identity_write(s->shard->ring, s->options.directory, s->seed,
+                                    s->options.number);
+    *why = "the log's identity file cannot be written";
+    if (r < 0)
+        return r;
+    r = segments_init(&s->segments, s->shard, s->options.directory, s->options.segment_bytes,
+                      s->options.segments_max, s->options.segments_reserve,
+                      s->options.segments_ahead);
     *why = "the log's directory cannot be opened and synced";
     if (r < 0)
         return r;
@@ -155,9 +165,6 @@ static int take_over(struct spool *s, const struct recovery *recovery, const str
     s->durable = s->sealed_end = recovery->end;
     s->torn_from = recovery->torn_from;
     s->batch_number = recovery->batch_number;
-    s->seed = recovery->seed;
-    while (s->seed == 0)
-        s->seed = ring_entropy(s->shard->ring);
     for (uint32_t i = 0; i < recovery->files_count; i++) {
         const struct recovery_file *file = &recovery->files[i];
         bool used = file->walked && file->sequence >= s->segments.oldest;

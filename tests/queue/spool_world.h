@@ -33,7 +33,7 @@ struct world_message {
     uint64_t id;
     uint32_t bytes;
     uint32_t recipients;
-    uint32_t done; /* bits: recipients with a durable final outcome */
+    uint32_t done;  /* bits: recipients with a durable final outcome */
     uint32_t asked; /* bits: a final outcome is on its way */
     uint32_t tried; /* bits: one was asked for, and may be on the disk */
     enum world_state state;
@@ -132,8 +132,9 @@ static MAYBE_UNUSED struct spool_options world_options(struct world *w)
 /* A ring, a shard, and the spool opened on what the disk has. The result of spool_open. */
 static MAYBE_UNUSED int world_open(struct world *w)
 {
-    const struct ring_options ring = { .entries = 64, .sockets_max = 256, .recv_buffers = 4,
-                                       .recv_buffer_bytes = 256 };
+    const struct ring_options ring = {
+        .entries = 64, .sockets_max = 256, .recv_buffers = 4, .recv_buffer_bytes = 256
+    };
     const char *why = NULL;
     for (uint32_t i = 0; i < w->count; i++)
         w->messages[i].found = false;
@@ -153,8 +154,9 @@ static MAYBE_UNUSED struct world *world_new(const struct sim_options *options)
     w->sim = sim_new(options);
     w->machine = sim_machine(w->sim, "192.0.2.1");
     w->options = world_options(w);
-    const struct ring_options ring = { .entries = 8, .sockets_max = 8, .recv_buffers = 4,
-                                       .recv_buffer_bytes = 256 };
+    const struct ring_options ring = {
+        .entries = 8, .sockets_max = 8, .recv_buffers = 4, .recv_buffer_bytes = 256
+    };
     struct ring *first = sim_ring(w->sim, w->machine, &ring);
     cr_assert_eq(first->ops->now_mkdir(first, "spool", 0700), 0);
     int fd = first->ops->now_open(first, ".", 0200000 /* O_DIRECTORY */, 0);
@@ -268,8 +270,9 @@ static MAYBE_UNUSED struct world_upload *world_upload(struct world *w, uint32_t 
     if (u->result < 0)
         return NULL;
     struct world_message *m = &w->messages[w->count++];
-    *m = (struct world_message) { .world = w, .id = u->writer.id, .bytes = bytes,
-                                  .recipients = recipients, .state = M_OPEN };
+    *m = (struct world_message) {
+        .world = w, .id = u->writer.id, .bytes = bytes, .recipients = recipients, .state = M_OPEN
+    };
     for (uint32_t i = 0; i + 1 < w->count; i++)
         cr_assert_neq(w->messages[i].id, m->id, "an id twice");
     u->message = m;

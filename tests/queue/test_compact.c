@@ -1,0 +1,112 @@
+/*
+ * test_compact.c - what lives on gets out of the way, with its outcomes, and power may go meanwhile
+ */
+#include "tests/queue/spool_world.h"
+
+/* One message in eight stays; traffic that dies at once presses the log forward. */
+static struct world *pressed(uint64_t seed, unsigned turns)
+{
+    const struct sim_options calm = sim_calm(seed);
+    struct world *w = world_new(&calm);
+    w->options.segments_max = 8;
+    cr_assert_eq(world_open(w), 0);
+    for (unsigned i = 0; i < turns; i++) {
+        bool stays = i < 6;
+        int index = world_send(w, stays ? 30'000 : 12'000, stays ? 3 : 1);
+        if (index < 0) {
+            world_run(w, 1'000);
+            continue;
+        }
+        struct world_message *m = &w->messages[index];
+        cr_assert_eq(world_outcome(m, 0, true), 0);
+        world_run(w, 30);
+        if (stays) {
+            cr_assert_eq(world_outcome(m, 1, false), 0);
+            world_run(w, 30);
+        }
+    }
+    return w;
+}
+
+static void all_stay(struct world *w, unsigned count)
+{
+    unsigned live = 0;
+    for (uint32_t i = 0; i < w->count; i++) {
+        struct world_message *m = &w->messages[i];
+        if (m->state != M_LIVE)
+            continue;
+        live++;
+        cr_assert_eq(m->done, 1);
+        cr_assert_eq(world_read(w, m), 0);
+    }
+    cr_assert_eq(live, count);
+}
+
+Test(compact, an_unreadable_message_is_told_and_does_not_stop_the_others)
+{
+    struct world *w = pressed(1, 10);
+    world_close(w);
+    cr_assert_eq(world_open(w), 0);
+    (void)sim_corrupt(w->sim, w->machine, "spool/log-000/segment-000000", 6'000, 1);
+    for (unsigned i = 0; i < 300; i++) {
+        int index = spool_room(w->spool, 0) == 0 ? world_send(w, 12'000, 1) : -ENOSPC;
+        if (index >= 0)
+            cr_assert_eq(world_outcome(&w->messages[index], 0, true), 0);
+        world_run(w, index >= 0 ? 30 : 1'000);
+    }
+    cr_assert_geq(spool_metrics(w->spool)->quarantined, 1);
+    cr_assert_geq(spool_metrics(w->spool)->moved, 1);
+    world_close(w);
+    world_free(w);
+}
+
+Test(compact, messages_and_outcomes_survive_being_moved)
+{
+    struct world *w = pressed(2, 600);
+    cr_assert_geq(spool_metrics(w->spool)->moved, 6);
+    cr_assert_gt(w->acknowledged, 500);
+    all_stay(w, 6);
+    world_close(w);
+    cr_assert_eq(world_open(w), 0);
+    world_compare(w);
+    cr_assert_eq(w->report.damages, 0);
+    all_stay(w, 6);
+    world_close(w);
+    world_free(w);
+}
+
+Test(compact, it_does_not_write_more_than_it_takes_in)
+{
+    struct world *w = pressed(3, 600);
+    const struct spool_metrics *m = spool_metrics(w->spool);
+    cr_assert_lt(m->moved_bytes, m->bytes / 2);
+    world_close(w);
+    world_free(w);
+}
+
+Test(compact, failed_writes_lose_nothing)
+{
+    struct world *w = pressed(4, 60);
+    for (unsigned i = 0; i < 200; i++) {
+        if (i % 5 == 0)
+            sim_fail(w->sim, w->machine, SIM_WRITE, i % 7, 1, -EIO);
+        if (spool_room(w->spool, 0) < 0) {
+            world_run(w, 2'000);
+            continue;
+        }
+        int index = world_send(w, 12'000, 1);
+        if (index >= 0)
+            (void)world_outcome(&w->messages[index], 0, true);
+        world_run(w, 30);
+    }
+    sim_fail(w->sim, w->machine, SIM_WRITE, 0, 0, 0);
+    world_run(w, 5'000);
+    world_crash(w, SIM_POWER);
+    cr_assert_eq(world_open(w), 0);
+    world_compare(w);
+    for (uint32_t i = 0; i < w->count; i++)
+        if (w->messages[i].state == M_LIVE)
+            cr_assert_eq(world_read(w, &w->messages[i]), 0);
+    world_close(w);
+    world_free(w);
+}
