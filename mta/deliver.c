@@ -22,6 +22,7 @@ enum {
     TARGETS_TTL_MIN_MS = 5'000,
     TARGETS_TTL_MAX_MS = 3'600'000,
     MS_IN_S = 1'000,
+    GROW_PAUSE_MS = 1'000,
     PUMP_MAX = 64, /* connections or failures begun in one go */
     ADDRESS_MAX_BYTES = 1'100,
 };
@@ -471,7 +472,7 @@ static void hop_pump(struct next_hop *hop)
         list_remove(&link->idle);
         link_give(link);
     }
-    if (d->retry_ms > deliver->shard->now_ms)
+    if (d->retry_ms > deliver->shard->now_ms || hop->grow_ms > deliver->shard->now_ms)
         return;
     for (unsigned i = 0; i < PUMP_MAX; i++) {
         unsigned max = d->failures > 0 ? 1 : hop_links_max(hop);
@@ -537,8 +538,14 @@ static void hop_target_failed(struct next_hop *hop, const struct link *link,
     if (hop->target_next < hop->targets_count)
         return;
     hop->target_next = 0;
-    if (hop->links_count > 1)
-        return; /* others are connected or trying */
+    struct deliver *deliver = hop->deliver;
+    if (hop->links_count > hop->connecting) {
+        /* Others are connected: it serves, only not more of us. */
+        hop->grow_ms = deliver->shard->now_ms + GROW_PAUSE_MS;
+        return;
+    }
+    if (hop->destination->retry_ms > deliver->shard->now_ms)
+        return; /* one of those that were tried at the same time has said so */
     char why[QUEUE_TEXT_MAX];
     snprintf(why, sizeof(why), "%.100s: %s: %.*s", link->host, smtp_gone_name(end->why),
              (int)end->text.size, (const char *)end->text.data);

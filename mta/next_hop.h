@@ -38,6 +38,7 @@ struct next_hop {
     unsigned targets_count;
     unsigned target_next;
     uint64_t targets_until_ms;
+    uint64_t grow_ms; /* no further connections before this */
     uint32_t names_size;
     struct hop_target targets[RESOLVE_TARGETS_MAX];
     char names[HOP_NAMES_BYTES];

@@ -153,8 +153,16 @@ static void server_on_socket(struct shard *shard, const struct handoff *handoff)
 static void server_accept_again(struct timer *timer)
 {
     struct server_socket *s = container_of(timer, struct server_socket, timer);
-    if (!s->server->draining && !s->accept.inflight)
+    if (!s->server->draining && !s->accept.inflight && s->socket >= 0)
         ring_accept(s->server->shard.ring, &s->accept, s->socket);
+}
+
+/* Nobody is to connect to what will not be answered. */
+static void server_unlisten(struct server_socket *s)
+{
+    if (s->socket >= 0)
+        ring_close(s->server->shard.ring, s->socket);
+    s->socket = -1;
 }
 
 static void server_on_accept(struct op *op, int res, unsigned flags)
@@ -169,8 +177,12 @@ static void server_on_accept(struct op *op, int res, unsigned flags)
     } else if (res != -ECANCELED) {
         metric_add(&server->accept_errors, 1);
     }
-    if (flags & RING_MORE || server->draining)
+    if (flags & RING_MORE)
         return;
+    if (server->draining) {
+        server_unlisten(s);
+        return;
+    }
     shard_timer_arm(&server->shard, &s->timer, res < 0 ? ACCEPT_PAUSE_MS : 0);
 }
 
@@ -452,6 +464,8 @@ void server_shard_drain(struct server_shard *server)
         timer_disarm(&server->shard.timers, &server->sockets[i].timer);
         if (server->sockets[i].accept.inflight)
             ring_cancel(ring, &server->sockets[i].accept);
+        else
+            server_unlisten(&server->sockets[i]);
     }
     smtp_service_drain(&server->service);
     for (unsigned i = 0; i < server->logs_count; i++)
@@ -478,9 +492,8 @@ bool server_shard_ready(const struct server_shard *server)
 
 void server_shard_close(struct server_shard *server)
 {
-    struct ring *ring = server->shard.ring;
     for (unsigned i = 0; i < server->sockets_count; i++)
-        ring_close(ring, server->sockets[i].socket);
+        server_unlisten(&server->sockets[i]);
     for (unsigned i = 0; i < SERVER_LOGS_MAX && server->logs != NULL; i++) {
         struct server_log *log = &server->logs[i];
         if (log->open)

@@ -102,8 +102,8 @@ static void on_tick(struct timer *timer)
     struct spool *s = container_of(timer, struct spool, tick);
     segments_tick(&s->segments);
     compact_tick(s);
-    if (s->broken && s->writing == NULL)
-        (void)log_touch(s); /* does it work again? */
+    if (s->writing == NULL && (s->broken || s->unproven))
+        (void)log_touch(s); /* does it work again?; see spool_log.c */
     write_wake(s);
     publish(s);
     shard_timer_arm(s->shard, &s->tick, TICK_MS);
@@ -308,6 +308,9 @@ out_free:
 void spool_stop(struct spool *s)
 {
     s->closed = true;
+    if (s->unproven && s->writing == NULL)
+        (void)log_touch(s);
+    shard_run_later(s->shard, &s->wake);
 }
 
 bool spool_idle(const struct spool *s)

@@ -36,8 +36,9 @@ struct spool_block {
     uint64_t position; /* of bytes[0]; 0: empty */
     uint32_t durable, submitted, sealed, fill;
     uint32_t pins;
-    uint32_t records;       /* in the open batch */
-    uint32_t sealed_oldest; /* retirement that the newest sealed batch tells */
+    uint32_t records;        /* in the open batch */
+    uint32_t sealed_oldest;  /* retirement that the newest sealed batch tells */
+    uint32_t sealed_records; /* in that one */
     int32_t hash_next;
 };
 
@@ -98,13 +99,14 @@ struct spool {
     uint8_t *arena;
     struct op write;
     struct spool_block *writing;
-    uint32_t writing_from, writing_to, writing_oldest;
+    uint32_t writing_from, writing_to, writing_oldest, writing_records;
     uint64_t writing_ns;
     bool landed;
     int result;
     uint32_t failures; /* in a row */
     uint32_t mended;   /* writes since */
     bool broken;
+    bool unproven; /* no BATCH behind it says that the last write was durable */
 
     /* messages */
     uint64_t next_id;

@@ -28,6 +28,9 @@
  *   during a move (compact.c)     the copy is a new MESSAGE with the same id, behind every outcome
  *                                 that it includes; the old one is retired after it is durable.
  *
+ * When nothing comes for a second, and at the end, an empty batch follows the last one: it proves
+ * that one, so that damage to it is not taken for a torn write.
+ *
  * A failed write is final for its batch and for all that was appended behind it; its pages are
  * never written again, the segment is closed at the last durable position.
  */
@@ -186,6 +189,7 @@ static void batch_seal(struct spool *s, struct spool_block *block)
     histogram_add(&s->metrics.batch_records, block->records);
     block->fill = block->sealed += bytes;
     block->sealed_oldest = s->segments.oldest;
+    block->sealed_records = block->records;
     s->sealed_end = end_of(block);
 }
 
@@ -311,6 +315,7 @@ static void write_start(struct spool *s, struct spool_block *block)
     s->writing_from = block->submitted;
     s->writing_to = block->sealed;
     s->writing_oldest = block->sealed_oldest;
+    s->writing_records = block->sealed_records;
     s->writing_ns = s->shard->now_ns;
     block->submitted = block->sealed;
     ring_write(s->shard->ring, &s->write, &segment->file, block->bytes + s->writing_from,
@@ -361,6 +366,7 @@ static void write_durable(struct spool *s)
         list_push(&s->cached, &block->node);
     }
     s->failures = 0;
+    s->unproven = s->writing_records > 1;
     if (s->broken && ++s->mended >= WRITES_TO_MEND)
         s->broken = false;
     if (s->writing_oldest > s->retired) {

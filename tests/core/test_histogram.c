@@ -67,7 +67,7 @@ static int by_value(const void *a, const void *b)
 
 Test(histogram, percentiles_are_within_a_sixteenth)
 {
-    enum { VALUES = 5000 };
+    enum { VALUES = 4999 }; /* no share of it is a whole number */
     static uint64_t values[VALUES];
     static const double shares[] = { 0, 0.001, 0.1, 0.5, 0.9, 0.99, 0.999, 1 };
     struct random random;

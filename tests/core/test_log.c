@@ -497,8 +497,14 @@ static void through(int ends[2])
     cr_assert_eq(pthread_create(&thread, NULL, reader_run, &reader), 0);
     struct log_writer *writer = start(NULL);
     struct log *logs[2] = { producer(writer, 0), producer(writer, 1) };
-    for (int64_t i = 0; i < MANY / 4; i++)
-        numbered(logs[i % 2], i);
+    /* The second one's lines are being written, in parts, while the first one's arrive. */
+    for (int64_t i = 0; i < MANY / 8; i++)
+        numbered(logs[1], i);
+    for (int64_t i = 0; i < MANY / 8; i++) {
+        numbered(logs[0], i);
+        if (i % (MANY / 8 / 50) == 0)
+            pause_briefly();
+    }
     log_writer_stop(writer);
     close(STDOUT_FILENO);
     pthread_join(thread, NULL);

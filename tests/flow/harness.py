@@ -735,6 +735,9 @@ class Result(unittest.TextTestResult):
 
 def main():
     """Runs the tests of the calling file; the last line counts them."""
+    for binary in (RINGPOST, BENCH):
+        if not binary.exists():
+            sys.exit(f"{binary} is not there: build it, or say where it is with RINGPOST_BUILD")
     runner = unittest.TextTestRunner(stream=sys.stdout, resultclass=Result, verbosity=0)
     tests = unittest.main(testRunner=runner, exit=False, verbosity=0).result
     bad = len({id(t) for t, _ in tests.failures + tests.errors})

@@ -19,7 +19,7 @@ EVIL = (b"MAIL FROM:<evil@example.com>\r\nRCPT TO:<victim@example.org>\r\nDATA\r
 ENDS = {    # published ways to end data for one server and not for the other
     "LF.LF": b"\n.\n", "LF.CRLF": b"\n.\r\n", "CRLF.LF": b"\r\n.\n", "CR.CR": b"\r.\r",
     "CR.CRLF": b"\r.\r\n", "CRLF.CR": b"\r\n.\r", "LF.CR": b"\n.\r", "CR.LF": b"\r.\n",
-    "CRLF NUL.CRLF": b"\r\n\0.\r\n", "CRLF.NUL CRLF": b"\r\n.\0\r\n", "CRCRLF.CRLF": b"\r\r\n.\r\n",
+    "CRLF NUL.CRLF": b"\r\n\0.\r\n", "CRLF.NUL CRLF": b"\r\n.\0\r\n",
     "CRLF.CRCRLF": b"\r\n.\r\r\n", "LFCR.LFCR": b"\n\r.\n\r",
 }
 
@@ -38,6 +38,8 @@ def resident_kib(pid):
 
 
 class Hostile(unittest.TestCase):
+    server = peer = None
+
     def serve(self, extensions=Peer.EXTENSIONS, **config):
         self.peer = Peer(self, extensions=extensions)
         self.server = Ringpost(self, routes={"peer": self.peer.route()}, **config).start()
@@ -66,12 +68,7 @@ class Smuggling(Hostile):
                 client.expect(354, "DATA")
                 client.send(b"Subject: outer\r\n\r\nouter" + end + EVIL + b".\r\n")
                 reply = client.reply()
-                if reply.code == 250 and end == b"\r\r\n.\r\n":
-                    self.fail("a bare CR before the true end was taken")
                 self.assertEqual((reply.code, reply.text[:5]), (554, "5.6.0"), name)
-                if end.endswith(b"\r\n.\r\n"):  # this one does end: what follows are commands
-                    self.assertEqual([client.reply().code for _ in range(3)], [250, 250, 354])
-                    continue
                 client.expect(250, "NOOP")
         self.assertEqual([e for e in server.log("received") if "evil" in e["from"]], [])
         self.nothing_but()
@@ -117,7 +114,7 @@ class Smuggling(Hostile):
     def test_normalized_is_one_message(self):
         for extensions in (Peer.EXTENSIONS, ("PIPELINING", "8BITMIME")):
             self.serve(extensions=extensions, top={"bare-newline": "normalize"})
-            ends = [e for e in ENDS.values() if b"\0" not in e and not e.endswith(b"\r\n.\r\n")]
+            ends = [e for e in ENDS.values() if b"\0" not in e]
             for end in ends:
                 with Smtp(self.server.address) as client:
                     client.hello()
@@ -166,15 +163,13 @@ class OutOfTurn(Hostile):
     def test_http(self):
         server = self.serve()
         for verb in ("GET / HTTP/1.1", "POST /x HTTP/1.1", "PUT / HTTP/1.0", "CONNECT mx:25 HTTP/1.1",
-                     "HEAD / HTTP/1.1", "OPTIONS * HTTP/1.1", "Host: mx"):
+                     "HEAD / HTTP/1.1", "OPTIONS * HTTP/1.1"):
             with self.subTest(verb=verb), Smtp(server.address) as client:
                 with contextlib.suppress(ConnectionError):
                     client.send(verb.encode() + b"\r\nHost: mx\r\n\r\nEHLO x.example\r\n" + EVIL + b".\r\n")
                 answer = client.rest()
-                if verb != "Host: mx":
-                    self.assertTrue(answer.startswith(b"421 "), answer)
-                    self.assertEqual(answer.count(b"\r\n"), 1, answer)
-                self.assertNotIn(b"queued", answer)
+                self.assertTrue(answer.startswith(b"421 "), answer)
+                self.assertEqual(answer.count(b"\r\n"), 1, answer)
         self.nothing_but()
 
     def test_content_behind_refused_data(self):
@@ -252,7 +247,8 @@ class TooMuch(Hostile):
         crowd = []
         self.addCleanup(lambda: [s.close() for s in crowd])
         for number in range(1200):
-            s = socket.create_connection(server.address, timeout=harness.WAIT_SECONDS)
+            client = Smtp(server.address, greet=number >= 1000)     # the greeting comes first
+            s = client.socket
             crowd.append(s)
             if number >= 1000:
                 s.sendall(b"EHLO slow.example\r\nMAIL FROM:<slow@example.com>\r\nRCPT TO:<a@example.org>\r\n"
@@ -269,21 +265,20 @@ class TooMuch(Hostile):
 
     def test_never_reading_client(self):
         server = self.serve()
+
+        def crowd(count):
+            clients = [Smtp(server.address, receive_buffer=2048) for _ in range(count)]
+            for client in clients:
+                self.addCleanup(client.close)
+                client.socket.settimeout(0.3)
+                with contextlib.suppress(OSError):
+                    for _ in range(2000):
+                        client.socket.sendall(b"EHLO never.reads.example\r\n" * 200)
+            server.send()
+        crowd(10)   # so that pools have been touched
         before = resident_kib(server.process.pid)
-        clients = [Smtp(server.address, receive_buffer=2048) for _ in range(20)]
-        sent = 0
-        for client in clients:
-            client.socket.settimeout(0.3)
-            with contextlib.suppress(OSError):
-                for _ in range(2000):
-                    client.socket.sendall(b"EHLO never.reads.example\r\n" * 200)
-                    sent += 5000
-        server.send()
-        grown = resident_kib(server.process.pid) - before
-        self.assertLess(grown, 20 * 256 + 4096, f"KiB more for {sent} octets of commands")
-        for client in clients:
-            client.close()
-        server.send()
+        crowd(20)
+        self.assertLess(resident_kib(server.process.pid) - before, 20 * 256)
 
     def test_resets_at_every_place(self):
         server = self.serve()
@@ -394,10 +389,12 @@ class Proxy(Hostile):
 
     def test_header_in_pieces(self):
         self.listen()
-        client = self.through(b"")
-        for octet in v2(1, 0x11, self.V4):
-            client.send(bytes([octet]))
-        self.assertEqual(client.reply().code, 220)
+        """The specification recommends to be tolerant to partial headers."""
+        for header in (v2(1, 0x11, self.V4), b"PROXY TCP4 192.0.2.7 192.0.2.1 4711 25\r\n"):
+            client = self.through(b"")
+            for octet in header:
+                client.send(bytes([octet]))
+            self.assertEqual(client.reply().code, 220)
 
     def test_listed_peer_without_header(self):
         self.listen()

@@ -7,15 +7,19 @@
 
 static const char first_file[] = "spool/log-000/segment-000000";
 
-/* A closed log with so many small messages, each in a write of its own, in the first segment. */
-static struct world *small_log(uint64_t seed, uint32_t messages)
+/* A log with so many small messages, each in a write of its own, in the first segment; closed, or
+ * left by a power cut right after the last one was acknowledged. */
+static struct world *small_log(uint64_t seed, uint32_t messages, bool cut)
 {
     const struct sim_options calm = sim_calm(seed);
     struct world *w = world_new(&calm);
     cr_assert_eq(world_open(w), 0);
     for (uint32_t i = 0; i < messages; i++)
         cr_assert_eq(world_send(w, 500, 1), (int)i);
-    world_close(w);
+    if (cut)
+        world_crash(w, SIM_POWER);
+    else
+        world_close(w);
     return w;
 }
 
@@ -41,8 +45,8 @@ static uint32_t quarantined(struct world *w)
 
 Test(recovery, a_damaged_record_costs_itself_and_is_told)
 {
-    for (uint32_t victim = 0; victim < 9; victim++) {
-        struct world *w = small_log(10 + victim, 10);
+    for (uint32_t victim = 0; victim < 10; victim++) {
+        struct world *w = small_log(10 + victim, 10, false);
         uint32_t offset = w->messages[victim].stored.offset;
         for (unsigned where = 0; where < 3; where++) {
             const uint32_t at[] = { 0, 30, 200 };
@@ -61,13 +65,13 @@ Test(recovery, a_damaged_record_costs_itself_and_is_told)
 
 Test(recovery, a_damaged_batch_head_costs_nothing)
 {
-    for (uint32_t victim = 0; victim < 9; victim++) {
-        struct world *w = small_log(30 + victim, 10);
+    for (uint32_t victim = 0; victim < 10; victim++) {
+        struct world *w = small_log(30 + victim, 10, false);
         uint32_t offset = w->messages[victim].stored.offset & ~4'095u;
         cr_assert_eq(sim_corrupt(w->sim, w->machine, first_file, offset, 64), 0);
         cr_assert_eq(world_open(w), 0);
         cr_assert_eq(found(w), 10, "victim %u", victim);
-        cr_assert_eq(w->report.damages, 1);
+        cr_assert_geq(w->report.damages, 1);
         world_close(w);
         world_free(w);
     }
@@ -75,7 +79,7 @@ Test(recovery, a_damaged_batch_head_costs_nothing)
 
 Test(recovery, damage_in_the_last_write_costs_that_message_alone)
 {
-    struct world *w = small_log(50, 10);
+    struct world *w = small_log(50, 10, true);
     uint32_t offset = w->messages[9].stored.offset;
     cr_assert_eq(sim_corrupt(w->sim, w->machine, first_file, offset + 50, 1), 0);
     cr_assert_eq(world_open(w), 0);
@@ -98,12 +102,12 @@ Test(recovery, damage_in_the_last_write_costs_that_message_alone)
 Test(recovery, a_lost_sector_in_every_place)
 {
     for (uint32_t sector = 0; sector < 60; sector++) {
-        struct world *w = small_log(100 + sector, 12);
+        struct world *w = small_log(100 + sector, 12, false);
         cr_assert_eq(sim_corrupt(w->sim, w->machine, first_file, sector * 1'024u, 512), 0);
         cr_assert_eq(world_open(w), 0);
         cr_assert_geq(found(w), 11, "sector %u: %u", sector, found(w));
         if (found(w) < 12)
-            cr_assert_gt(w->report.damages + w->report.torn_bytes, 0);
+            cr_assert_gt(w->report.damages, 0, "sector %u", sector);
         world_close(w);
         world_free(w);
     }
@@ -140,7 +144,7 @@ Test(recovery, a_missing_file_is_told)
 
 Test(recovery, half_made_files_and_strange_names_never_refuse_a_start)
 {
-    struct world *w = small_log(70, 3);
+    struct world *w = small_log(70, 3, false);
     const struct ring_options options = {
         .entries = 8, .sockets_max = 8, .recv_buffers = 4, .recv_buffer_bytes = 256
     };

@@ -150,6 +150,56 @@ Test(spool, a_damaged_body_is_ebadmsg)
     world_free(w);
 }
 
+/* Some mail, with the n-th operation of this kind failing. True: there were that many. */
+static bool nth_run(enum sim_operation kind, uint64_t n, int error)
+{
+    const struct sim_options calm = sim_calm(1'000 + n);
+    struct world *w = world_new(&calm);
+    w->options.segments_max = 8;
+    uint64_t before = sim_count(w->sim, w->machine, kind);
+    sim_fail(w->sim, w->machine, kind, n, 1, error);
+    if (world_open(w) < 0) {
+        ring_free(w->ring);
+        cr_assert_eq(world_open(w), 0, "a single failure, and it never opens again");
+    }
+    for (unsigned i = 0; i < 24; i++) {
+        if (spool_room(w->spool, 0) < 0) {
+            world_run(w, 1'500);
+            continue;
+        }
+        int index = world_send(w, i % 4 == 0 ? 70'000 : 2'000, 1);
+        if (index >= 0 && i % 3 != 0)
+            (void)world_outcome(&w->messages[index], 0, true);
+        world_run(w, 100);
+    }
+    cr_assert_gt(w->acknowledged, 15, "one failure stopped more than it had to");
+    bool there = sim_count(w->sim, w->machine, kind) > before + n;
+    world_crash(w, SIM_POWER);
+    sim_fail(w->sim, w->machine, kind, 0, 0, 0);
+    cr_assert_eq(world_open(w), 0);
+    world_compare(w);
+    for (uint32_t i = 0; i < w->count; i++)
+        if (w->messages[i].state == M_LIVE)
+            cr_assert_eq(world_read(w, &w->messages[i]), 0);
+    world_close(w);
+    world_free(w);
+    return there;
+}
+
+Test(spool, each_single_operation_may_fail)
+{
+    for (uint64_t n = 0; nth_run(SIM_WRITE, n, -EIO); n++)
+        ;
+    for (uint64_t n = 0; nth_run(SIM_WRITE, n, -ENOSPC); n++)
+        ;
+    for (uint64_t n = 0; nth_run(SIM_SYNC, n, -EIO); n++)
+        ;
+    for (uint64_t n = 0; nth_run(SIM_OPEN, n, -EMFILE); n++)
+        ;
+    for (uint64_t n = 0; nth_run(SIM_NAMES, n, -EIO); n++)
+        ;
+}
+
 /* ---- everything at once ---- */
 
 static void random_turn(struct world *w, struct random *random)
