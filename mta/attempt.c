@@ -237,7 +237,9 @@ static void attempt_send(struct attempt *a)
     struct smtp_transaction *t = &a->transaction;
     const struct envelope *e = &a->envelope;
     struct link *link = a->link;
-    if (link->client == NULL) { /* it went while the envelope was read */
+    if (link->client == NULL || link->client->state == SMTP_CLIENT_QUIT) {
+        /* It went while the envelope was read, or is going: its idle time was over. */
+        link->ready = false;
         queue_put_back(a->deliver->queue, a->unit);
         attempt_free(a);
         return;

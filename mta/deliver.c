@@ -423,7 +423,7 @@ static unsigned hop_links_max(const struct next_hop *hop)
     unsigned share = node / hop->deliver->shards;
     if (hop->deliver->shard->index < node % hop->deliver->shards)
         share++;
-    return share;
+    return MAX(share, 1U); /* a shard without any would keep its mail until it expires */
 }
 
 /* Its route is gone with the old configuration: units look for their new way. */

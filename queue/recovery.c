@@ -117,6 +117,29 @@ static int identify_first(struct walk *w, struct recovery_file *file, const char
     return 0;
 }
 
+/* A file that nothing names and that is not empty. What lies in its first block may be a first
+ * write that was never completed; more than that was a segment once. */
+static void identify_unnamed(struct walk *w, struct recovery_file *file, uint32_t bytes)
+{
+    if (bytes <= w->options->block_bytes) {
+        w->report->torn_bytes += bytes;
+        return;
+    }
+    const struct recovery_range range = { .bytes = bytes };
+    w->report->damages++;
+    w->report->damage_bytes += bytes;
+    if (recovery_quarantine(&w->disk, file, &range) < 0)
+        w->report->quarantine_failed++;
+}
+
+static uint32_t used_bytes(struct slice in)
+{
+    size_t size = in.size;
+    while (size > 0 && in.data[size - 1] == 0)
+        size--;
+    return (uint32_t)size;
+}
+
 /* A file that does not begin with a BATCH: never used, or used and damaged? A later BATCH tells,
  * because the first was durable before a second was written. When no file says which log this is,
  * only starts of blocks are believed: no message body ever stands there. */
@@ -125,12 +148,13 @@ static int identify_rest(struct walk *w, struct recovery_file *file, const char 
     *why = "a segment file cannot be read";
     uint64_t seed = w->recovery->seed;
     uint32_t step = seed != 0 ? BATCH_ALIGNMENT : w->options->block_bytes;
-    uint32_t end = (uint32_t)MIN(file->size, (uint64_t)w->options->segment_bytes);
+    uint32_t end = (uint32_t)MIN(file->size, (uint64_t)w->options->segment_bytes), used = 0;
     for (uint32_t block = 0; block < end; block += w->options->block_bytes) {
         struct slice in;
         int r = recovery_disk_read(&w->disk, file, block, &in);
         if (r < 0)
             return r;
+        used = used_bytes(in) > 0 ? block + used_bytes(in) : used;
         for (uint32_t i = 0; i < in.size; i += step) {
             struct batch batch;
             uint32_t sequence;
@@ -142,6 +166,8 @@ static int identify_rest(struct walk *w, struct recovery_file *file, const char 
             w->recovery->seed = seed = batch.seed;
         }
     }
+    if (file->sequence == 0)
+        identify_unnamed(w, file, used);
     return 0;
 }
 

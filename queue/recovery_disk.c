@@ -298,8 +298,9 @@ int recovery_quarantine(struct recovery_disk *d, const struct recovery_file *fil
     if (r < 0 && r != -EEXIST)
         return r;
     char path[SEGMENT_PATH_MAX];
-    int n = snprintf(path, sizeof(path), "%s/log-%03u-segment-%010u-%08x", directory,
-                     (unsigned)d->options->number, (unsigned)position_segment(range->position),
+    int n = snprintf(path, sizeof(path), "%s/log-%03u-file-%06u-segment-%010u-%08x", directory,
+                     (unsigned)d->options->number, (unsigned)file->number,
+                     (unsigned)position_segment(range->position),
                      (unsigned)position_offset(range->position));
     if (n < 0 || n >= (int)sizeof(path))
         return -ENAMETOOLONG;

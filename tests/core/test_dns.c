@@ -13,6 +13,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -134,6 +135,7 @@ static void server_start(void)
     server = fork();
     cr_assert(server >= 0);
     if (server == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGTERM); /* a test that is killed leaves no server behind */
         execlp("nsd", "nsd", "-d", "-c", path, (char *)NULL);
         execl("/usr/sbin/nsd", "nsd", "-d", "-c", path, (char *)NULL);
         _exit(127);
@@ -559,6 +561,23 @@ Test(dns_own, the_cap_of_queries_in_flight_is_kept)
     ask_many(0, 5);
     wait_for(&many_answers, 13);
     cr_assert_eq(many_failed, 3);
+    shards_stop();
+}
+
+Test(dns_own, the_cap_counts_the_queries_of_all_shards)
+{
+    struct dns_options options = usual_options();
+    struct dns other;
+    options.queries_max = 5;
+    shards_start(&options);
+    resolver_attach(resolver, &control, &other);
+    ask_many(0, 4);
+    for (unsigned i = 4; i < 7; i++) {
+        many[i] = (struct dns_query) { .answered = many_answered };
+        dns_ask(&other, &control, &many[i], "only4.example.com", DNS_A);
+    }
+    wait_for(&many_answers, 7);
+    cr_assert_eq(many_failed, 2);
     shards_stop();
 }
 

@@ -286,6 +286,45 @@ Test(log, a_list_too_long_for_a_line_is_cut_and_marked)
     json_decref(lines);
 }
 
+Test(log, a_value_that_is_left_out_is_marked)
+{
+    struct log_writer *writer = start(path);
+    struct log *log = producer(writer, 3);
+    static char text[LOG_VALUE_MAX];
+    memset(text, 'x', sizeof(text));
+    for (size_t size = 600; size <= LOG_VALUE_MAX; size++) {
+        struct log_line line;
+        log_begin(&line, log, LOG_INFO, wall_us, "full");
+        log_text(&line, "a", slice_of(text, LOG_VALUE_MAX));
+        log_text(&line, "b", slice_of(text, LOG_VALUE_MAX));
+        log_text(&line, "c", slice_of(text, LOG_VALUE_MAX));
+        log_text(&line, "d", slice_of(text, MIN(size, (size_t)800)));
+        log_number(&line, "last", (int64_t)size);
+        log_text(&line, "e", slice_of(text, size - 600));
+        log_bool(&line, "flag", true);
+        log_end(&line);
+        if (size % 100 == 0)
+            for (unsigned i = 0; i < 10; i++)
+                pause_briefly();
+    }
+    log_writer_stop(writer);
+    json_t *lines = file_lines(path);
+    unsigned whole = 0;
+    unsigned left_out = 0;
+    for (size_t i = 0; i < json_array_size(lines); i++) {
+        const json_t *line = json_array_get(lines, i);
+        bool all = json_is_true(json_object_get(line, "flag")) &&
+                   strlen(string_of(line, "e")) ==
+                       (size_t)json_integer_value(json_object_get(line, "last")) - 600;
+        cr_assert_neq(all, json_is_true(json_object_get(line, "cut")));
+        whole += all;
+        left_out += !all;
+    }
+    cr_assert_gt(whole, 0);
+    cr_assert_gt(left_out, 0);
+    json_decref(lines);
+}
+
 Test(log, all_kinds_of_values)
 {
     struct log_writer *writer = start(path);
@@ -409,6 +448,30 @@ Test(log, a_disk_that_stays_full_does_not_hold_the_stop)
     struct log_writer *writer = start(path);
     numbered(producer(writer, 5), 1);
     log_writer_stop(writer);
+}
+
+Test(log, a_ring_that_goes_round_keeps_every_line)
+{
+    struct log_writer *writer = start(path);
+    struct log *log = producer(writer, 5);
+    struct stat s = { .st_size = 0 };
+    for (int64_t batch = 0; batch < 8; batch++) { /* each less than a ring, all of them more */
+        off_t before = s.st_size;
+        for (int64_t i = 0; i < 3000; i++)
+            numbered(log, batch * 3000 + i);
+        for (unsigned i = 0; i < 2000 && s.st_size < before + 3000 * 100; i++) {
+            pause_briefly();
+            cr_assert_eq(stat(path, &s), 0);
+        }
+    }
+    cr_assert_eq(log_dropped(log), 0);
+    log_writer_stop(writer);
+    json_t *lines = file_lines(path);
+    int64_t dropped = 0;
+    cr_assert_eq(count_numbered(lines, 5, &dropped), 24'000);
+    cr_assert_eq(stat(path, &s), 0);
+    cr_assert_gt(s.st_size, 2 * LOG_BUFFER_BYTES);
+    json_decref(lines);
 }
 
 static void *produce(void *argument)

@@ -428,8 +428,10 @@ class Smtp:
 
     def message(self, sender="sender@example.com", recipients=("rcpt@example.org",),
                 content="Subject: x\r\n\r\nbody\r\n", parameters=""):
+        """One message by DATA, its dots doubled here; its queue id."""
         self.begin(sender, recipients, parameters)
-        reply = self.data(content)
+        content = octets(content)
+        reply = self.data(re.sub(rb"(?m)^\.", b"..", content))
         if reply.code != 250:
             raise AssertionError(f"not taken: {reply}")
         return reply.text.split()[-1]
@@ -729,6 +731,13 @@ class Result(unittest.TextTestResult):
         self.tell(test, "FAIL")
         self.stream.writeln(self.errors[-1][1])
 
+    def addSubTest(self, test, subtest, err):
+        super().addSubTest(test, subtest, err)
+        if err is not None:
+            self.tell(test, "FAIL")
+            bad = self.failures if issubclass(err[0], test.failureException) else self.errors
+            self.stream.writeln(f"{subtest._subDescription()}\n{bad[-1][1]}")
+
     def printErrors(self):
         pass
 
@@ -740,6 +749,7 @@ def main():
             sys.exit(f"{binary} is not there: build it, or say where it is with RINGPOST_BUILD")
     runner = unittest.TextTestRunner(stream=sys.stdout, resultclass=Result, verbosity=0)
     tests = unittest.main(testRunner=runner, exit=False, verbosity=0).result
-    bad = len({id(t) for t, _ in tests.failures + tests.errors})
+    # a test counts once, however many of its parts and clean-ups failed
+    bad = len({getattr(t, "test_case", t).id() for t, _ in tests.failures + tests.errors})
     print(f"{max(tests.testsRun - bad, 0)} passed, {bad} failed", flush=True)
     os._exit(1 if bad or tests.testsRun == 0 else 0)    # threads of peers may still be talking

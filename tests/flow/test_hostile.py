@@ -275,7 +275,10 @@ class TooMuch(Hostile):
                     for _ in range(2000):
                         client.socket.sendall(b"EHLO never.reads.example\r\n" * 200)
             server.send()
-        crowd(10)   # so that pools have been touched
+            return clients
+        for client in crowd(20):    # so that pools have been touched
+            client.close()
+        harness.wait_for(lambda: server.metric("ringpost_smtp_connections") == 0, "closed sessions")
         before = resident_kib(server.process.pid)
         crowd(20)
         self.assertLess(resident_kib(server.process.pid) - before, 20 * 256)

@@ -1,0 +1,576 @@
+/*
+ * main.c - ringpost-sim: the whole server through storms, crashes and full disks, seed by seed
+ *
+ *   seed --draw--> world --storm: clients, next hops, faults, crashes--> calm --> queue empty
+ *        --> orderly end --> started once more: nothing may come back --> the ledger is judged
+ *
+ * Each seed runs in a process of its own: a failed CHECK or a sanitizer's report is a failing seed
+ * like any other, and nothing of it reaches the next one. With --seed it runs in this process, for
+ * the debugger. Virtual time costs nothing; a seed that needs more than SEED_SECONDS_MAX of real
+ * time turns in a circle and fails too.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "core/check.h"
+#include "tests/sim/server_sim.h"
+
+enum {
+    SEED_SECONDS_MAX = 120,
+    JOBS_MAX = 64,
+    EVENTS_MAX = 12,
+    HOUR_MS = 3'600'000,
+    CLIENTS_END_MS = 4 * HOUR_MS,  /* from the calm on: stalls and timeouts are shorter */
+    QUEUE_END_MS = 30 * HOUR_MS,   /* clocks jump back by a day at most */
+    DRAIN_END_MS = HOUR_MS,
+    START_TRIES = 4,
+};
+
+/* ---- one seed ---- */
+
+struct run {
+    struct world world;
+    struct world_options options;
+    struct random random;
+    uint64_t seed;
+    bool verbose;
+    bool storm;       /* faults of disk and network */
+    bool wild_hops;   /* or names that fail */
+    bool wild_clients;
+    bool disk_full;   /* at some time, or of the log */
+    bool failed_starts;
+    unsigned crashes;
+    unsigned reloads;
+    unsigned failed;
+};
+
+static uint64_t draw(struct run *run, uint64_t below)
+{
+    return random_below(&run->random, below);
+}
+
+static bool one_in(struct run *run, uint64_t n)
+{
+    return draw(run, n) == 0;
+}
+
+static void say(const struct run *run, const char *format, ...) PRINTF_LIKE(2, 3);
+static void say(const struct run *run, const char *format, ...)
+{
+    if (!run->verbose)
+        return;
+    va_list arguments;
+    va_start(arguments, format);
+    fprintf(stderr, "%10.3f  ", (double)sim_now_ms(run->world.sim) / 1'000);
+    vfprintf(stderr, format, arguments);
+    fputc('\n', stderr);
+    va_end(arguments);
+}
+
+static void fail(struct run *run, const char *format, ...) PRINTF_LIKE(2, 3);
+static void fail(struct run *run, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    fprintf(stderr, "seed %llu: ", (unsigned long long)run->seed);
+    vfprintf(stderr, format, arguments);
+    fputc('\n', stderr);
+    va_end(arguments);
+    run->failed++;
+}
+
+/* ---- what the seed wants ---- */
+
+static void draw_world(struct run *run)
+{
+    run->storm = !one_in(run, 3);
+    run->options = world_calm(run->seed);
+    struct world_options *o = &run->options;
+    if (run->storm)
+        o->sim = sim_storm(run->seed);
+    o->shards = 1 + (unsigned)draw(run, SERVER_SIM_SHARDS_MAX);
+    o->segment_kib = 256u << draw(run, 3);
+    o->size_max_mib = one_in(run, 3) ? 4 + (uint32_t)draw(run, 12) : 64;
+    o->cache_kib = one_in(run, 2) ? 0 : 4'096;
+    o->connections_per_hop = 1 + (unsigned)draw(run, 10);
+    o->recv_buffers = 32u << draw(run, 3);
+    o->recv_buffer_bytes = 512u << draw(run, 5);
+    run->disk_full = o->size_max_mib < 64;
+}
+
+static void draw_hops(struct run *run)
+{
+    struct world *w = &run->world;
+    run->wild_hops = !one_in(run, 3);
+    for (unsigned i = 0; i < WORLD_HOPS && run->wild_hops; i++) {
+        if (one_in(run, 3))
+            continue;
+        struct sim_hop_options *now = sim_hop_options(w->hops[i]);
+        bool lmtp = now->lmtp;
+        *now = sim_hop_wild(&w->hop_addresses[i]);
+        now->lmtp = lmtp;
+        now->pipelining = !one_in(run, 3);
+        now->chunking = !one_in(run, 3);
+    }
+    if (run->wild_hops && one_in(run, 2))
+        sim_dns_faults(w->dns, 100'000, 50'000, 5'000);
+}
+
+static void draw_clients(struct run *run)
+{
+    struct world *w = &run->world;
+    run->wild_clients = one_in(run, 2);
+    unsigned clients = 1 + (unsigned)draw(run, WORLD_CLIENTS_MAX);
+    for (unsigned i = 0; i < clients; i++) {
+        uint32_t messages = 1 + (uint32_t)draw(run, one_in(run, 8) ? 400 : 80);
+        struct sim_client_options o = run->wild_clients ? sim_client_wild(&w->in, messages)
+                                                        : sim_client_plain(&w->in, messages);
+        o.connections = 1 + (unsigned)draw(run, 12);
+        o.content_max = one_in(run, 3) ? 300'000 : one_in(run, 3) ? 30'000 : 1'500;
+        o.pause_max_ms = draw(run, one_in(run, 2) ? 50 : 2'000);
+        (void)sim_client(w->ledger, w->clients, &o);
+    }
+}
+
+/* ---- what happens to it ---- */
+
+static void look(struct run *run, const char *when)
+{
+    unsigned log = 0;
+    int64_t balance = server_sim_balance(&run->world.server, &log);
+    if (balance != 0)
+        fail(run, "%s: the balance of log %u is %lld recipients", when, log, (long long)balance);
+}
+
+static void start(struct run *run, unsigned tries)
+{
+    struct world *w = &run->world;
+    struct server_sim *s = &w->server;
+    if (one_in(run, 4))
+        w->shards = 1 + (unsigned)draw(run, SERVER_SIM_SHARDS_MAX);
+    for (unsigned i = 0; i < tries; i++) {
+        bool order = tries > 1 && one_in(run, 3);
+        static const enum sim_operation kinds[] = { SIM_OPEN, SIM_READ, SIM_WRITE, SIM_SYNC,
+                                                    SIM_NAMES };
+        enum sim_operation kind = kinds[draw(run, ARRAY_COUNT(kinds))];
+        uint64_t skip = draw(run, 40);
+        if (order) {
+            say(run, "all operations of kind %u fail from number %llu on", kind,
+                (unsigned long long)skip);
+            sim_fail(w->sim, s->machine, kind, skip, UINT64_MAX, -EIO);
+        }
+        int r = server_sim_start(s, w->shards);
+        say(run, "start with %u shards: %s%s%s", w->shards, r == 0 ? "up" : strerror(-r),
+            r == 0 ? "" : ": ", s->why);
+        sim_fail(w->sim, s->machine, kind, 0, 0, 0);
+        if (r == 0) {
+            look(run, "after recovery");
+            return;
+        }
+        run->failed_starts = true;
+        run->crashes++; /* it may have been interrupted anywhere */
+        if (one_in(run, 2))
+            sim_crash(w->sim, s->machine, SIM_POWER);
+        sim_run(w->sim, sim_now_ms(w->sim) + 1 + draw(run, 5'000));
+    }
+}
+
+static void crash(struct run *run)
+{
+    struct server_sim *s = &run->world.server;
+    if (!s->up)
+        return;
+    look(run, "before a crash");
+    enum sim_crash how = one_in(run, 2) ? SIM_KILL : SIM_POWER;
+    say(run, "%s", how == SIM_KILL ? "kill" : "power cut");
+    server_sim_crash(s, how);
+    run->crashes++;
+    if (one_in(run, 2))
+        sim_run(run->world.sim, sim_now_ms(run->world.sim) + draw(run, 60'000));
+}
+
+/* True: it ended in order. */
+static bool drain(struct run *run, bool may_crash)
+{
+    struct world *w = &run->world;
+    struct server_sim *s = &w->server;
+    say(run, "drain");
+    server_sim_drain(s);
+    if (may_crash && one_in(run, 3)) {
+        sim_run(w->sim, sim_now_ms(w->sim) + draw(run, 500));
+        crash(run);
+        return false;
+    }
+    if (!sim_run_until(w->sim, sim_now_ms(w->sim) + DRAIN_END_MS, server_sim_drained, s)) {
+        fail(run, "a drain does not end: %u of %u shards have", s->drained, s->shards);
+        server_sim_crash(s, SIM_KILL);
+        return false;
+    }
+    look(run, "after a drain");
+    server_sim_close(s);
+    say(run, "ended in order");
+    return true;
+}
+
+static void disk_phase(struct run *run)
+{
+    struct world *w = &run->world;
+    unsigned machine = w->server.machine;
+    run->disk_full = true;
+    sim_disk_bytes(w->sim, machine, sim_disk_used(w->sim, machine) + draw(run, 1 << 20));
+    say(run, "the disk is full");
+    sim_run(w->sim, sim_now_ms(w->sim) + draw(run, 30'000));
+    sim_disk_bytes(w->sim, machine, 0);
+    say(run, "the disk is empty");
+}
+
+static void jump(struct run *run)
+{
+    int64_t by_s = 1 + (int64_t)draw(run, one_in(run, 2) ? 600 : 86'400);
+    if (one_in(run, 2))
+        by_s = -by_s;
+    say(run, "the clock jumps by %lld s", (long long)by_s);
+    sim_wall_jump(run->world.sim, by_s * 1'000'000);
+}
+
+static void hosts(struct run *run)
+{
+    struct world *w = &run->world;
+    static const enum sim_host whats[] = { SIM_HOST_UP, SIM_HOST_REFUSES, SIM_HOST_BLACKHOLE,
+                                           SIM_HOST_RESETS };
+    unsigned hop = (unsigned)draw(run, WORLD_HOPS);
+    unsigned what = (unsigned)draw(run, ARRAY_COUNT(whats));
+    run->wild_hops = true;
+    say(run, "hop %u is in state %u", hop, what);
+    sim_host(w->sim, &w->hop_addresses[hop], whats[what]);
+}
+
+static void reload(struct run *run)
+{
+    char text[SERVER_SIM_TEXT_MAX];
+    world_config(&run->options, (unsigned)draw(run, 4), text);
+    say(run, "reload");
+    server_sim_reload(&run->world.server, text);
+    run->reloads++;
+}
+
+static void event(struct run *run)
+{
+    struct server_sim *s = &run->world.server;
+    if (!s->up) {
+        start(run, 1);
+        return;
+    }
+    switch (draw(run, 10)) {
+    case 0:
+    case 1:
+    case 2:
+    case 3: crash(run); break;
+    case 4: (void)drain(run, true); break;
+    case 5: disk_phase(run); break;
+    case 6: jump(run); break;
+    case 7:
+    case 8: hosts(run); break;
+    case 9: reload(run); break;
+    }
+    if (!s->up)
+        start(run, 1 + (unsigned)draw(run, START_TRIES));
+}
+
+static void calm_down(struct run *run)
+{
+    struct world *w = &run->world;
+    say(run, "calm");
+    sim_faults(w->sim, w->server.machine, false);
+    sim_dns_faults(w->dns, 0, 0, 0);
+    sim_disk_bytes(w->sim, w->server.machine, 0);
+    for (unsigned i = 0; i < WORLD_HOPS; i++) {
+        sim_host(w->sim, &w->hop_addresses[i], SIM_HOST_UP);
+        struct sim_hop_options *now = sim_hop_options(w->hops[i]);
+        bool lmtp = now->lmtp;
+        *now = sim_hop_plain(&w->hop_addresses[i]);
+        now->lmtp = lmtp;
+    }
+    if (!w->server.up)
+        start(run, 1);
+    if (!w->server.up)
+        fail(run, "it does not start in a calm world: %s", w->server.why);
+}
+
+/* ---- what must be true at the end ---- */
+
+static void judge_bounces(struct run *run)
+{
+    const struct sim_ledger *ledger = run->world.ledger;
+    for (uint32_t id = 1; id < ledger->count; id++) {
+        const struct sim_message *m = &ledger->messages[id];
+        for (unsigned k = 0; k < m->recipients_count; k++) {
+            const struct sim_recipient *r = &m->recipients[k];
+            if (r->bounced > 0 && r->refused == 0 && m->domains[k] != WORLD_DOMAIN_GONE)
+                fail(run, "r%u.m%u bounced, and nobody refused it", k, id);
+            if (r->bounced > 0 && (m->verdict == SIM_CUT || m->verdict == SIM_UNSENT))
+                fail(run, "r%u.m%u bounced, and was never sent", k, id);
+        }
+    }
+}
+
+static void judge(struct run *run)
+{
+    const struct sim_ledger *ledger = run->world.ledger;
+    struct sim_balance b = sim_ledger_balance(ledger);
+    say(run,
+        "%u sent, %u acknowledged: expected %u delivered %u bounced %u missing %u duplicates %u "
+        "false %u revived %u damaged %u strangers %u",
+        b.sent, b.acknowledged, b.expected, b.delivered, b.bounced, b.missing, b.duplicates,
+        b.false_ones, b.revived, b.damaged, ledger->strangers);
+    if (b.missing > 0)
+        fail(run, "%u recipients of acknowledged mail are lost, first of message %u", b.missing,
+             b.first_missing);
+    if (b.false_ones > 0)
+        fail(run, "%u deliveries of refused or cut mail, first of message %u", b.false_ones,
+             b.first_false);
+    if (b.damaged > 0)
+        fail(run, "%u damaged copies", b.damaged);
+    if (ledger->strangers > 0)
+        fail(run, "%u deliveries of mail that nobody sent", ledger->strangers);
+    if (b.revived > 0 && run->crashes == 0)
+        fail(run, "%u deliveries of mail that was refused for a time, without a crash", b.revived);
+    bool explained = run->crashes > 0 || run->storm || run->wild_hops || run->disk_full;
+    if (b.duplicates > 0 && !explained)
+        fail(run, "%u duplicates in a calm world", b.duplicates);
+    /* A kill repeats what was in next hops' hands: one message a connection. */
+    unsigned most = run->crashes * SERVER_SIM_SHARDS_MAX * 24 * SIM_RECIPIENTS_MAX;
+    if (b.duplicates > most && !run->storm && !run->wild_hops && !run->disk_full)
+        fail(run, "%u duplicates by %u crashes", b.duplicates, run->crashes);
+    judge_bounces(run);
+    if (run->failed > 0)
+        sim_ledger_print(ledger, 20);
+}
+
+static void settle(struct run *run)
+{
+    struct world *w = &run->world;
+    uint64_t now = sim_now_ms(w->sim);
+    if (!sim_run_until(w->sim, now + CLIENTS_END_MS, sim_clients_done, w->ledger))
+        fail(run, "clients do not come to an end");
+    now = sim_now_ms(w->sim);
+    if (!sim_run_until(w->sim, now + QUEUE_END_MS, world_settled, w)) {
+        struct server_sums sums = server_sim_sums(&w->server);
+        fail(run, "the queue does not run empty: %llu messages, %llu units held",
+             (unsigned long long)sums.messages, (unsigned long long)sums.held);
+    }
+    say(run, "settled");
+}
+
+/* Once more from the disk: what is finished stays finished. */
+static void start_again(struct run *run)
+{
+    struct world *w = &run->world;
+    for (unsigned i = 0; i < 2; i++) {
+        start(run, 1);
+        if (!w->server.up) {
+            fail(run, "it does not start again: %s", w->server.why);
+            return;
+        }
+        /* Logs of more shards than there are now are nobody's only if they were emptied. */
+        struct server_sums sums = server_sim_sums(&w->server);
+        if (sums.messages > 0)
+            fail(run, "%llu messages came back after an orderly end",
+                 (unsigned long long)sums.messages);
+        sim_run(w->sim, sim_now_ms(w->sim) + draw(run, 5'000));
+        if (!drain(run, false))
+            return;
+    }
+}
+
+static unsigned run_seed(uint64_t seed, bool verbose)
+{
+    static struct run run;
+    run = (struct run) { .seed = seed, .verbose = verbose };
+    random_seed(&run.random, seed ^ 0x5eed);
+    draw_world(&run);
+    struct world *w = &run.world;
+    world_init(w, &run.options);
+    if (verbose && getenv("RINGPOST_SIM_LOG") != NULL)
+        CHECK(log_writer_start("-", LOG_DEBUG, &w->server.writer) == 0);
+    say(&run, "storm %d shards %u segments of %u KiB log %u MiB", run.storm, run.options.shards,
+        run.options.segment_kib, run.options.size_max_mib);
+    draw_hops(&run);
+    draw_clients(&run);
+    start(&run, 1); /* nothing fails yet */
+    CHECK(w->server.up);
+    sim_faults(w->sim, w->server.machine, run.storm);
+    unsigned events = (unsigned)draw(&run, EVENTS_MAX);
+    for (unsigned i = 0; i < events; i++) {
+        sim_run(w->sim, sim_now_ms(w->sim) + draw(&run, one_in(&run, 3) ? 30'000 : 2'000));
+        event(&run);
+    }
+    calm_down(&run);
+    if (run.failed == 0)
+        settle(&run);
+    if (run.failed == 0 && drain(&run, false))
+        start_again(&run);
+    judge(&run);
+    if (w->server.writer != NULL)
+        log_writer_stop(w->server.writer);
+    say(&run, "trace %016llx, %llu operations, %u starts",
+        (unsigned long long)sim_trace(w->sim), (unsigned long long)sim_operations(w->sim),
+        w->server.starts);
+    world_free(w);
+    return run.failed;
+}
+
+/* ---- many seeds ---- */
+
+struct job {
+    pid_t pid; /* 0: free */
+    uint64_t seed;
+};
+
+struct options {
+    uint64_t from, seeds, seconds;
+    unsigned jobs;
+    bool verbose;
+};
+
+static double seconds_now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+static void job_start(struct job *job, uint64_t seed)
+{
+    fflush(NULL);
+    job->seed = seed;
+    job->pid = fork();
+    if (job->pid < 0) {
+        perror("ringpost-sim: fork");
+        exit(2);
+    }
+    if (job->pid > 0)
+        return;
+    alarm(SEED_SECONDS_MAX);
+    unsigned failed = run_seed(seed, false);
+    exit(failed > 0 ? 1 : 0); /* exit, not _exit: leaks are looked for */
+}
+
+/* True: that seed was good. */
+static bool job_wait(struct job *jobs, unsigned count)
+{
+    int status;
+    pid_t pid = wait(&status);
+    CHECK(pid > 0);
+    for (unsigned i = 0; i < count; i++) {
+        if (jobs[i].pid != pid)
+            continue;
+        jobs[i].pid = 0;
+        if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
+            return true;
+        unsigned long long seed = jobs[i].seed;
+        if (WIFSIGNALED(status))
+            fprintf(stderr, "seed %llu: ended by signal %d (%s)\n", seed, WTERMSIG(status),
+                    WTERMSIG(status) == SIGALRM ? "turns in a circle" : strsignal(WTERMSIG(status)));
+        fprintf(stderr, "FAILED: ringpost-sim --seed %llu --verbose\n", seed);
+        return false;
+    }
+    CHECK(!"a child that nobody started");
+    return false;
+}
+
+static int run_many(const struct options *o)
+{
+    struct job jobs[JOBS_MAX] = { 0 };
+    uint64_t begun = 0, done = 0, failed = 0;
+    unsigned running = 0;
+    double start_s = seconds_now(), told_s = start_s;
+    for (;;) {
+        double now_s = seconds_now();
+        bool more = begun < o->seeds && (o->seconds == 0 || now_s - start_s < (double)o->seconds);
+        if (more && running < o->jobs) {
+            unsigned i = 0;
+            while (jobs[i].pid != 0)
+                i++;
+            job_start(&jobs[i], o->from + begun++);
+            running++;
+            continue;
+        }
+        if (running == 0)
+            break;
+        failed += !job_wait(jobs, o->jobs);
+        running--;
+        done++;
+        now_s = seconds_now();
+        if (now_s - told_s >= 5) {
+            told_s = now_s;
+            fprintf(stderr, "%llu seeds, %llu failed, %.1f a second\n", (unsigned long long)done,
+                    (unsigned long long)failed, (double)done / (now_s - start_s));
+        }
+    }
+    printf("%llu seeds from %llu, %llu failed, %.1f s\n", (unsigned long long)done,
+           (unsigned long long)o->from, (unsigned long long)failed, seconds_now() - start_s);
+    return failed > 0 ? 1 : 0;
+}
+
+static void usage(void)
+{
+    fputs("usage: ringpost-sim [--seeds N] [--from SEED] [--seconds T] [--jobs J]\n"
+          "       ringpost-sim --seed S [--verbose]\n"
+          "N seeds (100) from SEED (1) on, for T seconds at most, J at a time (1); or one, in this\n"
+          "process. With RINGPOST_SIM_LOG in the environment --verbose prints the server's log too.\n",
+          stderr);
+}
+
+static uint64_t number(const char *text)
+{
+    uint64_t value;
+    if (slice_to_u64(slice_of_string(text), UINT64_MAX, &value) == 0)
+        return value;
+    usage();
+    exit(2);
+}
+
+int main(int argc, char **argv)
+{
+    static const struct option names[] = {
+        { "seeds", required_argument, NULL, 'n' },   { "from", required_argument, NULL, 'f' },
+        { "seed", required_argument, NULL, 's' },    { "verbose", no_argument, NULL, 'v' },
+        { "seconds", required_argument, NULL, 't' }, { "jobs", required_argument, NULL, 'j' },
+        { NULL, 0, NULL, 0 },
+    };
+    struct options o = { .from = 1, .seeds = 100, .jobs = 1 };
+    uint64_t seed = 0;
+    bool one = false;
+    int c;
+    while ((c = getopt_long(argc, argv, "", names, NULL)) >= 0) {
+        switch (c) {
+        case 'n': o.seeds = number(optarg); break;
+        case 'f': o.from = number(optarg); break;
+        case 's':
+            seed = number(optarg);
+            one = true;
+            break;
+        case 'v': o.verbose = true; break;
+        case 't':
+            o.seconds = number(optarg);
+            if (o.seeds == 100)
+                o.seeds = UINT64_MAX;
+            break;
+        case 'j': o.jobs = (unsigned)MIN(MAX(number(optarg), 1), (uint64_t)JOBS_MAX); break;
+        default: usage(); return 2;
+        }
+    }
+    if (!one)
+        return run_many(&o);
+    unsigned failed = run_seed(seed, o.verbose);
+    printf("seed %llu: %s\n", (unsigned long long)seed, failed > 0 ? "FAILED" : "good");
+    return failed > 0 ? 1 : 0;
+}
