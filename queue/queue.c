@@ -131,12 +131,19 @@ struct stored *queue_find_stored(void *argument, uint64_t id)
     return message == NULL ? NULL : &message->stored;
 }
 
+/* Of a slot that may be free: then its first word is the free list's, and a sanitizer must not
+ * mind. Only a listed message is found by its id. */
+__attribute__((no_sanitize_address)) static uint64_t slot_id(const struct message *message)
+{
+    static_assert(offsetof(struct message, stored.id) == 0);
+    return message->stored.id;
+}
+
 struct message *queue_next(struct queue *queue, uint32_t *cursor)
 {
     for (; *cursor < queue->messages.touched; ++*cursor) {
         struct message *message = pool_at(&queue->messages, *cursor);
-        /* A free slot's first word is the free list's; only a listed message is found by its id. */
-        if (queue_message(queue, message->stored.id) != message)
+        if (queue_message(queue, slot_id(message)) != message)
             continue;
         ++*cursor;
         return message;
@@ -198,13 +205,25 @@ static void destination_on_timer(struct timer *timer)
     d->queue->options.wanted(d->queue->options.owner, d);
 }
 
+static void destination_idle(struct destination *d, bool idle)
+{
+    struct queue *queue = d->queue;
+    if (idle == !list_empty(&d->idle))
+        return;
+    if (idle)
+        list_push(&queue->idle, &d->idle);
+    else
+        list_remove(&d->idle);
+    queue->idle_count += idle ? 1U : -1U;
+}
+
 static bool destination_forget(struct queue *queue, struct destination *d)
 {
     if (!queue->options.unwanted(queue->options.owner, d))
         return false;
     timer_disarm(&queue->shard->timers, &d->timer);
     list_remove(&d->node);
-    list_remove(&d->idle);
+    destination_idle(d, false);
     pool_give(&queue->destinations, d);
     metric_sub(&queue->metrics.destinations, 1);
     return true;
@@ -247,7 +266,7 @@ struct destination *queue_destination(struct queue *queue, const char *key, size
     timer_init(&d->timer, destination_on_timer);
     list_push(chain, &d->node);
     list_init(&d->idle);
-    list_push(&queue->idle, &d->idle);
+    destination_idle(d, true);
     metric_add(&queue->metrics.destinations, 1);
     return d;
 }
@@ -255,12 +274,7 @@ struct destination *queue_destination(struct queue *queue, const char *key, size
 /* Call after each change of its counts. */
 static void destination_count(struct destination *d)
 {
-    bool empty = d->ready_count + d->waiting_count + d->active_count == 0;
-    bool listed = !list_empty(&d->idle);
-    if (empty && !listed)
-        list_push(&d->queue->idle, &d->idle);
-    else if (!empty && listed)
-        list_remove(&d->idle);
+    destination_idle(d, d->ready_count + d->waiting_count + d->active_count == 0);
 }
 
 /* ---- time ---- */
@@ -363,8 +377,11 @@ static void unit_defer(struct unit *unit, int64_t due_us)
 {
     struct queue *queue = unit->queue;
     int64_t expires_us = message_expires_us(queue, unit->message);
+    /* One that has expired and could not be settled so waits for its turn like any other. */
+    if (expires_us > queue->shard->wall_us)
+        due_us = MIN(due_us, expires_us);
     unit_enter(unit, UNIT_DEFERRED, false);
-    timer_arm(&queue->shard->timers, &unit->timer, monotonic_of(queue, MIN(due_us, expires_us)));
+    timer_arm(&queue->shard->timers, &unit->timer, monotonic_of(queue, due_us));
 }
 
 static void unit_on_timer(struct timer *timer)
@@ -465,8 +482,10 @@ bool unit_next(const struct unit *unit, uint32_t *place, uint32_t *recipient)
 bool queue_reserve(struct queue *queue)
 {
     uint32_t more = queue->reserved + 1;
-    /* Idle destinations give way to new ones. */
+    /* Idle destinations give way to new ones, save those that still have a connection. */
+    uint32_t busy = queue->destinations.used - queue->idle_count + queue->options.active_max;
     if (queue->units.used + more > queue->units.count ||
+        busy + more > queue->destinations.count ||
         queue->places.used + more > queue->places.count ||
         queue->messages.used + more > queue->messages.count) {
         metric_add(&queue->metrics.refused_full, 1);
@@ -497,6 +516,7 @@ static int message_place(struct queue *queue, struct message *message,
             return -ENOSPC;
         d->adding = message;
         d->adding_unit = unit;
+        destination_idle(d, false); /* not to be forgotten while its unit has no state yet */
     }
     return unit_add_place(queue, d->adding_unit, index);
 }
@@ -672,6 +692,32 @@ static void settle_count(struct queue *queue, const struct outcome *o)
     }
 }
 
+/* Some are deferred, others were not tried: the deferred ones become a unit of their own. There is
+ * always one, for there are as many units as recipients. */
+static void settlement_split(struct settlement *s, int64_t due_us)
+{
+    struct queue *queue = s->queue;
+    struct unit *unit = s->unit;
+    struct unit *later = unit_new(queue, unit->message, unit->destination);
+    CHECK(later != NULL);
+    later->attempts = unit->attempts;
+    for (uint32_t *at = &unit->first, *to = &later->first; *at != PLACE_NONE;) {
+        struct place *place = pool_at(&queue->places, *at);
+        if (!settlement_names(s, place->recipient)) {
+            at = &place->next;
+            continue;
+        }
+        *to = *at;
+        *at = place->next;
+        place->next = PLACE_NONE;
+        to = &place->next;
+        unit->count--;
+        later->count++;
+    }
+    CHECK(unit->count > 0);
+    unit_defer(later, due_us);
+}
+
 /* All is durable (0), or the rest could not be recorded. */
 static void settlement_end(struct settlement *s, int result)
 {
@@ -689,6 +735,8 @@ static void settlement_end(struct settlement *s, int result)
     void (*done)(void *, int) = s->done;
     void *argument = s->argument;
     bool untried = s->some_untried;
+    if (result == 0 && untried && due_us != INT64_MAX && unit->count > 0)
+        settlement_split(s, due_us);
     settlement_free(s);
     unit_leave(unit);
     if (result < 0) {
@@ -723,7 +771,6 @@ static void settlement_on_commit(struct commit *commit, int result)
         settlement_end(s, result);
         return;
     }
-    s->unit->message->recipients_outcomes = true;
     s->at += s->asked;
     if (s->at == s->count)
         settlement_end(s, 0);
@@ -740,10 +787,18 @@ static void settlement_on_task(struct task *task)
 static void settlement_ask(struct settlement *s)
 {
     struct message *message = s->unit->message;
-    s->asked = MIN(s->count - s->at, (uint32_t)OUTCOMES_PER_RECORD);
-    s->commit = (struct commit) { .done = settlement_on_commit };
-    int r = spool_outcome(s->queue->spool, &message->stored, s->outcomes + s->at, s->asked,
+    int r;
+    s->asked = 2 * MIN(s->count - s->at, (uint32_t)OUTCOMES_PER_RECORD);
+    do { /* fewer, if these do not fit into one block of the log */
+        s->asked /= 2;
+        s->commit = (struct commit) { .done = settlement_on_commit };
+        r = spool_outcome(s->queue->spool, &message->stored, s->outcomes + s->at, s->asked,
                           !message->recipients_outcomes, &s->commit);
+    } while (r == -E2BIG && s->asked > 1);
+    /* From now on, not from done on: another unit may be settled meanwhile, and its record must not
+     * claim to stand for this one. */
+    if (r == 0)
+        message->recipients_outcomes = true;
     if (r == 0 || r == -EAGAIN)
         return; /* done comes */
     CHECK(r == -ENOSPC || r == -EIO || r == -E2BIG);

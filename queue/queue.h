@@ -90,8 +90,8 @@ struct message {
 struct queue_options {
     uint32_t messages_max;
     uint32_t recipients_max; /* of all messages together: units and places */
-    uint32_t destinations_max;
-    uint32_t active_max; /* units ACTIVE or SETTLING */
+    uint32_t destinations_max; /* more than active_max */
+    uint32_t active_max; /* units ACTIVE or SETTLING, and destinations that are connected */
     uint64_t age_max_ms; /* expiry */
     uint32_t retry_initial_ms, retry_max_ms, retry_factor_percent, retry_jitter_percent;
     void *owner;
@@ -131,6 +131,7 @@ struct queue {
     struct list *hashes; /* of destinations */
     uint32_t hashes_mask;
     struct list idle;  /* destinations without units, the longest so first */
+    uint32_t idle_count;
     uint32_t reserved; /* recipients of messages under way */
     uint32_t unplaced; /* recovered and found no room: the start must fail */
     struct queue_metrics metrics;

@@ -237,10 +237,12 @@ static void upload_on_commit(struct commit *commit, int result)
 static void upload_again(struct task *task)
 {
     struct queue_upload *u = container_of(task, struct queue_upload, task);
-    int r = spool_write_body(&u->writer, SLICE("Subject: x\r\n\r\nbody\r\n"));
-    cr_assert_eq(r, 0);
-    r = spool_write_commit(&u->writer, &u->envelope, &u->commit);
-    cr_assert_eq(r, 0);
+    if (u->writer.body_bytes == 0) {
+        int r = spool_write_body(&u->writer, SLICE("Subject: x\r\n\r\nbody\r\n"));
+        cr_assert_eq(r, 0);
+    }
+    int r = spool_write_commit(&u->writer, &u->envelope, &u->commit);
+    cr_assert(r == 0 || r == -EAGAIN, "commit: %d", r);
 }
 
 static bool upload_is_done(void *argument)
@@ -248,7 +250,7 @@ static bool upload_is_done(void *argument)
     return ((struct queue_upload *)argument)->done;
 }
 
-/* A durable message to these addresses, blank between them. Its id. */
+/* A durable message to these addresses, blank between them. Its id; 0: the disk failed. */
 static MAYBE_UNUSED uint64_t queue_mail(struct queue_world *w, const char *recipients)
 {
     static struct recipient list[WORLD_RECIPIENTS_MAX];
@@ -269,8 +271,7 @@ static MAYBE_UNUSED uint64_t queue_mail(struct queue_world *w, const char *recip
     u.id = u.writer.id;
     shard_run_later(&w->shard, &u.task);
     cr_assert(sim_run_until(w->sim, sim_now_ms(w->sim) + 60'000, upload_is_done, &u));
-    cr_assert_eq(u.result, 0);
-    return u.id;
+    return u.result == 0 ? u.id : 0;
 }
 
 static MAYBE_UNUSED struct destination *queue_there(struct queue_world *w, const char *key)
