@@ -122,7 +122,7 @@ static int id_of(const char *text, uint64_t *id)
         value = value << 5 | (uint64_t)(at - digits);
     }
     *id = value;
-    return 0;
+    return value == 0 ? -EINVAL : 0;
 }
 
 static uint64_t number_of(struct MHD_Connection *connection, const char *key)

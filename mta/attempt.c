@@ -93,6 +93,7 @@ size_t attempt_large_bytes(void)
 
 static void attempt_run(struct task *task);
 static void attempt_judge(struct attempt *a);
+static void attempt_settle(struct attempt *a);
 
 static const struct config *config_of(const struct attempt *a)
 {
@@ -201,7 +202,15 @@ static bool attempt_read_recipients(struct attempt *a)
         };
     }
     t->recipients_count = at;
-    return at == unit->count;
+    if (at < unit->count)
+        return false;
+    /* RFC 5321 4.5.3.1.8: some hosts take a hundred at a time. The rest goes with the next one. */
+    unsigned most = config_of(a)->delivery.recipients_max;
+    if (a->purpose == ATTEMPT_SEND && most != 0 && at > most && !unit_expired(unit)) {
+        t->recipients_count = most;
+        a->some_untried = true;
+    }
+    return true;
 }
 
 /* ---- sending ---- */
@@ -304,6 +313,36 @@ static void attempt_expire(struct attempt *a)
                      slice_of_string(a->why));
 }
 
+/* Nobody can say any more whose mail it is, and its time is up: it must not pin the log for ever.
+ * The log line and the quarantine are what is left of it. */
+static void attempt_discard(struct attempt *a)
+{
+    struct unit *unit = a->unit;
+    uint32_t place = unit->first;
+    uint32_t index;
+    while (a->outcomes_count < ATTEMPT_RECIPIENTS_SMALL && unit_next(unit, &place, &index))
+        a->outcomes[a->outcomes_count++] =
+            (struct outcome) { .recipient = index,
+                               .kind = OUTCOME_DISCARDED,
+                               .status = { 5, 3, 0 },
+                               .text = SLICE("unreadable in the spool, and expired") };
+    a->some_untried = a->outcomes_count < unit->count;
+    attempt_settle(a);
+}
+
+static void attempt_damaged(struct attempt *a)
+{
+    attempt_log_damage(a);
+    spool_quarantine(a->deliver->spool, &a->unit->message->stored);
+    if (unit_expired(a->unit)) {
+        attempt_discard(a);
+        return;
+    }
+    metric_add(&a->deliver->metrics.held, 1);
+    queue_hold(a->deliver->queue, a->unit);
+    attempt_free(a);
+}
+
 static void attempt_open(struct attempt *a)
 {
     int r = spool_read_envelope(&a->read, &a->envelope);
@@ -311,11 +350,7 @@ static void attempt_open(struct attempt *a)
         return;
     smtp_id_text(a->unit->message->stored.id, a->original_id);
     if (r < 0) {
-        attempt_log_damage(a);
-        spool_quarantine(a->deliver->spool, &a->unit->message->stored);
-        metric_add(&a->deliver->metrics.held, 1);
-        queue_hold(a->deliver->queue, a->unit);
-        attempt_free(a);
+        attempt_damaged(a);
         return;
     }
     if (!attempt_read_recipients(a)) {
@@ -455,7 +490,6 @@ static const struct smtp_recipient *recipient_of(const struct attempt *a, const 
     return &t->recipients[low];
 }
 
-static void attempt_settle(struct attempt *a);
 static void attempt_bounce(struct attempt *a);
 
 static void attempt_judge(struct attempt *a)

@@ -80,9 +80,12 @@ static char *socket_of(const char *file)
                          : config_load_text(slice_of_string(config_default_text),
                                             "built-in default", 1, report, &config);
     char *path = NULL;
+    for (unsigned i = 0; r < 0 && i < report->count; i++)
+        fprintf(stderr, "%s:%u: %s: %s\n", report->messages[i].file, report->messages[i].line,
+                report->messages[i].key, report->messages[i].text);
     if (r < 0)
-        fprintf(stderr, "ringpost: the configuration has errors: see `ringpost check`; or name the "
-                        "socket with --socket\n");
+        fprintf(stderr, "ringpost: the configuration has errors, so the server would refuse it; "
+                        "--socket reaches the server without it\n");
     else if (config->admin.socket[0] == '\0')
         fprintf(stderr, "ringpost: the configuration names no admin socket\n");
     else

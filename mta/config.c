@@ -198,7 +198,7 @@ static void build_limits(struct config_builder *builder)
         .rate_burst = number(&s, "rate-burst", 0, 1'000'000, 0),
     };
     limits->exempt = config_networks(builder, &s, "exempt", "");
-    limits->recipients_max = number(&s, "recipients", CONFIG_RECIPIENTS_FLOOR, 100'000, 1'000);
+    limits->recipients_max = number(&s, "recipients", CONFIG_RECIPIENTS_FLOOR, 10'000, 1'000);
     limits->message_bytes_max =
         config_file_size(&s, "message-size", 64 * KIB, UINT64_C(4) * GIB, 50 * MIB);
     limits->commands_max = number(&s, "commands", 100, 1'000'000'000, 1'000'000);
@@ -488,19 +488,61 @@ void config_free(struct config *config)
     free(config);
 }
 
-const char *config_needs_restart(const struct config *running, const struct config *next)
+static bool addresses_differ(const struct net_address *a, unsigned a_count,
+                             const struct net_address *b, unsigned b_count)
 {
-    if (running->shards != next->shards)
-        return "shards";
-    if (strcmp(running->spool.directory, next->spool.directory) != 0)
-        return "spool: directory";
-    if (running->spool.segment_bytes != next->spool.segment_bytes)
-        return "spool: segment-size";
-    if (strcmp(running->user, next->user) != 0)
-        return "user";
-    if (strcmp(running->group, next->group) != 0)
-        return "group";
-    if (strcmp(running->admin.socket, next->admin.socket) != 0)
-        return "admin: socket";
+    if (a_count != b_count)
+        return true;
+    for (unsigned i = 0; i < a_count; i++)
+        if (!net_equal(&a[i], &b[i]))
+            return true;
+    return false;
+}
+
+static bool strings_differ(const char *a, const char *b)
+{
+    return strcmp(a == NULL ? "" : a, b == NULL ? "" : b) != 0;
+}
+
+const char *config_needs_restart(const struct config *a, const struct config *b)
+{
+    const struct config_delivery *d = &a->delivery;
+    const struct config_delivery *e = &b->delivery;
+    const struct {
+        bool differs;
+        const char *key;
+    } fixed[] = {
+        { a->shards != b->shards, "shards" },
+        { strings_differ(a->spool.directory, b->spool.directory), "spool: directory" },
+        { a->spool.segment_bytes != b->spool.segment_bytes, "spool: segment-size" },
+        { a->spool.size_max_bytes != b->spool.size_max_bytes, "spool: size-max" },
+        { a->spool.reserve_bytes != b->spool.reserve_bytes, "spool: reserve" },
+        { a->spool.cache_bytes != b->spool.cache_bytes, "spool: cache" },
+        { strings_differ(a->user, b->user), "user" },
+        { strings_differ(a->group, b->group), "group" },
+        { strings_differ(a->admin.socket, b->admin.socket), "admin: socket" },
+        { addresses_differ(a->admin.addresses, a->admin.addresses_count, b->admin.addresses,
+                           b->admin.addresses_count),
+          "admin: addresses" },
+        { strings_differ(a->log.file, b->log.file), "log: file" },
+        { a->log.level != b->log.level, "log: level" },
+        { addresses_differ(a->dns.forwarders, a->dns.forwarders_count, b->dns.forwarders,
+                           b->dns.forwarders_count),
+          "dns: forwarders" },
+        { strings_differ(a->dns.trust_anchor_file, b->dns.trust_anchor_file), "dns: trust-anchor" },
+        { strings_differ(a->dns.root_hints_file, b->dns.root_hints_file), "dns: root-hints" },
+        { a->dns.queries_max != b->dns.queries_max, "dns: queries" },
+        { a->limits.connections.connections_max < b->limits.connections.connections_max,
+          "limits: connections (more of them)" },
+        { d->retry.initial_ms != e->retry.initial_ms || d->retry.max_ms != e->retry.max_ms ||
+              d->retry.factor_percent != e->retry.factor_percent ||
+              d->retry.jitter_percent != e->retry.jitter_percent,
+          "delivery: retry-*" },
+        { d->age_max_ms != e->age_max_ms, "delivery: age-max" },
+        { d->shard_connections_max != e->shard_connections_max, "delivery: connections-per-shard" },
+    };
+    for (size_t i = 0; i < ARRAY_COUNT(fixed); i++)
+        if (fixed[i].differs)
+            return fixed[i].key;
     return NULL;
 }

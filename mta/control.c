@@ -14,6 +14,7 @@
 #include "mta/control.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <grp.h>
 #include <pwd.h>
 #include <sched.h>
@@ -21,6 +22,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/file.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
@@ -276,6 +278,34 @@ static int control_spool_directory(const struct config *config, uid_t uid, gid_t
     return errno == EEXIST ? 0 : -errno;
 }
 
+/* The spool is ours alone: another owner or an open mode means that somebody else may have been in
+ * it; a second process on it would be the end of it. The lock lasts as long as the process. */
+static int control_spool_check(const struct config *config)
+{
+    const char *path = config->spool.directory;
+    struct stat stat;
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0 || fstat(fd, &stat) < 0) {
+        complain("spool %s: %s", path, strerror(errno));
+        return -EACCES;
+    }
+    if (stat.st_uid != geteuid()) {
+        complain("spool %s belongs to uid %u, not to us (%u): chown it", path, stat.st_uid,
+                 geteuid());
+        return -EPERM;
+    }
+    if ((stat.st_mode & 077) != 0) {
+        complain("spool %s has mode %04o, others may get in: chmod 0700", path,
+                 stat.st_mode & 07777);
+        return -EPERM;
+    }
+    if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+        complain("spool %s is in use by another process", path);
+        return -EBUSY;
+    }
+    return 0;
+}
+
 /* From here on an ordinary user, without capabilities and without a way back. */
 static int control_become_user(const struct config *config)
 {
@@ -518,6 +548,8 @@ static int control_start(struct control *control)
         r = admin_new(control, &control->admin);
     if (r == 0)
         r = control_become_user(config);
+    if (r == 0)
+        r = control_spool_check(config);
     if (r == 0)
         r = control_logs(control);
     if (r == 0)

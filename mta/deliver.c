@@ -188,8 +188,11 @@ void deliver_drain(struct deliver *deliver)
     deliver->draining = true;
     list_each (node, &deliver->open) {
         struct next_hop *hop = container_of(node, struct next_hop, node);
+        resolve_forget(deliver->resolves, &hop->request);
         list_each (each, &hop->links) {
-            smtp_client_quit(container_of(each, struct link, node)->client);
+            const struct link *link = container_of(each, struct link, node);
+            if (link->client != NULL) /* else its last outcome is being written */
+                smtp_client_quit(link->client);
         }
     }
 }

@@ -23,6 +23,7 @@ enum {
     CACHE_BLOCKS_MIN = 4,
     FILES_EXTRA = 1'024,
     ACCEPT_PAUSE_MS = 100,
+    PASS_SHARE = 4,
 };
 
 static unsigned mail_shards(const struct shard_group *group)
@@ -124,7 +125,8 @@ static bool server_pass(struct server_shard *server, unsigned listener, int raw)
         }
     }
     uint64_t mine = metric_get(&server->service.metrics.connections_open);
-    if (to == shard->index || mine <= least + least / 8)
+    /* A few are spread evenly; of many, only what chance heaps up: passing costs a wake. */
+    if (to == shard->index || mine <= least + least / PASS_SHARE)
         return false;
     struct handoff handoff = { .kind = HANDOFF_SOCKET,
                                .number = (uint64_t)(unsigned)raw | (uint64_t)listener << 32 };
@@ -374,11 +376,23 @@ static void server_on_drain(struct shard *shard, const struct handoff *handoff)
     server_shard_drain(shard->owner);
 }
 
+/* The books of the shard, balanced after each step. */
+static void server_log_balance(struct server_log *log)
+{
+    const struct queue_metrics *m = &log->queue.metrics;
+    metric_set(&log->balance, m->recipients_accepted + m->recipients_recovered -
+                                  m->recipients_delivered - m->recipients_bounced -
+                                  m->recipients_expired - m->recipients_discarded -
+                                  m->recipients_queued);
+}
+
 /* Last in each step: has the drain come to its end? */
 static void server_on_hook(struct hook *hook)
 {
     struct server_shard *server = container_of(hook, struct server_shard, hook);
     metric_set(&server->accepting, server_shard_ready(server));
+    for (unsigned i = 0; i < server->logs_count; i++)
+        server_log_balance(&server->logs[i]);
     struct shard *shard = &server->shard;
     if (server->drained_told) {
         shard->stop = true; /* its last word went out with the wait of this step */
@@ -472,7 +486,7 @@ void server_shard_drain(struct server_shard *server)
         deliver_drain(&server->logs[i].deliver);
 }
 
-bool server_shard_drained(const struct server_shard *server)
+bool server_shard_drained(struct server_shard *server)
 {
     for (unsigned i = 0; i < server->sockets_count; i++)
         if (server->sockets[i].accept.inflight)
@@ -480,7 +494,14 @@ bool server_shard_drained(const struct server_shard *server)
     if (server->service.sessions.used > 0 || server->clients.pool.used > 0)
         return false;
     for (unsigned i = 0; i < server->logs_count; i++)
-        if (!deliver_idle(&server->logs[i].deliver) || !spool_idle(server->logs[i].spool))
+        if (!deliver_idle(&server->logs[i].deliver))
+            return false;
+    if (!server->stopping)
+        for (unsigned i = 0; i < server->logs_count; i++)
+            spool_stop(server->logs[i].spool); /* nobody has anything for it any more */
+    server->stopping = true;
+    for (unsigned i = 0; i < server->logs_count; i++)
+        if (!spool_idle(server->logs[i].spool))
             return false;
     return true;
 }
@@ -524,6 +545,24 @@ static const struct metric server_metrics_table[] = {
       METRIC_COUNTER, 0, offsetof(struct server_shard, passed) },
 };
 
+#define RECOVERY_GAUGE(field, name, words)                                                         \
+    {                                                                                              \
+        "ringpost_recovery_" name, NULL, words, METRIC_GAUGE, 0,                                   \
+            offsetof(struct server_log, report) + offsetof(struct recovery_report, field)          \
+    }
+
+static const struct metric log_metrics_table[] = {
+    { "ringpost_mail_balance", NULL,
+      "Recipients that came in, less those that went out, less those queued: 0, or mail is lost",
+      METRIC_GAUGE, 0, offsetof(struct server_log, balance) },
+    RECOVERY_GAUGE(messages_live, "messages", "Messages found at the last start"),
+    RECOVERY_GAUGE(messages_damaged, "damaged_messages", "Of these, damaged ones (held)"),
+    RECOVERY_GAUGE(damages, "damaged_ranges", "Ranges copied to quarantine at the last start"),
+    RECOVERY_GAUGE(quarantine_failed, "quarantine_failures", "Ranges that could not be copied"),
+    RECOVERY_GAUGE(torn_bytes, "torn_bytes",
+                   "Bytes of writes cut by the last crash, never acknowledged"),
+};
+
 void server_shard_metrics(struct server_shard *server, struct metrics *metrics)
 {
     int index = (int)server->shard.index;
@@ -544,6 +583,8 @@ void server_shard_metrics(struct server_shard *server, struct metrics *metrics)
                            &log->queue.metrics, number);
         metrics_add_source(metrics, &log->sources[1], deliver_metrics_table, deliver_metrics_count,
                            &log->deliver.metrics, number);
+        metrics_add_source(metrics, &log->sources[3], log_metrics_table,
+                           ARRAY_COUNT(log_metrics_table), log, number);
         metrics_add_source(metrics, &log->sources[2], spool_metrics_table, spool_metrics_count,
                            spool_metrics(log->spool), number);
     }

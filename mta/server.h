@@ -50,6 +50,7 @@ struct server_log {
     struct queue queue;
     struct deliver deliver;
     struct recovery_report report;
+    uint64_t balance; /* exported */
     struct metrics_source sources[4];
     char directory[SERVER_PATH_MAX];
     bool open;
@@ -84,6 +85,7 @@ struct server_shard {
     uint64_t accepting;
     uint64_t passed; /* sockets handed to a shard with fewer */
     bool draining;
+    bool stopping; /* the logs were told */
     bool drained_told;
 };
 
@@ -104,7 +106,7 @@ struct ring_options server_ring_options(const struct config *config, unsigned sh
 /* Begins to accept and to deliver. */
 void server_shard_start(struct server_shard *server);
 void server_shard_drain(struct server_shard *server);
-bool server_shard_drained(const struct server_shard *server);
+bool server_shard_drained(struct server_shard *server);
 /* Everything is idle: gives it all back. */
 void server_shard_close(struct server_shard *server);
 void server_shard_metrics(struct server_shard *server, struct metrics *metrics);

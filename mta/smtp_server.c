@@ -517,8 +517,10 @@ static enum step smtp_command_step(struct smtp_server *s)
 {
     if (!smtp_has_room(s))
         return STEP_WAIT;
-    if (s->drain && s->transaction == NULL)
+    if (s->drain && s->transaction == NULL) {
+        metric_add(&smtp_metrics(s)->refused_drain, 1);
         return smtp_finish(s, SMTP_REPLY_SHUTDOWN);
+    }
     struct slice line;
     switch (connection_line(&s->connection, SMTP_LINE_MAX, &line)) {
     case CONNECTION_LINE_MORE:

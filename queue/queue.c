@@ -42,6 +42,8 @@ struct settlement_large {
 
 /* ---- life ---- */
 
+static void destination_idle(struct destination *d, bool idle);
+
 static void *map(size_t bytes)
 {
     void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
@@ -81,9 +83,13 @@ int queue_init(struct queue *queue, struct shard *shard, const struct queue_opti
     if (r == 0)
         r = pool_init(&queue->large, "large settlements", sizeof(struct settlement_large),
                       QUEUE_LARGE_SETTLEMENTS);
-    if (r < 0)
+    if (r < 0) {
         queue_free(queue);
-    return r;
+        return r;
+    }
+    queue->parking = queue_destination(queue, QUEUE_PARKING_KEY, strlen(QUEUE_PARKING_KEY));
+    destination_idle(queue->parking, false);
+    return 0;
 }
 
 void queue_free(struct queue *queue)
@@ -274,7 +280,8 @@ struct destination *queue_destination(struct queue *queue, const char *key, size
 /* Call after each change of its counts. */
 static void destination_count(struct destination *d)
 {
-    destination_idle(d, d->ready_count + d->waiting_count + d->active_count == 0);
+    bool empty = d->ready_count + d->waiting_count + d->active_count == 0;
+    destination_idle(d, empty && d != d->queue->parking);
 }
 
 /* ---- time ---- */
@@ -367,7 +374,8 @@ static void unit_enter(struct unit *unit, enum unit_state state, bool front)
     case UNIT_HELD:
         d->waiting_count++;
         metric_add(&m->units_held, 1);
-        timer_disarm(&queue->shard->timers, &unit->timer);
+        timer_arm(&queue->shard->timers, &unit->timer,
+                  monotonic_of(queue, message_expires_us(queue, unit->message)));
         break;
     }
     destination_count(d);
@@ -388,12 +396,12 @@ static void unit_on_timer(struct timer *timer)
 {
     struct unit *unit = container_of(timer, struct unit, timer);
     struct queue *queue = unit->queue;
-    CHECK(unit->state == UNIT_READY || unit->state == UNIT_DEFERRED);
+    CHECK(unit->state != UNIT_ACTIVE && unit->state != UNIT_SETTLING);
     if (unit_expired(unit)) {
         queue->options.expired(queue->options.owner, unit);
         return;
     }
-    if (unit->state == UNIT_READY) { /* the wall clock went back */
+    if (unit->state != UNIT_DEFERRED) { /* the wall clock went back */
         timer_arm(&queue->shard->timers, timer,
                   monotonic_of(queue, message_expires_us(queue, unit->message)));
         return;
@@ -482,10 +490,10 @@ bool unit_next(const struct unit *unit, uint32_t *place, uint32_t *recipient)
 bool queue_reserve(struct queue *queue)
 {
     uint32_t more = queue->reserved + 1;
-    /* Idle destinations give way to new ones, save those that still have a connection. */
-    uint32_t busy = queue->destinations.used - queue->idle_count + queue->options.active_max;
-    if (queue->units.used + more > queue->units.count ||
-        busy + more > queue->destinations.count ||
+    /* Idle destinations give way to new ones. How many of those that are under way need one is not
+     * known yet: who finds none is parked. */
+    if (queue->destinations.used - queue->idle_count == queue->destinations.count ||
+        queue->units.used + more > queue->units.count ||
         queue->places.used + more > queue->places.count ||
         queue->messages.used + more > queue->messages.count) {
         metric_add(&queue->metrics.refused_full, 1);
@@ -509,8 +517,8 @@ static int message_place(struct queue *queue, struct message *message,
     size_t size = queue->options.route(queue->options.owner, recipient->address, key);
     struct destination *d = queue_destination(queue, key, size);
     if (d == NULL)
-        return -ENOSPC;
-    if (d->adding != message) {
+        d = queue->parking;
+    if (d->adding != message || d == queue->parking) { /* parked ones go different ways */
         struct unit *unit = unit_new(queue, message, d);
         if (unit == NULL)
             return -ENOSPC;
@@ -690,6 +698,14 @@ static void settle_count(struct queue *queue, const struct outcome *o)
     case OUTCOME_DISCARDED: metric_add(&m->recipients_discarded, 1); break;
     default: metric_add(&m->deferrals, 1); break;
     }
+}
+
+static bool settlement_names(const struct settlement *s, uint32_t recipient)
+{
+    for (uint32_t i = 0; i < s->at; i++)
+        if (s->outcomes[i].recipient == recipient)
+            return true;
+    return false;
 }
 
 /* Some are deferred, others were not tried: the deferred ones become a unit of their own. There is

@@ -33,6 +33,7 @@ enum {
     QUEUE_SETTLE_INLINE = 8,   /* outcomes kept in a settlement itself */
     QUEUE_LARGE_SETTLEMENTS = 64,
 };
+#define QUEUE_PARKING_KEY "parked:"
 
 struct destination {
     struct list node; /* hash chain */
@@ -90,8 +91,8 @@ struct message {
 struct queue_options {
     uint32_t messages_max;
     uint32_t recipients_max; /* of all messages together: units and places */
-    uint32_t destinations_max; /* more than active_max */
-    uint32_t active_max; /* units ACTIVE or SETTLING, and destinations that are connected */
+    uint32_t destinations_max;
+    uint32_t active_max; /* units ACTIVE or SETTLING */
     uint64_t age_max_ms; /* expiry */
     uint32_t retry_initial_ms, retry_max_ms, retry_factor_percent, retry_jitter_percent;
     void *owner;
@@ -132,6 +133,8 @@ struct queue {
     uint32_t hashes_mask;
     struct list idle;  /* destinations without units, the longest so first */
     uint32_t idle_count;
+    struct destination *parking; /* for those that find no destination: a key without a route, so
+                                    that the delivering side looks for their way again (move) */
     uint32_t reserved; /* recipients of messages under way */
     uint32_t unplaced; /* recovered and found no room: the start must fail */
     struct queue_metrics metrics;

@@ -139,6 +139,21 @@ static void on_found(void *argument, const struct recovered *recovered)
         s->options.found(s->options.owner, recovered);
 }
 
+/* Each start takes a new segment, and the bound may be lower than it was: whatever is there finds
+ * its place, and outcomes always find a segment, or nothing would ever be freed again. */
+static uint32_t segments_needed(const struct spool *s, const struct recovery *recovery)
+{
+    uint32_t used = 0;
+    uint32_t highest = 0;
+    for (uint32_t i = 0; i < recovery->files_count; i++) {
+        const struct recovery_file *file = &recovery->files[i];
+        used += file->walked;
+        highest = MAX(highest, file->number + 1);
+    }
+    uint32_t count = MAX(s->options.segments_max, used + s->options.segments_reserve);
+    return MIN(MAX(count, highest), (uint32_t)SPOOL_SEGMENTS_MAX);
+}
+
 /* Goes on where the recovered log ends: always in a new segment. */
 static int take_over(struct spool *s, const struct recovery *recovery, const struct opening *o,
                      const char **why)
@@ -154,7 +169,7 @@ static int take_over(struct spool *s, const struct recovery *recovery, const str
     if (r < 0)
         return r;
     r = segments_init(&s->segments, s->shard, s->options.directory, s->options.segment_bytes,
-                      s->options.segments_max, s->options.segments_reserve,
+                      segments_needed(s, recovery), s->options.segments_reserve,
                       s->options.segments_ahead);
     *why = "the log's directory cannot be opened and synced";
     if (r < 0)

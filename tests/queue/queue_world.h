@@ -267,7 +267,10 @@ static MAYBE_UNUSED uint64_t queue_mail(struct queue_world *w, const char *recip
     u.envelope.arrival_us = w->shard.wall_us;
     u.envelope.recipients = list;
     task_init(&u.task, upload_again);
-    cr_assert_eq(spool_write_begin(w->spool, &u.writer, &u.task), 0);
+    if (spool_write_begin(w->spool, &u.writer, &u.task) < 0) {
+        queue_unreserve(&w->queue, u.envelope.recipients_count);
+        return 0;
+    }
     u.id = u.writer.id;
     shard_run_later(&w->shard, &u.task);
     cr_assert(sim_run_until(w->sim, sim_now_ms(w->sim) + 60'000, upload_is_done, &u));

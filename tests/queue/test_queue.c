@@ -50,26 +50,47 @@ Test(queue, unreserving_what_was_not_reserved_is_our_mistake, .signal = SIGABRT)
     queue_unreserve(&w->queue, 2);
 }
 
-/* More domains than there are destinations: known before the mail is durable, not found out after.
- */
-Test(queue, destinations_run_out_before_the_250)
+Test(queue, more_domains_than_destinations_refuse_mail_and_park_what_is_durable)
 {
     struct queue_world *w = queue_world_make(4);
-    w->options.destinations_max = 12;
-    w->options.active_max = 4;
+    w->options.destinations_max = 12; /* one of them is for parking */
     cr_assert_eq(queue_world_open(w), 0);
-    unsigned count = 0;
     char address[64];
-    for (; count < 100 && queue_reserve(&w->queue); count++) {
-        queue_unreserve(&w->queue, 1);
-        snprintf(address, sizeof(address), "a@d%u.test", count);
+    for (unsigned i = 0; i < 10; i++) {
+        snprintf(address, sizeof(address), "a@d%u.test", i);
         queue_mail(w, address);
     }
-    cr_assert_geq(count, 4);
-    cr_assert_leq(count, 12);
-    cr_assert_eq(queue_settle_as(w, queue_pull_from(w, "mx:d0.test"), "d"), 0);
-    queue_mail(w, "a@new.test"); /* an idle one gives way */
+    uint64_t id = queue_mail(w, "a@new-1.test b@d3.test c@new-2.test d@new-3.test");
     cr_assert(!queue_reserve(&w->queue));
+    cr_assert_eq(queue_message(&w->queue, id)->units_count, 4);
+    cr_assert_eq(w->queue.parking->ready_count, 2, "each for itself: they go different ways");
+    queue_agrees(w);
+    struct unit *unit = queue_pull(&w->queue, w->queue.parking);
+    cr_assert_eq(queue_move(&w->queue, unit, "mx:new-2.test", 13), -ENOSPC);
+    queue_delay(&w->queue, unit);
+    cr_assert_eq(queue_settle_as(w, queue_pull_from(w, "mx:d0.test"), "d"), 0);
+    cr_assert(queue_reserve(&w->queue), "an idle one gives way");
+    queue_unreserve(&w->queue, 1);
+    unit = queue_pull(&w->queue, w->queue.parking);
+    cr_assert_eq(queue_move(&w->queue, unit, "mx:new-3.test", 13), 0);
+    cr_assert(!queue_reserve(&w->queue));
+    queue_agrees(w);
+    queue_world_free(w);
+}
+
+Test(queue, a_connected_destination_does_not_give_way)
+{
+    struct queue_world *w = queue_world_make(40);
+    w->options.destinations_max = 2;
+    cr_assert_eq(queue_world_open(w), 0);
+    queue_mail(w, "a@x.test");
+    cr_assert_eq(queue_settle_as(w, queue_pull_from(w, "mx:x.test"), "d"), 0);
+    w->keeps_destinations = true;
+    queue_mail(w, "a@y.test");
+    cr_assert_eq(w->queue.parking->ready_count, 1);
+    w->keeps_destinations = false;
+    struct unit *unit = queue_pull(&w->queue, w->queue.parking);
+    cr_assert_eq(queue_move(&w->queue, unit, "mx:y.test", 9), 0);
     queue_agrees(w);
     queue_world_free(w);
 }
@@ -77,8 +98,7 @@ Test(queue, destinations_run_out_before_the_250)
 Test(queue, idle_destinations_give_way_but_not_those_of_the_message_being_added)
 {
     struct queue_world *w = queue_world_make(5);
-    w->options.destinations_max = 16;
-    w->options.active_max = 4;
+    w->options.destinations_max = 8;
     cr_assert_eq(queue_world_open(w), 0);
     for (unsigned i = 0; i < 20; i++) {
         char addresses[512] = "";
@@ -95,7 +115,7 @@ Test(queue, idle_destinations_give_way_but_not_those_of_the_message_being_added)
         }
         cr_assert_null(queue_message(&w->queue, id));
     }
-    cr_assert_leq(w->queue.destinations.used, 16);
+    cr_assert_leq(w->queue.destinations.used, 8);
     queue_world_free(w);
 }
 
@@ -129,12 +149,16 @@ static void many_recipients(char *text, unsigned count)
 
 Test(queue, outcomes_recorded_before_a_failure_stay_recorded)
 {
-    struct queue_world *w = queue_world_new(7);
+    struct queue_world *w = queue_world_make(7);
+    w->spool_options.block_bytes = 256 * 1'024;
+    w->spool_options.segment_bytes = 1'024 * 1'024;
+    cr_assert_eq(queue_world_open(w), 0);
     static char addresses[64'000], letters[1'201];
     queue_world_run(w, 2'000);
     many_recipients(addresses, 1'200);
     memset(letters, 'd', 1'200);
     queue_mail(w, addresses);
+    queue_world_run(w, 5'000);
     struct unit *unit = queue_pull_from(w, "mx:x.test");
     sim_fail(w->sim, w->machine, SIM_WRITE, 1, 1, -EIO); /* the second record */
     cr_assert_eq(queue_settle_as(w, unit, letters), -EIO);
@@ -153,7 +177,10 @@ Test(queue, outcomes_recorded_before_a_failure_stay_recorded)
 
 Test(queue, many_outcomes_with_long_texts_fit_small_blocks_in_pieces)
 {
-    struct queue_world *w = queue_world_new(8);
+    struct queue_world *w = queue_world_make(8);
+    w->spool_options.block_bytes = 256 * 1'024;
+    w->spool_options.segment_bytes = 1'024 * 1'024;
+    cr_assert_eq(queue_world_open(w), 0);
     static char addresses[64'000], text[600];
     static struct outcome outcomes[1'000];
     many_recipients(addresses, 1'000);
@@ -655,6 +682,7 @@ Test(queue, counts_agree_whatever_happens)
             if (random_below(&random, 40) == 0) {
                 uint64_t before = w->queue.metrics.recipients_queued;
                 queue_world_crash(w, SIM_POWER);
+                sim_fail(w->sim, w->machine, SIM_WRITE, 0, 0, 0);
                 cr_assert_eq(queue_world_open(w), 0);
                 cr_assert_leq(w->queue.metrics.recipients_queued, before);
             }

@@ -118,6 +118,8 @@ static void draw_hops(struct run *run)
         now->lmtp = lmtp;
         now->pipelining = !one_in(run, 3);
         now->chunking = !one_in(run, 3);
+        if (lmtp)
+            now->half_ppm = 0; /* half of several replies has whole ones: more than the ledger tells */
     }
     if (run->wild_hops && one_in(run, 2))
         sim_dns_faults(w->dns, 100'000, 50'000, 5'000);
@@ -354,6 +356,28 @@ static void judge(struct run *run)
         sim_ledger_print(ledger, 20);
 }
 
+static void tell_logs(const struct run *run)
+{
+    const struct server_sim *s = &run->world.server;
+    for (unsigned i = 0; s->up && i < s->shards; i++) {
+        for (unsigned k = 0; k < s->servers[i].logs_count; k++) {
+            const struct server_log *log = &s->servers[i].logs[k];
+            const struct queue_metrics *q = &log->queue.metrics;
+            const struct spool_metrics *m = spool_metrics(log->spool);
+            fprintf(stderr,
+                    "%s: %llu messages, units ready %llu active %llu deferred %llu held %llu, "
+                    "outcomes not recorded %llu; segments used %llu free %llu failed %llu, broken "
+                    "%llu\n",
+                    log->directory, (unsigned long long)q->messages,
+                    (unsigned long long)q->units_ready, (unsigned long long)q->units_active,
+                    (unsigned long long)q->units_deferred, (unsigned long long)q->units_held,
+                    (unsigned long long)q->settle_failures, (unsigned long long)m->segments_live,
+                    (unsigned long long)m->segments_free, (unsigned long long)m->segments_failed,
+                    (unsigned long long)m->broken);
+        }
+    }
+}
+
 static void settle(struct run *run)
 {
     struct world *w = &run->world;
@@ -365,6 +389,7 @@ static void settle(struct run *run)
         struct server_sums sums = server_sim_sums(&w->server);
         fail(run, "the queue does not run empty: %llu messages, %llu units held",
              (unsigned long long)sums.messages, (unsigned long long)sums.held);
+        tell_logs(run);
     }
     say(run, "settled");
 }
