@@ -274,10 +274,13 @@ static struct spool_options server_spool_options(struct server_log *log, unsigne
     uint64_t segments = SEGMENTS_LIMIT;
     if (s->size_max_bytes != 0)
         segments = s->size_max_bytes / shards / s->segment_bytes;
-    uint64_t reserve = s->reserve_bytes / shards / s->segment_bytes;
+    /* The largest message must find room to be moved, or a full log is never compacted. */
+    uint64_t largest = config->limits.message_bytes_max / s->segment_bytes + 1;
+    uint64_t reserve = MAX(s->reserve_bytes / shards / s->segment_bytes,
+                           largest + SEGMENTS_RESERVE_MIN);
     uint64_t block = MIN((uint64_t)BLOCK_BYTES, s->segment_bytes / 4);
     uint64_t cache = s->cache_bytes / shards / block;
-    segments = MIN(MAX(segments, 4 + SEGMENTS_RESERVE_MIN), (uint64_t)SEGMENTS_LIMIT);
+    segments = MIN(MAX(segments, 2 * (largest + SEGMENTS_RESERVE_MIN)), (uint64_t)SEGMENTS_LIMIT);
     return (struct spool_options) {
         .directory = log->directory,
         .quarantine = log->server->quarantine,
@@ -285,8 +288,7 @@ static struct spool_options server_spool_options(struct server_log *log, unsigne
         .segment_bytes = (uint32_t)s->segment_bytes,
         .block_bytes = (uint32_t)block,
         .segments_max = (uint32_t)segments,
-        .segments_reserve =
-            (uint32_t)MIN(MAX(reserve, (uint64_t)SEGMENTS_RESERVE_MIN), segments / 2),
+        .segments_reserve = (uint32_t)MIN(reserve, segments / 2),
         .cache_blocks = (uint32_t)MAX(cache, (uint64_t)CACHE_BLOCKS_MIN),
         .writers_max = config->limits.connections.connections_max + FILES_EXTRA,
         .message_bytes_max = UINT64_MAX / 2,

@@ -290,13 +290,19 @@ static bool is_moving(const struct compact *c, uint64_t id)
     return false;
 }
 
+/* In the last space one that comes to its end frees some; many that have begun need all of it. */
+static uint32_t moves_max(const struct spool *s)
+{
+    return segments_left(&s->segments) <= s->segments.reserve ? 1 : COMPACT_MOVES;
+}
+
 /* A block of the segment is in memory: looks at its records. False: all moves are taken. */
 static bool walk_block(struct compact *c)
 {
     struct spool *s = c->spool;
     struct slice in = slice_of(c->bytes, s->options.block_bytes);
     for (unsigned n = 0; n < COMPACT_RECORDS_PER_TURN; n++) {
-        if (c->active == COMPACT_MOVES)
+        if (c->active >= moves_max(s))
             return false;
         struct record record;
         size_t at;
@@ -325,7 +331,8 @@ static void walk(struct compact *c)
     }
     if (c->loaded) {
         if (!walk_block(c)) {
-            shard_run_later(s->shard, &s->wake);
+            if (c->active < moves_max(s)) /* else the end of one turns the loop */
+                shard_run_later(s->shard, &s->wake);
             return;
         }
         c->loaded = false;

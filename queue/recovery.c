@@ -226,8 +226,11 @@ static int identify(struct walk *w, const char **why)
 {
     struct recovery *r = w->recovery;
     *why = "the log's directory cannot be read";
-    r->identity_known = recovery_identity_read(&w->disk, &r->seed) == 0;
-    int result = w->ring->ops->now_list(w->ring, w->options->directory, on_name, r);
+    int result = recovery_identity_read(&w->disk, &r->seed);
+    r->identity_known = result == 0;
+    if (result < 0 && result != -EBADMSG)
+        return result;
+    result = w->ring->ops->now_list(w->ring, w->options->directory, on_name, r);
     for (uint32_t i = 0; i < r->files_count && result >= 0; i++)
         result = identify_first(w, &r->files[i], why);
     for (uint32_t i = 0; i < r->files_count && result >= 0; i++)

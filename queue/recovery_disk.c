@@ -2,7 +2,8 @@
  * recovery_disk.c - reading segment files at start, and putting damaged ranges aside
  *
  * One file is open at a time, a few blocks are kept. Sectors that cannot be read count as zeros:
- * the walk then finds what is missing. Quarantine files are made once (O_EXCL): a range that is
+ * the walk then finds what is missing. A block of which nothing can be read is no bad sector: the
+ * device is not there, and a log that is taken for empty would be written over. Quarantine files are made once (O_EXCL): a range that is
  * damaged at each start is not copied at each start.
  */
 #include <errno.h>
@@ -23,6 +24,8 @@ int recovery_disk_init(struct recovery_disk *d, struct ring *ring,
     d->arena = malloc((size_t)RECOVERY_CACHE_BLOCKS * options->block_bytes);
     return d->arena == NULL ? -ENOMEM : 0;
 }
+
+enum { READ_TRIES = 3 };
 
 static void disk_close(struct recovery_disk *d)
 {
@@ -67,19 +70,33 @@ int recovery_disk_sync(struct recovery_disk *d, const struct recovery_file *file
     return r < 0 ? r : d->ring->ops->now_sync(d->ring, d->fd);
 }
 
-/* All bytes up to the end of the file; what cannot be read is zeros. */
+static int64_t read_again(struct recovery_disk *d, uint8_t *to, uint32_t bytes, uint64_t offset)
+{
+    int64_t n = -EIO;
+    for (unsigned i = 0; i < READ_TRIES && n < 0; i++)
+        n = d->ring->ops->now_read(d->ring, d->fd, to, bytes, offset);
+    return n;
+}
+
+/* All bytes up to the end of the file; sectors that cannot be read are zeros. An error: nothing can
+ * be read. */
 static int64_t disk_read(struct recovery_disk *d, uint8_t *to, uint32_t bytes, uint64_t offset)
 {
     uint32_t done = 0;
+    bool something = false;
+    int64_t error = 0;
     while (done < bytes) {
         int64_t n = d->ring->ops->now_read(d->ring, d->fd, to + done, bytes - done, offset + done);
         if (n == -EINTR)
             continue;
         if (n == 0)
             break;
+        something = something || n > 0;
         if (n < 0) { /* one sector less */
             uint32_t piece = MIN((uint32_t)BATCH_ALIGNMENT, bytes - done);
-            n = d->ring->ops->now_read(d->ring, d->fd, to + done, piece, offset + done);
+            n = read_again(d, to + done, piece, offset + done);
+            something = something || n > 0;
+            error = n < 0 ? n : error;
             if (n <= 0) {
                 memset(to + done, 0, piece);
                 n = piece;
@@ -87,7 +104,7 @@ static int64_t disk_read(struct recovery_disk *d, uint8_t *to, uint32_t bytes, u
         }
         done += (uint32_t)n;
     }
-    return done;
+    return something || error == 0 ? done : error;
 }
 
 int recovery_disk_load(struct recovery_disk *d, const struct recovery_file *file, uint32_t block,
@@ -96,7 +113,10 @@ int recovery_disk_load(struct recovery_disk *d, const struct recovery_file *file
     int r = disk_use(d, file);
     if (r < 0)
         return r;
-    *in = slice_of(memory, (size_t)disk_read(d, memory, d->options->block_bytes, block));
+    int64_t n = disk_read(d, memory, d->options->block_bytes, block);
+    if (n < 0)
+        return (int)n;
+    *in = slice_of(memory, (size_t)n);
     return 0;
 }
 
@@ -143,10 +163,12 @@ int recovery_identity_read(struct recovery_disk *d, uint64_t *seed)
         return -EBADMSG;
     int fd = d->ring->ops->now_open(d->ring, path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW, 0);
     if (fd < 0)
-        return -EBADMSG;
+        return fd == -ENOENT ? -EBADMSG : fd;
     uint8_t bytes[RECORD_HEAD_BYTES + IDENTITY_BYTES];
     int64_t n = d->ring->ops->now_read(d->ring, fd, bytes, sizeof(bytes), 0);
     (void)d->ring->ops->now_close(d->ring, fd);
+    if (n < 0)
+        return (int)n;
     struct record record;
     if (n != sizeof(bytes) ||
         record_check(slice_of(bytes, sizeof(bytes)), 0, (struct record_keys) { 0 }, &record) !=
@@ -280,6 +302,10 @@ static int quarantine_copy(struct recovery_disk *d, int fd, uint32_t offset, uin
         int64_t n = disk_read(d, piece, want, offset + done);
         if (n == 0)
             break;
+        if (n < 0) { /* what is left of it counts */
+            memset(piece, 0, want);
+            n = want;
+        }
         int64_t written = d->ring->ops->now_write(d->ring, fd, piece, (size_t)n, done);
         if (written != n)
             return written < 0 ? (int)written : -ENOSPC;

@@ -235,10 +235,11 @@ uint32_t segments_left(const struct segments *s)
     return s->states[SEGMENT_FREE] + (uint32_t)MIN(room, makeable);
 }
 
-int segments_take(struct segments *s, bool urgent, struct segment **segment)
+int segments_take(struct segments *s, enum segment_use use, struct segment **segment)
 {
     uint32_t left = segments_left(s);
-    if (left == 0 || (!urgent && left <= s->reserve) || s->newest + 1 - s->oldest > s->by_mask)
+    uint32_t spare = use == SEGMENT_FOR_MAIL ? s->reserve : use == SEGMENT_FOR_MOVES ? 1 : 0;
+    if (left <= spare || s->newest + 1 - s->oldest > s->by_mask)
         return -ENOSPC;
     if (s->states[SEGMENT_FREE] == 0)
         return s->retry_ms > s->shard->now_ms ? -ENOSPC : -EAGAIN;

@@ -76,9 +76,13 @@ void segments_tick(struct segments *segments);
 /* How many segments could still be taken, the reserve included. */
 uint32_t segments_left(const struct segments *segments);
 
-/* A free segment becomes USED as number newest + 1. urgent: from the reserve too. 0; -EAGAIN: one
- * is being prepared; -ENOSPC. */
-[[nodiscard]] int segments_take(struct segments *segments, bool urgent, struct segment **segment);
+/* What the log grows for. Outcomes have the last word: what they record frees space, so the last
+ * segment is theirs; moves end before that, mail before the reserve. */
+enum segment_use { SEGMENT_FOR_MAIL, SEGMENT_FOR_OUTCOMES, SEGMENT_FOR_MOVES };
+
+/* A free segment becomes USED as number newest + 1. 0; -EAGAIN: one is being prepared; -ENOSPC. */
+[[nodiscard]] int segments_take(struct segments *segments, enum segment_use use,
+                                struct segment **segment);
 struct segment *segments_find(const struct segments *segments, uint32_t sequence); /* or NULL */
 
 void segments_hold(struct segments *segments, uint32_t sequence);

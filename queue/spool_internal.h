@@ -134,7 +134,7 @@ int log_init(struct spool *spool);
 void log_free(struct spool *spool);
 /* Room for a record. 0 with where its payload goes and its position; -EAGAIN; -ENOSPC. Nothing
  * else may be appended before log_append. */
-int log_reserve(struct spool *spool, size_t payload_bytes, bool urgent, uint8_t **payload,
+int log_reserve(struct spool *spool, size_t payload_bytes, enum segment_use use, uint8_t **payload,
                 uint64_t *position);
 /* Completes the record there; the payload may have become shorter. Returns its bytes. */
 uint32_t log_append(struct spool *spool, enum record_kind kind, uint64_t id,

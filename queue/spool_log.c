@@ -206,7 +206,7 @@ static void block_close(struct spool *s)
     }
 }
 
-static int block_next(struct spool *s, bool urgent)
+static int block_next(struct spool *s, enum segment_use use)
 {
     struct spool_block *block = block_spare(s);
     if (block == NULL)
@@ -217,7 +217,7 @@ static int block_next(struct spool *s, bool urgent)
         position = s->current->position + s->options.block_bytes;
     } else {
         struct segment *segment;
-        int r = segments_take(&s->segments, urgent, &segment);
+        int r = segments_take(&s->segments, use, &segment);
         if (r < 0)
             return r;
         position = log_position(segment->sequence, 0);
@@ -255,14 +255,16 @@ bool log_has_room(const struct spool *s, uint32_t bytes)
     return same || s->segments.states[SEGMENT_FREE] > 0;
 }
 
-int log_reserve(struct spool *s, size_t payload_bytes, bool urgent, uint8_t **payload,
+int log_reserve(struct spool *s, size_t payload_bytes, enum segment_use use, uint8_t **payload,
                 uint64_t *position)
 {
+    if (use == SEGMENT_FOR_MOVES && segments_left(&s->segments) == 0)
+        return -ENOSPC; /* also in the segment that outcomes have opened */
     CHECK(payload_bytes < s->options.block_bytes);
     uint32_t bytes = record_bytes(payload_bytes);
     CHECK(bytes + BATCH_BYTES <= s->options.block_bytes);
     if (room_in(s, s->current) < bytes) {
-        int r = block_next(s, urgent);
+        int r = block_next(s, use);
         if (r < 0)
             return r;
     }
@@ -296,7 +298,7 @@ void log_commit(struct spool *s, struct commit *commit)
 int log_touch(struct spool *s)
 {
     if (room_in(s, s->current) == 0) {
-        int r = block_next(s, true);
+        int r = block_next(s, SEGMENT_FOR_OUTCOMES);
         if (r < 0)
             return r;
     }

@@ -102,6 +102,11 @@ static void writer_wrote(struct spool_writer *w, uint64_t position, uint32_t byt
     list_push(&w->spool->writers, &w->node);
 }
 
+static enum segment_use use_of(const struct spool_writer *w)
+{
+    return w->urgent ? SEGMENT_FOR_MOVES : SEGMENT_FOR_MAIL;
+}
+
 /* Puts a full list of extents into the log and begins a new one. */
 static int write_index(struct spool_writer *w)
 {
@@ -112,7 +117,7 @@ static int write_index(struct spool_writer *w)
         return w->error = -EFBIG;
     uint8_t *payload;
     uint64_t position;
-    int r = log_reserve(w->spool, sizeof(extents->list), w->urgent, &payload, &position);
+    int r = log_reserve(w->spool, sizeof(extents->list), use_of(w), &payload, &position);
     if (r < 0)
         return writer_refused(w, r);
     memcpy(payload, extents->list, sizeof(extents->list));
@@ -140,7 +145,7 @@ static int write_chunk(struct spool_writer *w, struct slice body)
     uint32_t bytes = w->staged + (uint32_t)body.size;
     uint8_t *payload;
     uint64_t position;
-    r = log_reserve(s, bytes, w->urgent, &payload, &position);
+    r = log_reserve(s, bytes, use_of(w), &payload, &position);
     if (r < 0)
         return writer_refused(w, r);
     memcpy(payload, w->staging, w->staged);
@@ -213,7 +218,7 @@ static int write_message(struct spool_writer *w, struct message_head *head,
     size_t bytes = message_head_bytes(head);
     uint8_t *payload;
     uint64_t position;
-    int r = log_reserve(s, bytes, w->urgent, &payload, &position);
+    int r = log_reserve(s, bytes, use_of(w), &payload, &position);
     if (r < 0)
         return writer_refused(w, r);
     writer_wrote(w, position, record_bytes(bytes));
@@ -322,7 +327,7 @@ int spool_outcome(struct spool *s, struct stored *stored, const struct outcome *
         return -E2BIG;
     uint8_t *payload;
     uint64_t position;
-    int r = log_reserve(s, bytes, true, &payload, &position);
+    int r = log_reserve(s, bytes, SEGMENT_FOR_OUTCOMES, &payload, &position);
     if (r == -EAGAIN) {
         metric_add(&s->metrics.appends_stalled, 1);
         list_push(&s->waiting_commit, &commit->node);

@@ -412,7 +412,7 @@ void world_config(const struct world_options *o, unsigned variant,
         "listener \"in\" { addresses = { \"20.0.0.1:25\" } }\n"
         "relay { networks = { 20.0.1.0/24 } }\n"
         "limits { connections = 48  per-address = 0  per-v4-24 = 0  per-v6-64 = 0\n"
-        "         message-size = 4M  command-timeout = 5m  data-timeout = 1m }\n"
+        "         message-size = 1M  command-timeout = 5m  data-timeout = 1m }\n"
         "route \"b\" { domains = { b.example }  hosts = { \"20.0.2.2:25\" }\n"
         "            max-connections = %u }\n"
         "%s"
