@@ -349,6 +349,10 @@ static void attempt_open(struct attempt *a)
     if (r == -EAGAIN)
         return;
     smtp_id_text(a->unit->message->stored.id, a->original_id);
+    if (r < 0 && r != -EBADMSG && !unit_expired(a->unit)) {
+        attempt_give_up(a); /* the disk may read it next time */
+        return;
+    }
     if (r < 0) {
         attempt_damaged(a);
         return;

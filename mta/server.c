@@ -517,10 +517,12 @@ void server_shard_close(struct server_shard *server)
 {
     for (unsigned i = 0; i < server->sockets_count; i++)
         server_unlisten(&server->sockets[i]);
+    /* A timer that is armed is linked to others: no queue goes before the last spool has. */
+    for (unsigned i = 0; i < SERVER_LOGS_MAX && server->logs != NULL; i++)
+        if (server->logs[i].open)
+            spool_close(server->logs[i].spool);
     for (unsigned i = 0; i < SERVER_LOGS_MAX && server->logs != NULL; i++) {
         struct server_log *log = &server->logs[i];
-        if (log->open)
-            spool_close(log->spool);
         deliver_free(&log->deliver);
         queue_free(&log->queue);
     }

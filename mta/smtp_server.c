@@ -179,6 +179,7 @@ enum step smtp_finish(struct smtp_server *s, enum smtp_reply_id id)
     smtp_say_with(s, id, slice_of_string(s->listener->banner));
     smtp_reset(s);
     s->lingering = id != SMTP_REPLY_BYE;
+    s->connection_deadline_ms = UINT64_MAX; /* it may be over, and these words still have to leave */
     smtp_wait_until(s, LINGER_MS);
     return smtp_enter(s, SMTP_CLOSE);
 }
@@ -231,9 +232,11 @@ static bool smtp_count_again(struct smtp_server *s, const struct proxy_endpoint 
         limits_open(service->limits, &smtp_limits(s)->connections, &client,
                     networks_hold(smtp_limits(s)->exempt, &client), service->shard->now_ms);
     if (verdict != LIMITS_ADMITTED) {
-        /* Count the proxy again, so that the close finds what it takes away. */
-        (void)limits_open(service->limits, &smtp_limits(s)->connections, &s->counted, true,
-                          service->shard->now_ms);
+        /* Count the proxy again, so that the close finds what it takes away; unless a reload has
+         * lowered the bound meanwhile. */
+        if (limits_open(service->limits, &smtp_limits(s)->connections, &s->counted, true,
+                        service->shard->now_ms) != LIMITS_ADMITTED)
+            s->refusal = SMTP_REPLY_TOO_MANY_CONNECTIONS;
         return false;
     }
     s->peer = client;
@@ -337,7 +340,7 @@ static enum step smtp_ehlo(struct smtp_server *s, const struct smtp_command *com
     };
     uint8_t *out = connection_reserve(&s->connection, REPLY_ROOM);
     if (out == NULL)
-        return STEP_WAIT; /* its error is set, or it will be run when there is room */
+        return STEP_AGAIN; /* there was room: its error is set */
     int written = smtp_reply_write_lines(250, (struct smtp_enhanced) { 0 }, lines,
                                          ARRAY_COUNT(lines), out, REPLY_ROOM);
     CHECK(written > 0);

@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "core/check.h"
+#include "mta/next_hop.h"
 #include "tests/sim/server_sim.h"
 
 enum {
@@ -374,6 +375,18 @@ static void tell_logs(const struct run *run)
                     (unsigned long long)q->settle_failures, (unsigned long long)m->segments_live,
                     (unsigned long long)m->segments_free, (unsigned long long)m->segments_failed,
                     (unsigned long long)m->broken);
+            list_each (node, &log->deliver.open) {
+                const struct next_hop *h = container_of(node, struct next_hop, node);
+                const struct destination *d = h->destination;
+                fprintf(stderr,
+                        "  %s: ready %u waiting %u active %u failures %u back-off %lld ms; links %u "
+                        "connecting %u resolving %d targets %u\n",
+                        d->key, d->ready_count, d->waiting_count, d->active_count, d->failures,
+                        d->retry_ms == 0 ? 0LL
+                                         : (long long)(d->retry_ms - log->server->shard.now_ms),
+                        h->links_count, h->connecting, h->request.resolve != NULL,
+                        h->targets_count);
+            }
         }
     }
 }
