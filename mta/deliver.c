@@ -475,7 +475,10 @@ static void hop_pump(struct next_hop *hop)
         list_remove(&link->idle);
         link_give(link);
     }
-    if (d->retry_ms > deliver->shard->now_ms || hop->grow_ms > deliver->shard->now_ms)
+    if (d->retry_ms > deliver->shard->now_ms)
+        return;
+    /* The end of a connection comes by here again; when there is none nothing else would. */
+    if (hop->links_count > 0 && hop->grow_ms > deliver->shard->now_ms)
         return;
     for (unsigned i = 0; i < PUMP_MAX; i++) {
         unsigned max = d->failures > 0 ? 1 : hop_links_max(hop);

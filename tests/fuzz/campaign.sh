@@ -40,7 +40,7 @@ for t in "${targets[@]}"; do
   seeds=tests/fuzz/corpus/fuzz_$t; [ -d "$seeds" ] || seeds=tests/fuzz/corpus/$t
   begun=$(date +%s)
   found=none
-  "$dir/tests/fuzz_$t" -runs="$runs" -max_len=4096 -timeout=20 -rss_limit_mb=4096 -print_final_stats=1 \
+  "$dir/tests/fuzz_$t" -runs="$runs" -max_len=4096 -timeout=300 -rss_limit_mb=4096 -print_final_stats=1 \
     $( [ -e "$dictionary" ] && echo "-dict=$dictionary" ) -artifact_prefix="$dir/finding-$t-" \
     "$corpus" $( [ -d "$seeds" ] && echo "$seeds" ) > "$dir/$t.log" 2>&1 ||
     { found="see $dir/$t.log and $dir/finding-$t-*"; status=1; }
