@@ -334,8 +334,10 @@ static int real_file_adopt(struct ring *ring, int fd, struct ring_file *file)
         return -errno;
     *file = (struct ring_file) { .fd = fd, .fixed = -1 };
     int registered = slot_register(r, fd, &file->fixed);
-    if (registered < 0)
+    if (registered < 0) {
+        *file = (struct ring_file) { -1, -1 }; /* fd stays the caller's: nobody closes it twice */
         return registered;
+    }
     r->slots[file->fixed].directory = S_ISDIR(stat.st_mode);
     return 0;
 }

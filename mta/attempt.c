@@ -53,9 +53,10 @@ struct attempt {
     uint8_t state;
     uint8_t purpose;
     bool some_untried;
-    bool failed;    /* the DSN tells of a failure */
-    bool body_out;  /* a slice of the body is with the client */
-    bool body_more; /* it asked for more meanwhile */
+    bool failed;        /* the DSN tells of a failure */
+    uint32_t told_next; /* outcome that the DSN has not looked at yet */
+    bool body_out;      /* a slice of the body is with the client */
+    bool body_more;     /* it asked for more meanwhile */
     uint64_t body_given;
     uint16_t code; /* FAIL */
     struct smtp_enhanced enhanced;
@@ -543,13 +544,24 @@ static void attempt_judge(struct attempt *a)
 
 static bool bounce_recipient(void *owner, uint32_t index, struct bounce_recipient *out)
 {
-    const struct attempt *a = owner;
-    for (uint32_t i = 0; i < a->outcomes_count; i++) {
-        const struct outcome *o = &a->outcomes[i];
+    struct attempt *a = owner;
+    if (index == 0) /* they are asked for in order: go on behind the last one */
+        a->told_next = 0;
+    while (a->told_next < a->outcomes_count) {
+        const struct outcome *o = &a->outcomes[a->told_next++];
         const struct smtp_recipient *r = recipient_of(a, o);
-        if (!outcome_is_failure(o) || !failure_is_told(a, r) || index-- > 0)
+        if (!outcome_is_told(a, r, o))
             continue;
-        *out = (struct bounce_recipient) { .address = r->address, .orcpt = r->orcpt, .outcome = o };
+        bool final = a->link != NULL && a->link->hop->route != NULL &&
+                     a->link->hop->route->protocol == ROUTE_LMTP; /* RFC 2033: a mailbox */
+        *out = (struct bounce_recipient) {
+            .kind = outcome_is_failure(o) ? BOUNCE_FAILED
+                    : final               ? BOUNCE_DELIVERED
+                                          : BOUNCE_RELAYED,
+            .address = r->address,
+            .orcpt = r->orcpt,
+            .outcome = o,
+        };
         if (a->link != NULL && o->code != 0)
             out->host = slice_of_string(a->link->host);
         return true;

@@ -23,7 +23,8 @@ enum {
     TARGETS_TTL_MAX_MS = 3'600'000,
     MS_IN_S = 1'000,
     GROW_PAUSE_MS = 1'000,
-    PUMP_MAX = 64, /* connections or failures begun in one go */
+    REFUSE_PAUSE_MS = 200, /* between two lots of PUMP_MAX that are refused or moved */
+    PUMP_MAX = 64,         /* connections or failures begun in one go */
     ADDRESS_MAX_BYTES = 1'100,
 };
 
@@ -306,8 +307,8 @@ static void hop_refuse_all(struct next_hop *hop, const struct resolve_result *re
         if (unit == NULL || !attempt_start(deliver, unit, ATTEMPT_FAIL, NULL, &failure))
             return;
     }
-    if (d->ready_count > 0) /* the rest soon, by the same question */
-        queue_destination_failed(deliver->queue, d, slice_of_string(result->why));
+    if (d->ready_count > 0) /* the rest soon, by the same question: no back-off, nobody is asked */
+        queue_destination_again(deliver->queue, d, REFUSE_PAUSE_MS);
 }
 
 static void hop_on_resolved(struct resolve_request *request, const struct resolve_result *result)
@@ -439,7 +440,7 @@ static void hop_move_all(struct next_hop *hop)
             return;
     }
     if (hop->destination->ready_count > 0)
-        queue_destination_failed(deliver->queue, hop->destination, SLICE("its route is gone"));
+        queue_destination_again(deliver->queue, hop->destination, REFUSE_PAUSE_MS);
 }
 
 static void link_give(struct link *link)

@@ -340,13 +340,14 @@ static int server_log_open(struct server_shard *server, struct server_log *log, 
     return 0;
 }
 
-static bool directory_exists(struct ring *ring, const char *path)
+/* 1, 0, or why that cannot be told: mail in a log that is passed over waits for the next start. */
+static int directory_exists(struct ring *ring, const char *path)
 {
     int fd = ring->ops->now_open(ring, path, O_RDONLY | O_DIRECTORY, 0);
     if (fd < 0)
-        return false;
+        return fd == -ENOENT ? 0 : fd;
     ring->ops->now_close(ring, fd);
-    return true;
+    return 1;
 }
 
 int server_shard_open(struct server_shard *server, char why[static SERVER_PATH_MAX])
@@ -358,9 +359,14 @@ int server_shard_open(struct server_shard *server, char why[static SERVER_PATH_M
          number += shards) {
         struct server_log *log = &server->logs[server->logs_count];
         snprintf(log->directory, sizeof(log->directory), "%s/log-%03u", spool, number);
-        if (server->logs_count > 0 && !directory_exists(server->shard.ring, log->directory))
+        int r = server->logs_count == 0 ? 1
+                                        : directory_exists(server->shard.ring, log->directory);
+        if (r == 0)
             break;
-        int r = server_log_open(server, log, number, why);
+        if (r < 0)
+            snprintf(why, SERVER_PATH_MAX, "%s: %s", log->directory, strerror(-r));
+        else
+            r = server_log_open(server, log, number, why);
         if (r < 0)
             return r;
         server->logs_count++;

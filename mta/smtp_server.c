@@ -179,7 +179,7 @@ enum step smtp_finish(struct smtp_server *s, enum smtp_reply_id id)
     smtp_say_with(s, id, slice_of_string(s->listener->banner));
     smtp_reset(s);
     s->lingering = id != SMTP_REPLY_BYE;
-    s->connection_deadline_ms = UINT64_MAX; /* it may be over, and these words still have to leave */
+    s->connection_deadline_ms = UINT64_MAX; /* may be over, and these words have to leave */
     smtp_wait_until(s, LINGER_MS);
     return smtp_enter(s, SMTP_CLOSE);
 }

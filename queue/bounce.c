@@ -106,11 +106,11 @@ static void part_person(const struct bounce *b, const struct bounce_recipient *r
 {
     text(t, "<");
     text_safe(t, r->address, ADDRESS_SHOWN_MAX, b->facts.utf8);
-    text(t, ">: ");
+    text(t, ">:\r\n    "); /* a line each: together they could be over 998 octets */
     if (r->host.size > 0) {
         text(t, "host ");
         text_safe(t, r->host, ADDRESS_SHOWN_MAX, false);
-        text(t, " said: ");
+        text(t, " said:\r\n    ");
     }
     if (r->outcome->code != 0)
         text(t, "%u ", r->outcome->code);

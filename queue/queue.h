@@ -131,12 +131,12 @@ struct queue {
     uint32_t table_mask;
     struct list *hashes; /* of destinations */
     uint32_t hashes_mask;
-    struct list idle;  /* destinations without units, the longest so first */
+    struct list idle; /* destinations without units, the longest so first */
     uint32_t idle_count;
     struct destination *parking; /* for those that find no destination: a key without a route, so
                                     that the delivering side looks for their way again (move) */
-    uint32_t reserved; /* recipients of messages under way */
-    uint32_t unplaced; /* recovered and found no room: the start must fail */
+    uint32_t reserved;           /* recipients of messages under way */
+    uint32_t unplaced;           /* recovered and found no room: the start must fail */
     struct queue_metrics metrics;
 };
 
@@ -189,6 +189,9 @@ struct settlement;
 /* The destination as a whole failed (no address, no connection): one try per back-off. */
 void queue_destination_failed(struct queue *queue, struct destination *destination,
                               struct slice why);
+/* wanted() is called for it soon, without a failure. */
+void queue_destination_again(struct queue *queue, struct destination *destination,
+                             uint64_t after_ms);
 void queue_destination_works(struct queue *queue, struct destination *destination);
 
 struct destination *queue_destination(struct queue *queue, const char *key, size_t key_size);

@@ -81,8 +81,8 @@ static void smtp_world_accepted(void *owner, const struct stored *stored,
     w->accepted_recipients += envelope->recipients_count;
     w->last = *stored;
     slice_to_string(envelope->sender, w->last_sender, sizeof(w->last_sender));
-    slice_to_string(envelope->recipients[envelope->recipients_count - 1].address,
-                    w->last_recipient, sizeof(w->last_recipient));
+    slice_to_string(envelope->recipients[envelope->recipients_count - 1].address, w->last_recipient,
+                    sizeof(w->last_recipient));
 }
 
 static void smtp_world_on_accept(struct op *op, int res, unsigned flags)
@@ -139,10 +139,9 @@ static MAYBE_UNUSED struct smtp_world *smtp_world_make(uint64_t seed, const char
                                                        uint32_t recv_buffers, uint32_t sessions)
 {
     const struct sim_options calm = sim_calm(seed);
-    const struct ring_options options = { .entries = 64,
-                                          .sockets_max = 256,
-                                          .recv_buffers = recv_buffers,
-                                          .recv_buffer_bytes = 2'048 };
+    const struct ring_options options = {
+        .entries = 64, .sockets_max = 256, .recv_buffers = recv_buffers, .recv_buffer_bytes = 2'048
+    };
     struct smtp_world *w = calloc(1, sizeof(*w));
     const char *why = NULL;
     w->sim = sim_new(&calm);
@@ -302,7 +301,8 @@ static int talk_take(struct talk *t)
 static bool talk_has(void *argument)
 {
     struct talk *t = argument;
-    return memmem(t->line.in, t->line.in_bytes, "\r\n", 2) != NULL || t->closed;
+    return t->closed ||
+           (t->line.in_bytes > 0 && memmem(t->line.in, t->line.in_bytes, "\r\n", 2) != NULL);
 }
 
 /* The code of the next reply, within so long; SILENCE, or GONE: the server closed. */

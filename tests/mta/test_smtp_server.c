@@ -236,10 +236,7 @@ Test(smtp_server, what_content_may_not_hold)
         size_t size;
         int code;
     } cases[] = {
-#define CONTENT(text, code)                                                                        \
-    {                                                                                              \
-        text, sizeof(text) - 1, code                                                               \
-    }
+#define CONTENT(text, code) { text, sizeof(text) - 1, code }
         CONTENT("Subject: x\r\n\r\na\nb\r\n.\r\n", 554),
         CONTENT("Subject: x\r\n\r\na\rb\r\n.\r\n", 554),
         CONTENT("Subject: x\r\n\r\na\n.\nMAIL FROM:<evil@them.test>\r\n.\r\n", 554),
@@ -287,8 +284,7 @@ Test(smtp_server, too_much_content_is_read_to_its_end_and_refused)
     EACH_SEED(seed)
     {
         static char line[1'000];
-        struct smtp_world *w =
-            smtp_world_make(seed, "} limits { message-size = \"100K\" }", 64, 8);
+        struct smtp_world *w = smtp_world_make(seed, "} limits { message-size = \"100K\" }", 64, 8);
         struct talk *t = talk_until_data(w);
         memset(line, 'x', sizeof(line));
         memcpy(line + 997, "\r\n", 3);
@@ -319,7 +315,8 @@ Test(smtp_server, bdat_errors_keep_the_framing)
         /* No transaction: the octets are read all the same. */
         cr_assert_eq(talk_say(t, "BDAT 11\r\nNOOP\r\nQUIT\rNOOP\r\n"), 503);
         cr_assert_eq(talk_read(t), 250, "%s", t->reply);
-        cr_assert_eq(talk_say(t, "MAIL FROM:<s@them.test>\r\nBDAT 6 LAST\r\nQUIT\r\nNOOP\r\n"), 250);
+        cr_assert_eq(talk_say(t, "MAIL FROM:<s@them.test>\r\nBDAT 6 LAST\r\nQUIT\r\nNOOP\r\n"),
+                     250);
         cr_assert_eq(talk_read(t), 503);
         cr_assert_eq(talk_read(t), 250);
         /* Amid chunks nothing but BDAT and RSET. */
@@ -349,8 +346,9 @@ Test(smtp_server, chunks_become_one_message)
         char text[4'096];
         struct smtp_world *w = smtp_world_new(seed);
         struct talk *t = talk_hello(w);
-        cr_assert_eq(talk_say(t, MAIL_RCPT "BDAT 12\r\nSubject: x\r\nBDAT 0\r\nBDAT 3\r\n\r\n.BDAT 2 "
-                                           "LAST\r\n\r\n"),
+        cr_assert_eq(talk_say(t,
+                              MAIL_RCPT "BDAT 12\r\nSubject: x\r\nBDAT 0\r\nBDAT 3\r\n\r\n.BDAT 2 "
+                                        "LAST\r\n\r\n"),
                      250);
         for (unsigned i = 0; i < 5; i++)
             cr_assert_eq(talk_read(t), 250);
@@ -463,7 +461,8 @@ Test(smtp_server, a_spool_that_is_behind_stops_the_reading)
         smtp_world_stored(w, text, sizeof(text));
         const char *at = strchr(text, '\0') - 500 * 999;
         for (unsigned i = 0; i < 500 * 999; i++)
-            cr_assert_eq(at[i], i % 999 < 997 ? (char)('a' + (i / 999) % 26) : "\r\n"[i % 999 - 997]);
+            cr_assert_eq(at[i],
+                         i % 999 < 997 ? (char)('a' + (i / 999) % 26) : "\r\n"[i % 999 - 997]);
         talk_leave(t);
         smtp_world_free(w);
     }
@@ -472,7 +471,11 @@ Test(smtp_server, a_spool_that_is_behind_stops_the_reading)
 Test(smtp_server, a_client_that_leaves_gets_nothing_stored_and_leaves_nothing)
 {
     static const char *const said[] = {
-        "", "EH", "EHLO x.test\r\n", "EHLO x.test\r\n" MAIL_RCPT, "EHLO x.test\r\n" MAIL_RCPT "DATA\r\n",
+        "",
+        "EH",
+        "EHLO x.test\r\n",
+        "EHLO x.test\r\n" MAIL_RCPT,
+        "EHLO x.test\r\n" MAIL_RCPT "DATA\r\n",
         "EHLO x.test\r\n" MAIL_RCPT "DATA\r\nSubject: x\r\n\r\nhalf",
         "EHLO x.test\r\n" MAIL_RCPT "DATA\r\nSubject: x\r\n\r\n.\r",
         "EHLO x.test\r\n" MAIL_RCPT "BDAT 100 LAST\r\nhalf",
@@ -520,13 +523,16 @@ Test(smtp_server, pipelined_transactions_are_answered_in_order)
 {
     EACH_SEED(seed)
     {
-        static const int codes[] = { 250, 250, 250, 550, 250, 354, 250, 250, 250, 250, 354, 250, 221 };
+        static const int codes[] = {
+            250, 250, 250, 550, 250, 354, 250, 250, 250, 250, 354, 250, 221
+        };
         struct smtp_world *w = smtp_world_new(seed);
         struct talk *t = talk_open(w);
         cr_assert_eq(talk_read(t), 220);
-        talk_put(t, "EHLO client.test\r\nNOOP\r\nMAIL FROM:<s@them.test>\r\nRCPT TO:<x@no.test>\r\n"
-                    "RCPT TO:<r@us.test>\r\nDATA\r\nSubject: 1\r\n\r\none\r\n.\r\nRSET\r\n" MAIL_RCPT
-                    "DATA\r\nSubject: 2\r\n\r\ntwo\r\n.\r\nQUIT\r\n");
+        talk_put(t,
+                 "EHLO client.test\r\nNOOP\r\nMAIL FROM:<s@them.test>\r\nRCPT TO:<x@no.test>\r\n"
+                 "RCPT TO:<r@us.test>\r\nDATA\r\nSubject: 1\r\n\r\none\r\n.\r\nRSET\r\n" MAIL_RCPT
+                 "DATA\r\nSubject: 2\r\n\r\ntwo\r\n.\r\nQUIT\r\n");
         for (unsigned i = 0; i < ARRAY_COUNT(codes); i++) {
             int code = talk_read(t);
             cr_assert_eq(code, codes[i], "reply %u: %d %s", i, code, t->reply);
@@ -542,8 +548,7 @@ Test(smtp_server, a_flood_of_commands_is_answered_whole_though_nobody_reads)
 {
     EACH_SEED(seed)
     {
-        struct smtp_world *w =
-            smtp_world_make(seed, "} limits { commands = 100000 }", 64, 8);
+        struct smtp_world *w = smtp_world_make(seed, "} limits { commands = 100000 }", 64, 8);
         struct talk *t = talk_hello(w);
         for (unsigned i = 0; i < 3'000; i++)
             talk_put(t, i % 3 == 0 ? "EHLO again.test\r\n" : "VRFY somebody\r\n");
@@ -606,8 +611,8 @@ Test(smtp_server, the_longest_names_fit_the_trace_field)
     cr_assert_eq(talk_say(t, "MAIL FROM:<s@them.test>\r\n"), 250);
     for (unsigned longest = 244; longest > 0; longest--) {
         snprintf(text, sizeof(text), "RCPT TO:<%.64s@%.*s.us.test>\r\n",
-                 "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", (int)longest,
-                 domain);
+                 "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+                 (int)longest, domain);
         int code = talk_say(t, text);
         if (code == 421)
             break;
@@ -619,8 +624,9 @@ Test(smtp_server, the_longest_names_fit_the_trace_field)
     /* The bound itself, whatever the parser lets through. */
     struct net_address peer;
     cr_assert_eq(net_parse(SLICE("2001:db8:1111:2222:3333:4444:5555:6666"), 0, &peer), 0);
-    size_t most = strlen("Received: from  ([IPv6:])\r\n\tby  with UTF8SMTP id \r\n\tfor <>;\r\n\t\r\n") +
-                  SMTP_HELO_BYTES + NET_TEXT_MAX + 255 + SMTP_ID_TEXT + 320 + 64;
+    size_t most =
+        strlen("Received: from  ([IPv6:])\r\n\tby  with UTF8SMTP id \r\n\tfor <>;\r\n\t\r\n") +
+        SMTP_HELO_BYTES + NET_TEXT_MAX + 255 + SMTP_ID_TEXT + 320 + 64;
     cr_assert_lt(most, 1'100);
 }
 
@@ -763,8 +769,8 @@ Test(smtp_server, storms_leave_nothing_behind)
         sim_faults(w->sim, w->us, true);
         struct talk *talks[8] = { NULL };
         static const char *const words[] = {
-            "EHLO x.test\r\n",   MAIL_RCPT,   "DATA\r\n",          "Subject: x\r\n\r\nbody\r\n.\r\n",
-            "BDAT 5\r\nhello",   "RSET\r\n",  "QUIT\r\n",          "BDAT 5 LAST\r\nhello",
+            "EHLO x.test\r\n",  MAIL_RCPT,   "DATA\r\n",         "Subject: x\r\n\r\nbody\r\n.\r\n",
+            "BDAT 5\r\nhello",  "RSET\r\n",  "QUIT\r\n",         "BDAT 5 LAST\r\nhello",
             "NOOP\r\nNOOP\r\n", "\r\n.\r\n", "MAIL FROM:<>\r\n", "RCPT TO:<a@us.test>\r\n",
         };
         for (unsigned i = 0; i < 1'500; i++) {

@@ -1,8 +1,8 @@
 /*
  * queue_world.h - a queue over a real spool on a simulated disk, and a delivering side of few words
  *
- * The delivering side remembers what it was told (wanted, expired) and does nothing by itself: tests
- * pull and settle. queue_agrees() counts everything a second time and compares.
+ * The delivering side remembers what it was told (wanted, expired) and does nothing by itself:
+ * tests pull and settle. queue_agrees() counts everything a second time and compares.
  */
 #ifndef RINGPOST_TESTS_QUEUE_QUEUE_WORLD_H
 #define RINGPOST_TESTS_QUEUE_QUEUE_WORLD_H

@@ -367,18 +367,22 @@ Test(queue, delay_records_nothing_and_follows_the_curve)
     queue_world_free(w);
 }
 
-Test(queue, what_is_held_stays_for_ever)
+Test(queue, what_is_held_stays_until_it_expires)
 {
     struct queue_world *w = queue_world_new(17);
     queue_mail(w, "a@x.test");
     struct unit *unit = queue_pull_from(w, "mx:x.test");
     queue_hold(&w->queue, unit);
     queue_agrees(w);
-    queue_world_run(w, 20ULL * DAY_MS);
+    queue_world_run(w, 5ULL * DAY_MS - 60'000);
     cr_assert_eq(unit->state, UNIT_HELD);
     cr_assert_eq(w->expired_count, 0);
-    queue_take(&w->queue, unit);
-    cr_assert_eq(queue_settle_as(w, unit, "d"), 0);
+    sim_wall_jump(w->sim, -1LL * DAY_MS * 1'000);
+    queue_world_run(w, 120'000);
+    cr_assert_eq(w->expired_count, 0);
+    queue_world_run(w, 1ULL * DAY_MS);
+    cr_assert_eq(w->expired_count, 1);
+    cr_assert_eq(queue_settle_as(w, unit, "e"), 0);
     queue_world_free(w);
 }
 
@@ -635,6 +639,7 @@ Test(queue, recovered_mail_without_a_place_is_said_so)
     queue_world_crash(w, SIM_KILL);
     w->options.recipients_max = 2;
     cr_assert_gt(queue_world_open(w), 0);
+    queue_world_crash(w, SIM_KILL);
     sim_free(w->sim);
     free(w);
 }

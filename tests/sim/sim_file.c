@@ -193,7 +193,7 @@ static void file_open(struct ring *ring, struct op *op, const char *path, int fl
 static int file_adopt(struct ring *ring, int fd, struct ring_file *file)
 {
     struct sim_ring *r = sim_ring_of(ring);
-    *file = (struct ring_file) { .fd = fd, .fixed = -1 };
+    *file = (struct ring_file) { -1, -1 };
     int flags;
     struct sim_inode *inode = sim_fd(disk_of(r), fd, &flags);
     int error = sim_fault(r->sim, r->machine, SIM_ADOPT, 0, 0);
@@ -205,7 +205,7 @@ static int file_adopt(struct ring *ring, int fd, struct ring_file *file)
     r->slots[slot].inode = inode;
     r->slots[slot].open_flags = flags;
     sim_inode_open(inode);
-    file->fixed = sim_slot_number(r, slot);
+    *file = (struct ring_file) { .fd = fd, .fixed = sim_slot_number(r, slot) };
     return 0;
 }
 

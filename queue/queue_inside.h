@@ -1,0 +1,34 @@
+/*
+ * queue_inside.h - what queue.c and settle.c share: the states of a unit
+ */
+#ifndef RINGPOST_QUEUE_QUEUE_INSIDE_H
+#define RINGPOST_QUEUE_QUEUE_INSIDE_H
+
+#include "queue/queue.h"
+
+#define PLACE_NONE UINT32_MAX
+
+enum { US_IN_MS = 1'000 };
+
+/* ---- queue.c ---- */
+
+/* The wait after so many failures, with jitter. */
+uint64_t queue_retry_after_ms(struct queue *queue, uint32_t failures);
+
+/* Out of its state's lists and counts; unit_enter or unit_free must follow. */
+void unit_leave(struct unit *unit);
+void unit_enter(struct unit *unit, enum unit_state state, bool front);
+/* Enters DEFERRED. */
+void unit_defer(struct unit *unit, int64_t due_us);
+/* NULL: the pool is empty. In no state yet. */
+struct unit *unit_new(struct queue *queue, struct message *message, struct destination *d);
+/* Left its state, and has no place any more. Its message goes with its last unit. */
+void unit_free(struct queue *queue, struct unit *unit);
+bool unit_drop_place(struct queue *queue, struct unit *unit, uint32_t recipient);
+
+/* ---- settle.c: what its pools hold ---- */
+
+size_t settle_bytes(void);
+size_t settle_large_bytes(void);
+
+#endif

@@ -1,0 +1,256 @@
+/*
+ * settle.c - what became of recipients, made durable before anything follows from it
+ *
+ *   queue_settle --> asked of the spool, OUTCOMES_PER_RECORD at a time --all durable--> places
+ * dropped, the unit freed, deferred, or ready again --> done(0)
+ *                                       '--an error--> what is durable counts, the rest is deferred
+ *                                                      --> done(error)
+ *
+ * Owns the copies of outcomes and texts. The unit is SETTLING meanwhile: nobody else touches it. At
+ * least once, never zero times: what could not be recorded is tried again. Bounds: settlements
+ * (active_max), large ones (QUEUE_LARGE_SETTLEMENTS), texts of one (over that they are dropped).
+ */
+#include <errno.h>
+
+#include "core/check.h"
+#include "queue/queue_inside.h"
+
+enum {
+    OUTCOMES_PER_RECORD = 512,
+    LARGE_TEXT_BYTES = 1 << 20,
+    INLINE_TEXT_BYTES = 2'048,
+};
+
+struct settlement {
+    struct queue *queue;
+    struct unit *unit;
+    struct commit commit;
+    struct task again;
+    void (*done)(void *argument, int result);
+    void *argument;
+    struct outcome *outcomes;
+    struct settlement_large *large;
+    uint32_t count;
+    uint32_t at;    /* outcomes before this one are durable */
+    uint32_t asked; /* how many are in the commit under way */
+    uint32_t text_size;
+    bool some_untried;
+    struct outcome few[QUEUE_SETTLE_INLINE];
+    uint8_t text[INLINE_TEXT_BYTES];
+};
+
+struct settlement_large {
+    struct outcome outcomes[RECIPIENTS_MAX];
+    uint8_t text[LARGE_TEXT_BYTES];
+};
+
+size_t settle_bytes(void)
+{
+    return sizeof(struct settlement);
+}
+
+size_t settle_large_bytes(void)
+{
+    return sizeof(struct settlement_large);
+}
+
+static void settlement_free(struct settlement *s)
+{
+    if (s->large != NULL)
+        pool_give(&s->queue->large, s->large);
+    pool_give(&s->queue->settlements, s);
+}
+
+static void settlement_copy(struct settlement *s, const struct outcome *outcomes, uint32_t count)
+{
+    uint8_t *text = s->large != NULL ? s->large->text : s->text;
+    size_t capacity = s->large != NULL ? LARGE_TEXT_BYTES : INLINE_TEXT_BYTES;
+    for (uint32_t i = 0; i < count; i++) {
+        struct outcome *o = &s->outcomes[i];
+        *o = outcomes[i];
+        o->text = slice_part(o->text, 0, OUTCOME_TEXT_MAX);
+        if (s->text_size + o->text.size > capacity)
+            o->text.size = 0;
+        if (o->text.size > 0)
+            memcpy(text + s->text_size, o->text.data, o->text.size);
+        o->text.data = text + s->text_size;
+        s->text_size += (uint32_t)o->text.size;
+    }
+}
+
+static void settle_count(struct queue *queue, const struct outcome *o)
+{
+    struct queue_metrics *m = &queue->metrics;
+    switch (o->kind) {
+    case OUTCOME_DELIVERED: metric_add(&m->recipients_delivered, 1); break;
+    case OUTCOME_BOUNCED: metric_add(&m->recipients_bounced, 1); break;
+    case OUTCOME_EXPIRED: metric_add(&m->recipients_expired, 1); break;
+    case OUTCOME_DISCARDED: metric_add(&m->recipients_discarded, 1); break;
+    default: metric_add(&m->deferrals, 1); break;
+    }
+}
+
+static bool settlement_names(const struct settlement *s, uint32_t recipient)
+{
+    for (uint32_t i = 0; i < s->at; i++)
+        if (s->outcomes[i].recipient == recipient)
+            return true;
+    return false;
+}
+
+/* Some are deferred, others were not tried: the deferred ones become a unit of their own. There is
+ * always one, for there are as many units as recipients. */
+static void settlement_split(struct settlement *s, int64_t due_us)
+{
+    struct queue *queue = s->queue;
+    struct unit *unit = s->unit;
+    struct unit *later = unit_new(queue, unit->message, unit->destination);
+    CHECK(later != NULL);
+    later->attempts = unit->attempts;
+    for (uint32_t *at = &unit->first, *to = &later->first; *at != PLACE_NONE;) {
+        struct place *place = pool_at(&queue->places, *at);
+        if (!settlement_names(s, place->recipient)) {
+            at = &place->next;
+            continue;
+        }
+        *to = *at;
+        *at = place->next;
+        place->next = PLACE_NONE;
+        to = &place->next;
+        unit->count--;
+        later->count++;
+    }
+    CHECK(unit->count > 0);
+    unit_defer(later, due_us);
+}
+
+/* All is durable (0), or the rest could not be recorded. */
+static void settlement_end(struct settlement *s, int result)
+{
+    struct queue *queue = s->queue;
+    struct unit *unit = s->unit;
+    int64_t due_us = INT64_MAX;
+    for (uint32_t i = 0; i < s->at; i++) {
+        const struct outcome *o = &s->outcomes[i];
+        settle_count(queue, o);
+        if (outcome_final(o->kind))
+            CHECK(unit_drop_place(queue, unit, o->recipient));
+        else
+            due_us = MIN(due_us, o->due_us);
+    }
+    void (*done)(void *, int) = s->done;
+    void *argument = s->argument;
+    bool untried = s->some_untried;
+    if (result == 0 && untried && due_us != INT64_MAX && unit->count > 0)
+        settlement_split(s, due_us);
+    settlement_free(s);
+    unit_leave(unit);
+    if (result < 0) {
+        metric_add(&queue->metrics.settle_failures, 1);
+        unit->attempts++;
+        due_us =
+            queue->shard->wall_us + (int64_t)queue_retry_after_ms(queue, unit->attempts) * US_IN_MS;
+    }
+    struct destination *d = unit->destination;
+    if (unit->count == 0) {
+        unit_free(queue, unit);
+    } else if (result == 0 && untried) {
+        unit_enter(unit, UNIT_READY, true);
+    } else {
+        unit_defer(unit, due_us == INT64_MAX ? 0 : due_us);
+    }
+    if (done != NULL)
+        done(argument, result);
+    if (d->ready_count > 0)
+        queue->options.wanted(queue->options.owner, d);
+}
+
+static void settlement_ask(struct settlement *s);
+
+static void settlement_on_commit(struct commit *commit, int result)
+{
+    struct settlement *s = container_of(commit, struct settlement, commit);
+    if (result == -EAGAIN) {
+        settlement_ask(s);
+        return;
+    }
+    if (result < 0) {
+        settlement_end(s, result);
+        return;
+    }
+    s->at += s->asked;
+    if (s->at == s->count)
+        settlement_end(s, 0);
+    else
+        settlement_ask(s);
+}
+
+static void settlement_on_task(struct task *task)
+{
+    struct settlement *s = container_of(task, struct settlement, again);
+    settlement_end(s, -ENOSPC);
+}
+
+static void settlement_ask(struct settlement *s)
+{
+    struct message *message = s->unit->message;
+    int r;
+    s->asked = 2 * MIN(s->count - s->at, (uint32_t)OUTCOMES_PER_RECORD);
+    do { /* fewer, if these do not fit into one block of the log */
+        s->asked /= 2;
+        s->commit = (struct commit) { .done = settlement_on_commit };
+        r = spool_outcome(s->queue->spool, &message->stored, s->outcomes + s->at, s->asked,
+                          !message->recipients_outcomes, &s->commit);
+    } while (r == -E2BIG && s->asked > 1);
+    /* From now on, not from done on: another unit may be settled meanwhile, and its record must not
+     * claim to stand for this one. */
+    if (r == 0)
+        message->recipients_outcomes = true;
+    if (r == 0 || r == -EAGAIN)
+        return; /* done comes */
+    CHECK(r == -ENOSPC || r == -EIO || r == -E2BIG);
+    shard_run_later(s->queue->shard, &s->again); /* never from inside queue_settle */
+}
+
+int queue_settle(struct queue *queue, struct unit *unit, const struct outcome *outcomes,
+                 uint32_t count, bool some_untried, void (*done)(void *argument, int result),
+                 void *argument)
+{
+    CHECK(unit->state == UNIT_ACTIVE);
+    CHECK(count > 0);
+    CHECK(count <= unit->count);
+    struct settlement *s = pool_take(&queue->settlements);
+    if (s == NULL)
+        return -ENOSPC;
+    memset(s, 0, offsetof(struct settlement, few));
+    s->outcomes = s->few;
+    if (count > QUEUE_SETTLE_INLINE) {
+        s->large = pool_take(&queue->large);
+        if (s->large == NULL) {
+            pool_give(&queue->settlements, s);
+            return -ENOSPC;
+        }
+        s->outcomes = s->large->outcomes;
+    }
+    s->queue = queue;
+    s->unit = unit;
+    s->done = done;
+    s->argument = argument;
+    s->count = count;
+    s->some_untried = some_untried;
+    task_init(&s->again, settlement_on_task);
+    settlement_copy(s, outcomes, count);
+    unit->attempts++;
+    int64_t due_us =
+        queue->shard->wall_us + (int64_t)queue_retry_after_ms(queue, unit->attempts) * US_IN_MS;
+    for (uint32_t i = 0; i < count; i++) {
+        s->outcomes[i].attempts = unit->attempts;
+        s->outcomes[i].time_us = queue->shard->wall_us;
+        if (s->outcomes[i].kind == OUTCOME_DEFERRED)
+            s->outcomes[i].due_us = due_us;
+    }
+    unit_leave(unit);
+    unit_enter(unit, UNIT_SETTLING, false);
+    settlement_ask(s);
+    return 0;
+}
