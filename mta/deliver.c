@@ -485,6 +485,9 @@ static void hop_pump(struct next_hop *hop)
         unsigned max = d->failures > 0 ? 1 : hop_links_max(hop);
         if (hop->links_count >= max || hop->connecting >= d->ready_count)
             return;
+        /* As many again as answer already: a dead host costs one connection, not the limit. */
+        if (hop->connecting >= MAX(hop->links_count - hop->connecting, 1U))
+            return;
         if (hop->request.resolve != NULL)
             return;
         if (hop->targets_until_ms <= deliver->shard->now_ms) {

@@ -250,9 +250,9 @@ static struct queue_options server_queue_options(struct server_log *log,
 {
     const struct config_delivery *d = &config->delivery;
     return (struct queue_options) {
-        .messages_max = SERVER_MESSAGES_MAX,
-        .recipients_max = SERVER_RECIPIENTS_MAX,
-        .destinations_max = SERVER_DESTINATIONS_MAX,
+        .messages_max = log->server->messages_max,
+        .recipients_max = log->server->recipients_max,
+        .destinations_max = log->server->destinations_max,
         .active_max = d->shard_connections_max + FILES_EXTRA,
         .age_max_ms = d->age_max_ms,
         .retry_initial_ms = d->retry.initial_ms,
@@ -417,7 +417,10 @@ static void server_on_hook(struct hook *hook)
 int server_shard_init(struct server_shard *server, struct ring *ring, struct shard_group *group,
                       unsigned index, const struct config *config)
 {
-    *server = (struct server_shard) { .first = config };
+    *server = (struct server_shard) { .first = config,
+                                      .messages_max = SERVER_MESSAGES_MAX,
+                                      .recipients_max = SERVER_RECIPIENTS_MAX,
+                                      .destinations_max = SERVER_DESTINATIONS_MAX };
     struct shard *shard = &server->shard;
     shard_init(shard, ring, group, index);
     shard->owner = server;

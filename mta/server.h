@@ -81,6 +81,9 @@ struct server_shard {
     struct hook hook;
     struct metrics_source sources[4];
     char quarantine[SERVER_PATH_MAX];
+    uint32_t messages_max; /* of a queue; tests lower them before server_shard_open */
+    uint32_t recipients_max;
+    uint32_t destinations_max;
     uint64_t accept_errors;
     uint64_t accepting;
     uint64_t passed; /* sockets handed to a shard with fewer */

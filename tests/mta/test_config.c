@@ -340,11 +340,14 @@ Test(config, the_example_is_complete_and_its_defaults_are_true)
 
 Test(config, what_needs_a_restart)
 {
-    struct config *a = good(GOOD), *b = good(GOOD "log { level = debug }"),
+    struct config *a = good(GOOD), *b = good(GOOD "bounce { per-minute = 7 }"),
                   *c = good(GOOD "shards = 3"), *d = good(GOOD "spool { directory = /other }");
     cr_assert_null(config_needs_restart(a, b));
     cr_assert_str_eq(config_needs_restart(a, c), "shards");
     cr_assert_str_eq(config_needs_restart(a, d), "spool: directory");
+    struct config *e = good(GOOD "log { level = debug }");
+    cr_assert_str_eq(config_needs_restart(a, e), "log: level");
+    config_free(e);
     config_free(a);
     config_free(b);
     config_free(c);

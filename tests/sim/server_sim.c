@@ -22,6 +22,10 @@ enum {
     CONTROL_BUFFERS = 4,
     CONTROL_BUFFER_BYTES = 256,
     SPOOL_MODE = 0700,
+    /* A sanitizer touches what a pool reserves. */
+    MESSAGES_MAX = 1 << 12,
+    RECIPIENTS_MAX_SIM = 1 << 15,
+    DESTINATIONS_MAX = 256,
 };
 
 /* ---- control ---- */
@@ -138,6 +142,9 @@ static int start_rings(struct server_sim *s)
                               config);
         CHECK(r == 0);
         s->servers[i].dns = sim_dns_of(s->dns);
+        s->servers[i].messages_max = MESSAGES_MAX;
+        s->servers[i].recipients_max = RECIPIENTS_MAX_SIM;
+        s->servers[i].destinations_max = DESTINATIONS_MAX;
         s->servers[i].shard.log = s->logs[i];
     }
     shard_init(&s->control, sim_ring(s->sim, s->machine, &own), &s->group, s->shards);
