@@ -164,6 +164,8 @@ static void slot_close(struct ring_real *r, int slot)
 
 static int real_listen_fd(struct ring *ring, int fd, int *socket_slot)
 {
+    if (fd < 0) /* the kernel would take it for "none" and say that all is well */
+        return -EBADF;
     int r = slot_register(real(ring), fd, socket_slot);
     if (r == 0)
         close(fd);
@@ -478,8 +480,8 @@ static int real_now_list(struct ring *ring, const char *path,
     if (directory == NULL)
         return -errno;
     struct dirent *entry;
-    errno = 0;
-    while ((entry = readdir(directory)) != NULL)
+    /* readdir leaves errno alone at the end; what each() leaves there is none of ours. */
+    while ((errno = 0, entry = readdir(directory)) != NULL)
         if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
             each(argument, entry->d_name);
     int r = -errno;

@@ -276,8 +276,8 @@ static struct spool_options server_spool_options(struct server_log *log, unsigne
         segments = s->size_max_bytes / shards / s->segment_bytes;
     /* The largest message must find room to be moved, or a full log is never compacted. */
     uint64_t largest = config->limits.message_bytes_max / s->segment_bytes + 1;
-    uint64_t reserve = MAX(s->reserve_bytes / shards / s->segment_bytes,
-                           largest + SEGMENTS_RESERVE_MIN);
+    uint64_t reserve =
+        MAX(s->reserve_bytes / shards / s->segment_bytes, largest + SEGMENTS_RESERVE_MIN);
     uint64_t block = MIN((uint64_t)BLOCK_BYTES, s->segment_bytes / 4);
     uint64_t cache = s->cache_bytes / shards / block;
     segments = MIN(MAX(segments, 2 * (largest + SEGMENTS_RESERVE_MIN)), (uint64_t)SEGMENTS_LIMIT);
@@ -359,8 +359,7 @@ int server_shard_open(struct server_shard *server, char why[static SERVER_PATH_M
          number += shards) {
         struct server_log *log = &server->logs[server->logs_count];
         snprintf(log->directory, sizeof(log->directory), "%s/log-%03u", spool, number);
-        int r = server->logs_count == 0 ? 1
-                                        : directory_exists(server->shard.ring, log->directory);
+        int r = server->logs_count == 0 ? 1 : directory_exists(server->shard.ring, log->directory);
         if (r == 0)
             break;
         if (r < 0)

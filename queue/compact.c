@@ -12,8 +12,9 @@
  * is included. The old copy is retired only after the new one is durable, by an ordinary batch.
  *
  * Runs when segments are short and more than half of the log is dead, so a byte is moved less than
- * once for each byte that is taken in. Bounds: COMPACT_MOVES at a time, COMPACT_RECORDS_PER_TURN.
- * A message that cannot be read keeps its segment (and so the log) until it is discarded: counted.
+ * once for each byte that is taken in; in the reserve whenever it gains a segment. Bounds:
+ * COMPACT_MOVES at a time, COMPACT_RECORDS_PER_TURN. A message that cannot be read keeps its
+ * segment (and so the log) until it is discarded: counted.
  */
 #include "queue/spool_internal.h"
 
@@ -349,9 +350,12 @@ static void walk(struct compact *c)
 
 static bool compact_wanted(const struct spool *s)
 {
-    uint64_t some = MAX(s->metrics.live_bytes, (uint64_t)s->options.segment_bytes);
+    uint32_t left = segments_left(&s->segments);
+    uint64_t some = s->options.segment_bytes;
+    if (left > s->segments.reserve) /* below that outcomes are at stake, whatever it costs */
+        some = MAX(some, s->metrics.live_bytes);
     return !s->closed && s->options.find != NULL &&
-           segments_left(&s->segments) <= s->segments.reserve + s->segments.ahead &&
+           left <= s->segments.reserve + s->segments.ahead &&
            s->segments.oldest < position_segment(s->durable) && s->metrics.dead_bytes > some;
 }
 

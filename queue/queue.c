@@ -558,6 +558,10 @@ void queue_found(void *argument, const struct recovered *recovered)
         queue->unplaced++; /* recovery tells of live messages only */
         return;
     }
+    /* The clock may have gone back since: nobody waits longer than the longest wait. */
+    const struct queue_options *o = &queue->options;
+    int64_t longest_ms = (int64_t)o->retry_max_ms * (100 + o->retry_jitter_percent) / 100;
+    due_us = MIN(due_us, queue->shard->wall_us + longest_ms * US_IN_MS);
     for (struct unit *unit = message->units, *next; unit != NULL; unit = next) {
         next = unit->sibling;
         unit->destination->adding = NULL;

@@ -3,8 +3,8 @@
  *
  * One file is open at a time, a few blocks are kept. Sectors that cannot be read count as zeros:
  * the walk then finds what is missing. A block of which nothing can be read is no bad sector: the
- * device is not there, and a log that is taken for empty would be written over. Quarantine files are made once (O_EXCL): a range that is
- * damaged at each start is not copied at each start.
+ * device is not there, and a log that is taken for empty would be written over. Quarantine files
+ * are made once (O_EXCL): a range that is damaged at each start is not copied at each start.
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -28,8 +28,8 @@ enum {
     JOBS_MAX = 64,
     EVENTS_MAX = 12,
     HOUR_MS = 3'600'000,
-    CLIENTS_END_MS = 4 * HOUR_MS,  /* from the calm on: stalls and timeouts are shorter */
-    QUEUE_END_MS = 30 * HOUR_MS,   /* clocks jump back by a day at most */
+    CLIENTS_END_MS = 4 * HOUR_MS, /* from the calm on: stalls and timeouts are shorter */
+    QUEUE_END_MS = 30 * HOUR_MS,  /* clocks jump back by a day at most */
     DRAIN_END_MS = HOUR_MS,
     START_TRIES = 4,
 };
@@ -42,10 +42,10 @@ struct run {
     struct random random;
     uint64_t seed;
     bool verbose;
-    bool storm;       /* faults of disk and network */
-    bool wild_hops;   /* or names that fail */
+    bool storm;     /* faults of disk and network */
+    bool wild_hops; /* or names that fail */
     bool wild_clients;
-    bool disk_full;   /* at some time, or of the log */
+    bool disk_full; /* at some time, or of the log */
     bool failed_starts;
     unsigned crashes;
     unsigned reloads;
@@ -120,7 +120,8 @@ static void draw_hops(struct run *run)
         now->pipelining = !one_in(run, 3);
         now->chunking = !one_in(run, 3);
         if (lmtp)
-            now->half_ppm = 0; /* half of several replies has whole ones: more than the ledger tells */
+            now->half_ppm =
+                0; /* half of several replies has whole ones: more than the ledger tells */
     }
     if (run->wild_hops && one_in(run, 2))
         sim_dns_faults(w->dns, 100'000, 50'000, 5'000);
@@ -152,6 +153,21 @@ static void look(struct run *run, const char *when)
         fail(run, "%s: the balance of log %u is %lld recipients", when, log, (long long)balance);
 }
 
+static void say_recovered(const struct run *run)
+{
+    const struct server_sim *s = &run->world.server;
+    for (unsigned i = 0; i < s->shards; i++) {
+        for (unsigned k = 0; k < s->servers[i].logs_count; k++) {
+            const struct recovery_report *r = &s->servers[i].logs[k].report;
+            if (r->records > 0 || r->damages > 0)
+                say(run, "  %s: %llu messages, %llu finished, %llu torn, %llu damaged; ranges %llu",
+                    s->servers[i].logs[k].directory, (unsigned long long)r->messages_live,
+                    (unsigned long long)r->messages_finished, (unsigned long long)r->messages_torn,
+                    (unsigned long long)r->messages_damaged, (unsigned long long)r->damages);
+        }
+    }
+}
+
 static void start(struct run *run, unsigned tries)
 {
     struct world *w = &run->world;
@@ -174,6 +190,7 @@ static void start(struct run *run, unsigned tries)
             r == 0 ? "" : ": ", s->why);
         sim_fail(w->sim, s->machine, kind, 0, 0, 0);
         if (r == 0) {
+            say_recovered(run);
             look(run, "after recovery");
             return;
         }
@@ -378,14 +395,13 @@ static void tell_logs(const struct run *run)
             list_each (node, &log->deliver.open) {
                 const struct next_hop *h = container_of(node, struct next_hop, node);
                 const struct destination *d = h->destination;
-                fprintf(stderr,
-                        "  %s: ready %u waiting %u active %u failures %u back-off %lld ms; links %u "
-                        "connecting %u resolving %d targets %u\n",
-                        d->key, d->ready_count, d->waiting_count, d->active_count, d->failures,
-                        d->retry_ms == 0 ? 0LL
-                                         : (long long)(d->retry_ms - log->server->shard.now_ms),
-                        h->links_count, h->connecting, h->request.resolve != NULL,
-                        h->targets_count);
+                fprintf(
+                    stderr,
+                    "  %s: ready %u waiting %u active %u failures %u back-off %lld ms; links %u "
+                    "connecting %u resolving %d targets %u\n",
+                    d->key, d->ready_count, d->waiting_count, d->active_count, d->failures,
+                    d->retry_ms == 0 ? 0LL : (long long)(d->retry_ms - log->server->shard.now_ms),
+                    h->links_count, h->connecting, h->request.resolve != NULL, h->targets_count);
             }
         }
     }
@@ -458,9 +474,8 @@ static unsigned run_seed(uint64_t seed, bool verbose)
     judge(&run);
     if (w->server.writer != NULL)
         log_writer_stop(w->server.writer);
-    say(&run, "trace %016llx, %llu operations, %u starts",
-        (unsigned long long)sim_trace(w->sim), (unsigned long long)sim_operations(w->sim),
-        w->server.starts);
+    say(&run, "trace %016llx, %llu operations, %u starts", (unsigned long long)sim_trace(w->sim),
+        (unsigned long long)sim_operations(w->sim), w->server.starts);
     world_free(w);
     return run.failed;
 }
@@ -516,11 +531,12 @@ static bool job_wait(struct job *jobs, unsigned count)
         unsigned long long seed = jobs[i].seed;
         if (WIFSIGNALED(status))
             fprintf(stderr, "seed %llu: ended by signal %d (%s)\n", seed, WTERMSIG(status),
-                    WTERMSIG(status) == SIGALRM ? "turns in a circle" : strsignal(WTERMSIG(status)));
+                    WTERMSIG(status) == SIGALRM ? "turns in a circle"
+                                                : strsignal(WTERMSIG(status)));
         fprintf(stderr, "FAILED: ringpost-sim --seed %llu --verbose\n", seed);
         return false;
     }
-    CHECK(!"a child that nobody started");
+    CHECK(pid < 0); /* a child that nobody started */
     return false;
 }
 
@@ -560,11 +576,13 @@ static int run_many(const struct options *o)
 
 static void usage(void)
 {
-    fputs("usage: ringpost-sim [--seeds N] [--from SEED] [--seconds T] [--jobs J]\n"
-          "       ringpost-sim --seed S [--verbose]\n"
-          "N seeds (100) from SEED (1) on, for T seconds at most, J at a time (1); or one, in this\n"
-          "process. With RINGPOST_SIM_LOG in the environment --verbose prints the server's log too.\n",
-          stderr);
+    fputs(
+        "usage: ringpost-sim [--seeds N] [--from SEED] [--seconds T] [--jobs J]\n"
+        "       ringpost-sim --seed S [--verbose]\n"
+        "N seeds (100) from SEED (1) on, for T seconds at most, J at a time (1); or one, in this\n"
+        "process. With RINGPOST_SIM_LOG in the environment --verbose prints the server's log "
+        "too.\n",
+        stderr);
 }
 
 static uint64_t number(const char *text)
@@ -579,9 +597,12 @@ static uint64_t number(const char *text)
 int main(int argc, char **argv)
 {
     static const struct option names[] = {
-        { "seeds", required_argument, NULL, 'n' },   { "from", required_argument, NULL, 'f' },
-        { "seed", required_argument, NULL, 's' },    { "verbose", no_argument, NULL, 'v' },
-        { "seconds", required_argument, NULL, 't' }, { "jobs", required_argument, NULL, 'j' },
+        { "seeds", required_argument, NULL, 'n' },
+        { "from", required_argument, NULL, 'f' },
+        { "seed", required_argument, NULL, 's' },
+        { "verbose", no_argument, NULL, 'v' },
+        { "seconds", required_argument, NULL, 't' },
+        { "jobs", required_argument, NULL, 'j' },
         { NULL, 0, NULL, 0 },
     };
     struct options o = { .from = 1, .seeds = 100, .jobs = 1 };

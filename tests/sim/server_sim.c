@@ -57,7 +57,7 @@ static void control_on_config_free(struct shard *shard, const struct handoff *ha
         *g = s->generations[--s->generations_count];
         return;
     }
-    CHECK(!"a generation that nobody handed out");
+    CHECK(handoff->pointer == NULL); /* a generation that nobody handed out */
 }
 
 static void control_on_answered(struct shard *shard, const struct handoff *handoff)
@@ -394,8 +394,7 @@ bool server_sim_empty(void *argument)
 
 static const char *const domains[] = { "a.example", "b.example", "c.example", "gone.example",
                                        NULL };
-static const char *const hop_texts[WORLD_HOPS] = { "20.0.2.1", "20.0.2.2", "20.0.2.3",
-                                                   "20.0.2.4" };
+static const char *const hop_texts[WORLD_HOPS] = { "20.0.2.1", "20.0.2.2", "20.0.2.3", "20.0.2.4" };
 
 struct world_options world_calm(uint64_t seed)
 {
@@ -474,8 +473,8 @@ void world_init(struct world *w, const struct world_options *o)
         struct sim_hop_options hop = sim_hop_plain(&w->hop_addresses[i]);
         hop.lmtp = i == 2;
         hop.chunking = i != 1;
-        w->hops[i] = sim_hop(w->ledger, sim_actor_ring(w->sim, sim_machine(w->sim, hop_texts[i])),
-                             &hop);
+        w->hops[i] =
+            sim_hop(w->ledger, sim_actor_ring(w->sim, sim_machine(w->sim, hop_texts[i])), &hop);
     }
     w->in.port = 25;
     char text[SERVER_SIM_TEXT_MAX];

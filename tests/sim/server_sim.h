@@ -6,9 +6,9 @@
  *                ^              '--crash (kill or power)------------------------> '
  *                '-- start failed (why says what), after a crash --'
  *
- * N mail shards and a control shard, as mta/control.c assembles them, without threads: the simulator
- * steps them all. The disk outlives every incarnation; the memory of each is given back when it
- * ends, however it ends. After an orderly end nothing may be left in any pool (CHECK).
+ * N mail shards and a control shard, as mta/control.c assembles them, without threads: the
+ * simulator steps them all. The disk outlives every incarnation; the memory of each is given back
+ * when it ends, however it ends. After an orderly end nothing may be left in any pool (CHECK).
  */
 #ifndef RINGPOST_TESTS_SIM_SERVER_SIM_H
 #define RINGPOST_TESTS_SIM_SERVER_SIM_H

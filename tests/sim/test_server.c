@@ -1,8 +1,8 @@
 /*
  * test_server.c - the whole server in the simulated world: one kind of fault at a time
  *
- * ringpost-sim mixes everything by seed; here each kind has a name, and fails on its own. After each
- * run the ledger is judged: what was acknowledged is delivered or bounced, nothing else is.
+ * ringpost-sim mixes everything by seed; here each kind has a name, and fails on its own. After
+ * each run the ledger is judged: what was acknowledged is delivered or bounced, nothing else is.
  */
 #include <criterion/criterion.h>
 
@@ -14,8 +14,8 @@
 enum {
     MINUTE_MS = 60'000,
     HOUR_MS = 60 * MINUTE_MS,
-    FEW = 8,        /* messages of a run in a loop over operations */
-    LOOP_MAX = 24,  /* operations of a kind that such a loop fails, one after the other */
+    FEW = 8,       /* messages of a run in a loop over operations */
+    LOOP_MAX = 24, /* operations of a kind that such a loop fails, one after the other */
     SEVERAL = 60,
 };
 
@@ -107,8 +107,8 @@ Test(server_sim, a_failed_sync_is_451_and_never_250)
         struct sim_client_options one = sim_client_plain(&w->in, 1);
         one.connections = 1;
         (void)sim_client(w->ledger, w->clients, &one);
-        cr_assert(sim_run_until(w->sim, sim_now_ms(w->sim) + MINUTE_MS, sim_clients_done,
-                                w->ledger));
+        cr_assert(
+            sim_run_until(w->sim, sim_now_ms(w->sim) + MINUTE_MS, sim_clients_done, w->ledger));
         cr_assert_eq(count_code(w, 451), i + 1);
         cr_assert_eq(count_code(w, 250), i * FEW);
         clients(w, FEW, 2'000); /* the next ones are taken */
