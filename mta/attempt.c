@@ -68,6 +68,7 @@ struct attempt {
     struct slice piece; /* of our text, not yet in the spool */
     struct slice part;  /* of the original, likewise */
     bool part_last;
+    uint8_t end_seen; /* octets of the header's end that were seen */
     bool commit_asked;
     bool bounce_ended;
     uint64_t returned; /* octets of the original */
@@ -669,9 +670,12 @@ static bool bounce_cut(struct attempt *a, struct slice *part)
 {
     if (a->bounce.facts.full)
         return false;
-    for (size_t i = 0; i + 3 < part->size; i++) {
-        if (memcmp(part->data + i, "\r\n\r\n", 4) == 0) {
-            part->size = i + 2;
+    static const char end[] = "\r\n\r\n"; /* it may lie across two parts */
+    for (size_t i = 0; i < part->size && a->returned + i < BOUNCE_HEADER_MAX; i++) {
+        char c = (char)part->data[i];
+        a->end_seen = c == end[a->end_seen] ? (uint8_t)(a->end_seen + 1) : (uint8_t)(c == '\r');
+        if (a->end_seen == sizeof(end) - 1) {
+            part->size = i + 1;
             return true;
         }
     }

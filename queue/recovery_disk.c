@@ -2,8 +2,9 @@
  * recovery_disk.c - reading segment files at start, and putting damaged ranges aside
  *
  * One file is open at a time, a few blocks are kept. Sectors that cannot be read count as zeros:
- * the walk then finds what is missing. A block of which nothing can be read is no bad sector: the
- * device is not there, and a log that is taken for empty would be written over. Quarantine files
+ * the walk then finds what is missing. Unless what could be read a moment ago cannot be read
+ * either: that is no bad sector, the device is gone, and a log that is taken for empty would be
+ * written over. Quarantine files
  * are made once (O_EXCL): a range that is damaged at each start is not copied at each start.
  */
 #include <errno.h>
@@ -79,11 +80,10 @@ static int64_t read_again(struct recovery_disk *d, uint8_t *to, uint32_t bytes, 
 }
 
 /* All bytes up to the end of the file; sectors that cannot be read are zeros. An error: nothing can
- * be read. */
+ * be read (any more). */
 static int64_t disk_read(struct recovery_disk *d, uint8_t *to, uint32_t bytes, uint64_t offset)
 {
-    uint32_t done = 0;
-    bool something = false;
+    uint32_t done = 0, good = UINT32_MAX; /* where it could be read */
     int64_t error = 0;
     while (done < bytes) {
         int64_t n = d->ring->ops->now_read(d->ring, d->fd, to + done, bytes - done, offset + done);
@@ -91,11 +91,11 @@ static int64_t disk_read(struct recovery_disk *d, uint8_t *to, uint32_t bytes, u
             continue;
         if (n == 0)
             break;
-        something = something || n > 0;
+        good = n > 0 ? done : good;
         if (n < 0) { /* one sector less */
             uint32_t piece = MIN((uint32_t)BATCH_ALIGNMENT, bytes - done);
             n = read_again(d, to + done, piece, offset + done);
-            something = something || n > 0;
+            good = n > 0 ? done : good;
             error = n < 0 ? n : error;
             if (n <= 0) {
                 memset(to + done, 0, piece);
@@ -104,7 +104,9 @@ static int64_t disk_read(struct recovery_disk *d, uint8_t *to, uint32_t bytes, u
         }
         done += (uint32_t)n;
     }
-    return something || error == 0 ? done : error;
+    if (error < 0 && (good == UINT32_MAX || read_again(d, to + good, 1, offset + good) < 0))
+        return error;
+    return done;
 }
 
 int recovery_disk_load(struct recovery_disk *d, const struct recovery_file *file, uint32_t block,

@@ -284,13 +284,11 @@ static int report_one(struct reporting *p, const struct recovery_entry *entry)
     struct message_head head;
     int r = recovery_disk_record(t->disk, log_position(entry->stored.segment, entry->stored.offset),
                                  RECORD_MESSAGE, entry->stored.id, &payload);
-    if (r < 0 && r != -EBADMSG)
-        return r;
-    if (r == 0) {
-        memcpy(p->message, payload.data, payload.size);
-        payload.data = p->message;
-    }
-    if (r < 0 || message_head_decode(payload, &head) < 0 ||
+    if (r < 0) /* it was there a moment ago: reading cannot be trusted now */
+        return r == -EBADMSG ? -EIO : r;
+    memcpy(p->message, payload.data, payload.size);
+    payload.data = p->message;
+    if (message_head_decode(payload, &head) < 0 ||
         envelope_decode(head.envelope, &recovered.envelope) < 0 ||
         recovered.envelope.recipients_count != entry->recipients) {
         p->report->messages_damaged++;

@@ -45,6 +45,7 @@ struct deliver_world {
     struct deliver deliver;
     const char *more; /* configuration */
     uint8_t notify;   /* of recipients to come */
+    bool first_never; /* the first recipient of each message has NOTIFY=NEVER */
     uint32_t flags;   /* of envelopes to come */
     uint8_t ret;
 };
@@ -247,7 +248,8 @@ static MAYBE_UNUSED uint32_t deliver_mail(struct deliver_world *w, const char *t
         int size = snprintf(texts[k], sizeof(texts[k]), "r%u.m%u@%s", k, m->id,
                             w->ledger->domains[m->domains[k]]);
         recipients[k] =
-            (struct recipient) { .address = slice_of(texts[k], (size_t)size), .notify = w->notify };
+            (struct recipient) { .address = slice_of(texts[k], (size_t)size),
+                                 .notify = k == 0 && w->first_never ? NOTIFY_NEVER : w->notify };
         cr_assert(queue_reserve(&w->queue));
     }
     u.content = sim_content(w->ledger, m->id, &u.content_bytes);

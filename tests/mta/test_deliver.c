@@ -74,6 +74,20 @@ Test(deliver, refused_for_good_bounces_and_the_bounce_of_nobody_is_not_sent)
     }
 }
 
+Test(deliver, a_bounce_tells_of_those_who_want_it)
+{
+    struct deliver_world *w = deliver_world_new(22, CALM_RETRY);
+    sim_dns_mx(w->names, "void.test", 0, "");
+    w->first_never = true;
+    uint32_t id = deliver_mail(w, "vvvv", 500);
+    cr_assert(deliver_until_empty(w, 5 * MINUTE_MS));
+    cr_assert_eq(deliver_of(w, id, 0)->bounced, 0);
+    for (unsigned i = 1; i < 4; i++)
+        cr_assert_eq(deliver_of(w, id, i)->bounced, 1);
+    sim_ledger_find(w->ledger, id)->verdict = SIM_UNKNOWN;
+    deliver_world_free(w);
+}
+
 Test(deliver, a_bounce_that_bounces_is_the_end)
 {
     struct deliver_world *w = deliver_world_new(6, CALM_RETRY);
