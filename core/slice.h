@@ -32,7 +32,7 @@ static inline struct slice slice_of_string(const char *string)
 static inline struct slice slice_part(struct slice s, size_t index, size_t size)
 {
     if (index >= s.size)
-        return slice_of(s.data + s.size, 0);
+        return slice_of(s.data == NULL ? NULL : s.data + s.size, 0);
     return slice_of(s.data + index, MIN(size, s.size - index));
 }
 
