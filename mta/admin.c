@@ -33,6 +33,7 @@ struct admin_daemon {
     struct MHD_Daemon *daemon;
     struct op poll;
     int epoll;
+    bool stopped;
     bool local; /* the unix socket: may change things */
 };
 
@@ -285,12 +286,12 @@ static void admin_on_poll(struct op *op, int res, unsigned flags)
 {
     struct admin_daemon *d = container_of(op, struct admin_daemon, poll);
     struct pollfd ready = { .fd = d->epoll, .events = POLLIN };
-    for (unsigned i = 0; res >= 0 && i < ADMIN_RUNS_MAX; i++) {
+    for (unsigned i = 0; res >= 0 && !d->stopped && i < ADMIN_RUNS_MAX; i++) {
         MHD_run(d->daemon);
         if (poll(&ready, 1, 0) <= 0)
             break;
     }
-    if (!(flags & RING_MORE) && res != -ECANCELED)
+    if (!(flags & RING_MORE) && !d->stopped)
         ring_poll(d->admin->control->shard.ring, &d->poll, d->epoll);
 }
 
@@ -398,6 +399,20 @@ int admin_new(struct control *control, struct admin **result)
     shard_handle(&control->shard, HANDOFF_ANSWERED, admin_on_answered);
     *result = admin;
     return 0;
+}
+
+void admin_stop(struct admin *admin)
+{
+    if (admin == NULL)
+        return;
+    struct shard *shard = &admin->control->shard;
+    timer_disarm(&shard->timers, &admin->timer);
+    for (unsigned i = 0; i < admin->count; i++) {
+        struct admin_daemon *d = &admin->daemons[i];
+        d->stopped = true;
+        if (d->poll.inflight)
+            ring_cancel(shard->ring, &d->poll);
+    }
 }
 
 void admin_free(struct admin *admin)

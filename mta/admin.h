@@ -20,6 +20,8 @@ enum { ADMIN_CONNECTIONS = 64, ADMIN_TIMEOUT_S = 10, ADMIN_MEMORY = 32 * 1024 };
 
 /* Opens the sockets (before privileges go); answers once the loop runs. 0 or errno, said. */
 [[nodiscard]] int admin_new(struct control *control, struct admin **admin);
+/* Answers nobody from now on. */
+void admin_stop(struct admin *admin); /* NULL is allowed */
 void admin_free(struct admin *admin); /* NULL is allowed */
 
 #endif

@@ -577,9 +577,11 @@ static void control_stop(struct control *control)
         server_shard_close(&control->servers[i]);
         ring_free(control->servers[i].shard.ring);
     }
-    admin_free(control->admin);
+    /* The resolver turns the loop until its last answer has landed: nothing else may be waiting. */
+    admin_stop(control->admin);
     if (control->resolver != NULL)
         resolver_free(control->resolver);
+    admin_free(control->admin);
     log_writer_stop(control->writer);
     ring_free(control->shard.ring);
     close(control->signal_fd);

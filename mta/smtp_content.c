@@ -9,6 +9,7 @@
  * connection ends.
  */
 #include <errno.h>
+#include <stdio.h>
 
 #include "core/check.h"
 #include "core/log.h"
@@ -174,7 +175,9 @@ enum step smtp_bdat_step(struct smtp_server *s)
         if (t->error == -EPROTO)
             smtp_reset(s);
     } else {
-        smtp_say(s, SMTP_REPLY_CHUNK_OK);
+        char octets[24];
+        snprintf(octets, sizeof(octets), "%llu", (unsigned long long)t->chunk_bytes);
+        smtp_say_with(s, SMTP_REPLY_CHUNK_OK, slice_of_string(octets));
     }
     smtp_wait_command(s);
     return smtp_enter(s, SMTP_COMMAND);

@@ -462,6 +462,7 @@ static enum step smtp_bdat_command(struct smtp_server *s, const struct smtp_chun
         if (t->error == 0)
             t->error = smtp_begin_content(s);
     }
+    t->chunk_bytes = chunk->size;
     smtp_data_chunk(&t->data, chunk->size, chunk->last);
     smtp_wait_data(s);
     return smtp_enter(s, SMTP_BDAT);

@@ -228,16 +228,22 @@ void segments_tick(struct segments *s)
         s->free_disk = stat.free_disk;
 }
 
-uint32_t segments_left(const struct segments *s)
+uint32_t segments_left_in_all(const struct segments *s)
 {
     uint64_t room = s->free_disk / s->segment_bytes;
     uint64_t makeable = (uint64_t)s->states[SEGMENT_NONE] + s->states[SEGMENT_PREPARING];
     return s->states[SEGMENT_FREE] + (uint32_t)MIN(room, makeable);
 }
 
+uint32_t segments_left(const struct segments *s)
+{
+    uint32_t takeable = s->count - s->states[SEGMENT_USED] - s->states[SEGMENT_FAILED];
+    return MIN(segments_left_in_all(s), takeable - MIN(takeable, s->extra));
+}
+
 int segments_take(struct segments *s, enum segment_use use, struct segment **segment)
 {
-    uint32_t left = segments_left(s);
+    uint32_t left = use == SEGMENT_FOR_MAIL ? segments_left(s) : segments_left_in_all(s);
     uint32_t spare = use == SEGMENT_FOR_MAIL ? s->reserve : use == SEGMENT_FOR_MOVES ? 1 : 0;
     if (left <= spare || s->newest + 1 - s->oldest > s->by_mask)
         return -ENOSPC;

@@ -34,6 +34,7 @@ struct segments {
     struct shard *shard;
     const char *directory;
     uint32_t segment_bytes, count, reserve, ahead;
+    uint32_t extra; /* of count: for outcomes and moves only, when failed writes ate the reserve */
     struct segment *files; /* count */
     uint32_t *by_sequence; /* index + 1 of the file; 0: none */
     uint32_t by_mask;
@@ -73,8 +74,9 @@ bool segments_idle(const struct segments *segments);
 void segments_run(struct segments *segments);
 /* Once a second: looks at the disk's free space. */
 void segments_tick(struct segments *segments);
-/* How many segments could still be taken, the reserve included. */
+/* How many segments could still be taken, the reserve included, the extra ones not. */
 uint32_t segments_left(const struct segments *segments);
+uint32_t segments_left_in_all(const struct segments *segments);
 
 /* What the log grows for. Outcomes have the last word: what they record frees space, so the last
  * segment is theirs; moves end before that, mail before the reserve. */

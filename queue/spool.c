@@ -169,11 +169,12 @@ static int take_over(struct spool *s, const struct recovery *recovery, const str
     if (r < 0)
         return r;
     r = segments_init(&s->segments, s->shard, s->options.directory, s->options.segment_bytes,
-                      segments_needed(s, recovery), s->options.segments_reserve,
+                      segments_needed(s, recovery) + SEGMENTS_EXTRA, s->options.segments_reserve,
                       s->options.segments_ahead);
     *why = "the log's directory cannot be opened and synced";
     if (r < 0)
         return r;
+    s->segments.extra = SEGMENTS_EXTRA;
     s->segments.oldest = MAX(recovery->oldest, 1u);
     s->segments.newest = recovery->newest;
     s->retired = s->segments.oldest;

@@ -258,7 +258,7 @@ bool log_has_room(const struct spool *s, uint32_t bytes)
 int log_reserve(struct spool *s, size_t payload_bytes, enum segment_use use, uint8_t **payload,
                 uint64_t *position)
 {
-    if (use == SEGMENT_FOR_MOVES && segments_left(&s->segments) == 0)
+    if (use == SEGMENT_FOR_MOVES && segments_left_in_all(&s->segments) == 0)
         return -ENOSPC; /* also in the segment that outcomes have opened */
     CHECK(payload_bytes < s->options.block_bytes);
     uint32_t bytes = record_bytes(payload_bytes);
