@@ -308,9 +308,9 @@ static int print_json(const struct config_report *report, const char *path)
     return r;
 }
 
-static int usage(void)
+static int usage(FILE *out)
 {
-    fprintf(stderr,
+    fprintf(out,
             "usage: ringpost check [-c FILE] [--json] [--quiet]\n"
             "Reads a configuration (default %s) and tells all that is wrong with it.\n"
             "Exit code: 0 usable (maybe with warnings), 1 errors, 2 usage.\n",
@@ -335,12 +335,12 @@ int check_main(int argc, char **argv)
         case 'c': path = optarg; break;
         case 'j': json = true; break;
         case 'q': quiet = true; break;
-        case 'h': usage(); return CHECK_EXIT_OK;
-        default: return usage();
+        case 'h': usage(stdout); return CHECK_EXIT_OK;
+        default: return usage(stderr);
         }
     }
     if (optind < argc)
-        return usage();
+        return usage(stderr);
     struct config_report *report = calloc(1, sizeof(*report));
     if (report == NULL)
         return CHECK_EXIT_ERRORS;

@@ -245,6 +245,39 @@ enum connection_line connection_line(struct connection *c, size_t max, struct sl
     }
 }
 
+struct slice connection_collect(struct connection *c)
+{
+    for (;;) {
+        connection_reclaim(c);
+        struct slice in = connection_front(c);
+        if (in.size == 0)
+            break;
+        if (c->line == NULL) {
+            c->line = pool_take(&c->pools->lines);
+            if (c->line == NULL)
+                return slice_of(NULL, 0);
+            c->line->size = 0;
+        }
+        size_t size = MIN(in.size, (size_t)CONNECTION_LINE_BYTES - c->line->size);
+        if (size == 0)
+            break;
+        memcpy(c->line->bytes + c->line->size, in.data, size);
+        c->line->size += (uint32_t)size;
+        connection_take(c, size);
+    }
+    return c->line == NULL ? slice_of(NULL, 0) : slice_of(c->line->bytes, c->line->size);
+}
+
+void connection_collected(struct connection *c, size_t bytes)
+{
+    CHECK(c->line != NULL);
+    CHECK(bytes <= c->line->size);
+    c->line->size -= (uint32_t)bytes;
+    memmove(c->line->bytes, c->line->bytes + bytes, c->line->size);
+    if (c->line->size == 0)
+        connection_give_line(c);
+}
+
 /* ---- sending ---- */
 
 static void connection_send_gathered(struct connection *c)

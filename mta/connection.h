@@ -117,6 +117,11 @@ struct slice connection_peek(struct connection *c);
 size_t connection_peek_all(const struct connection *c);
 /* Drops bytes from the front of what connection_peek gave. */
 void connection_take(struct connection *c, size_t bytes);
+/* All that came so far in one block of at most CONNECTION_LINE_BYTES, however many pieces it came
+ * in; for headers before the first line. Empty: nothing, or no block. */
+struct slice connection_collect(struct connection *c);
+/* Drops bytes from the front of that. What is left counts as input, and is no line any more. */
+void connection_collected(struct connection *c, size_t bytes);
 /* Something is there that no call has taken yet (a piece of a line counts). */
 bool connection_has_input(const struct connection *c);
 /* Before the owner waits: gives buffers that are used up back to the ring. */

@@ -30,8 +30,8 @@ struct smtp_incoming {
     uint64_t ended_ns; /* end of data came */
     uint64_t size_declared;
     uint64_t chunk_bytes; /* of the BDAT under way */
-    int error;  /* of the spool: content is read and dropped from then on */
-    int result; /* of the commit, when it is no longer committing */
+    int error;            /* of the spool: content is read and dropped from then on */
+    int result;           /* of the commit, when it is no longer committing */
     bool bdat;
     bool committing;
     bool asked; /* spool_write_commit took it */

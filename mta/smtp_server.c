@@ -246,21 +246,20 @@ static bool smtp_count_again(struct smtp_server *s, const struct proxy_endpoint 
 
 static enum step smtp_proxy(struct smtp_server *s)
 {
-    struct slice in = connection_peek(&s->connection);
+    struct slice in = connection_collect(&s->connection);
     struct proxy_header header;
     size_t used = 0;
     enum proxy_result result = in.size == 0 ? PROXY_NEED_MORE : proxy_parse(in, &header, &used);
-    if (result == PROXY_NEED_MORE && !s->connection.eof && s->connection.held_count < 2) {
-        smtp_wait_until(s, PROXY_TIMEOUT_MS);
+    if (result == PROXY_NEED_MORE && !s->connection.eof) {
+        if (s->deadline_ms == 0) /* one deadline for all its pieces */
+            smtp_wait_until(s, PROXY_TIMEOUT_MS);
         return STEP_WAIT;
     }
-    /* A header is far smaller than a receive buffer; one that comes in pieces over several of them
-     * is nobody's proxy. */
     if (result != PROXY_OK) {
         metric_add(&smtp_metrics(s)->proxy_bad, 1);
         return smtp_drop(s);
     }
-    connection_take(&s->connection, used);
+    connection_collected(&s->connection, used);
     smtp_enter(s, SMTP_GREET);
     if (header.family == PROXY_FAMILY_NONE)
         return STEP_AGAIN;
@@ -543,8 +542,9 @@ static enum step smtp_command_step(struct smtp_server *s)
     case CONNECTION_LINE_BARE_LF:
         metric_add(&smtp_metrics(s)->refused_newline, 1);
         smtp_wait_command(s);
-        return s->data_refused ? smtp_finish(s, SMTP_REPLY_EARLY_TALK)
-                               : smtp_bad(s, SMTP_REPLY_CONTROL);
+        /* What stands behind a bare LF is a command for some servers and none for others: nothing
+         * more is read from somebody who sends one. */
+        return smtp_finish(s, s->data_refused ? SMTP_REPLY_EARLY_TALK : SMTP_REPLY_CONTROL);
     case CONNECTION_LINE_READY: break;
     }
     metric_add(&smtp_metrics(s)->commands, 1);

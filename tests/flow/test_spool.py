@@ -176,7 +176,7 @@ class Damage(Spool):
         self.assertEqual(found, {i: 1 for i in contents if i != victim})
         quarantined = [p for p in (server.spool / "quarantine").rglob("*") if p.is_file()]
         self.assertTrue(any(b"mark-000007" in p.read_bytes() for p in quarantined), quarantined)
-        self.assertGreaterEqual(server.metric("ringpost_spool_quarantined_total"), 1)
+        self.assertGreaterEqual(server.metric("ringpost_recovery_damaged_ranges"), 1)
         server.stop()
 
     def test_flipped_octet_while_it_runs(self):
