@@ -173,12 +173,28 @@ void deliver_expired(void *argument, struct unit *unit)
     (void)attempt_start(deliver, unit, ATTEMPT_EXPIRE, NULL, NULL);
 }
 
+/* Its connections lead where the old configuration said: each ends after its message (link_give).
+ */
+static void hop_leave(struct next_hop *hop)
+{
+    list_each (node, &hop->links) {
+        struct link *link = container_of(node, struct link, node);
+        if (!link->ready || link->attempt != NULL)
+            continue;
+        link->ready = false;
+        list_remove(&link->idle);
+        smtp_client_quit(link->client);
+    }
+}
+
 void deliver_switched(struct deliver *deliver)
 {
     deliver->switches++;
     list_each (node, &deliver->open) {
         struct next_hop *hop = container_of(node, struct next_hop, node);
+        resolve_forget(deliver->resolves, &hop->request);
         hop_learn_route(hop);
+        hop_leave(hop);
         if (!deliver->draining)
             hop_pump(hop);
     }
@@ -192,7 +208,8 @@ void deliver_drain(struct deliver *deliver)
         resolve_forget(deliver->resolves, &hop->request);
         list_each (each, &hop->links) {
             const struct link *link = container_of(each, struct link, node);
-            if (link->client != NULL) /* else its last outcome is being written */
+            /* One with a message ends when that is settled, see link_give. */
+            if (link->client != NULL && link->attempt == NULL)
                 smtp_client_quit(link->client);
         }
     }
@@ -449,6 +466,11 @@ static void link_give(struct link *link)
     struct deliver *deliver = hop->deliver;
     if (!link->ready || link->attempt != NULL)
         return;
+    if (link->generation != deliver->generations->current) {
+        link->ready = false;
+        smtp_client_quit(link->client);
+        return;
+    }
     struct unit *unit = deliver->draining ? NULL : queue_pull(deliver->queue, hop->destination);
     if (unit == NULL) {
         if (list_empty(&link->idle))

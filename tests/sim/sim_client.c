@@ -114,13 +114,18 @@ static uint64_t some_pause(const struct client_connection *c)
     return random_below(sim_random(sim_of(c)), c->client->options.pause_max_ms + 1);
 }
 
+static void wait_at_most(struct client_connection *c)
+{
+    uint64_t ns = (uint64_t)c->client->options.reply_timeout_ms * MS_NS;
+    c->deadline_ns = sim_now_ns(sim_of(c)) + ns;
+    sim_at(sim_of(c), ns, tick, c);
+}
+
 static void expect(struct client_connection *c, int what)
 {
     CHECK(c->expect_count < EXPECT_MAX);
     c->expect[c->expect_count++] = what;
-    uint64_t ns = (uint64_t)c->client->options.reply_timeout_ms * MS_NS;
-    c->deadline_ns = sim_now_ns(sim_of(c)) + ns;
-    sim_at(sim_of(c), ns, tick, c);
+    wait_at_most(c);
 }
 
 /* ---- the message ---- */
@@ -197,6 +202,8 @@ static void wire_send(struct client_connection *c, uint8_t *wire, size_t bytes)
         /* Leaving is done later, from sent(), so that the part goes out. */
         if (c->mischief == STALLS)
             (void)misbehave(c, IN_CONTENT, rest_send);
+        else
+            wait_at_most(c); /* whoever should read it may have lost its power */
     } else {
         c->ended = true;
         sim_line_put(&c->line, wire, bytes);
