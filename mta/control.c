@@ -165,7 +165,7 @@ int control_reload(struct control *control, char words[static CONTROL_WORDS_MAX]
         snprintf(words, CONTROL_WORDS_MAX, "no memory\n");
     else
         r = control_load(control->file, control->config->generation + 1, report, &next);
-    if (r < 0 && words[0] == '\0')
+    if (r < 0 && words[0] == '\0' && report != NULL)
         words_of(report, words);
     const char *restart = r < 0 ? NULL : config_needs_restart(control->config, next);
     if (r == 0 && restart == NULL && listeners_differ(control->config, next) != NULL)
