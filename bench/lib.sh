@@ -229,6 +229,7 @@ ringpost_start() {  # ringpost_start hold|relay [SESSIONS]: an empty spool, then
     need_free_port "$PORT_RINGPOST" "$PORT_ADMIN" "$PORT_CLOSED"
     rm -rf "${BENCH_SPOOL:?}/ringpost"
     mkdir -p "$BENCH_SPOOL/ringpost" "$BENCH_RUN"
+    chmod 700 "$BENCH_SPOOL/ringpost" # the server insists
     rm -f "$BENCH_RUN/ringpost.json.log"
     bench_config "$BENCH_RUN/ringpost.conf" "$@"
     cg_start ringpost "$BENCH_RUN/ringpost.log" "$RINGPOST" serve -c "$BENCH_RUN/ringpost.conf"
