@@ -16,6 +16,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <libgen.h>
 #include <pwd.h>
 #include <sched.h>
 #include <signal.h>
@@ -267,13 +268,26 @@ static int control_signals(struct control *control)
 
 /* ---- privileges ---- */
 
+/* The spool's own name must survive a power cut too, or all that is in it goes with it. */
+static int control_sync_parent(const char *path)
+{
+    char parent[SERVER_PATH_MAX];
+    snprintf(parent, sizeof(parent), "%s", path);
+    int fd = open(dirname(parent), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    int r = fsync(fd) < 0 ? -errno : 0;
+    close(fd);
+    return r;
+}
+
 static int control_spool_directory(const struct config *config, uid_t uid, gid_t gid)
 {
     const char *path = config->spool.directory;
     if (mkdir(path, SPOOL_MODE) == 0) {
         if (uid != (uid_t)-1 && chown(path, uid, gid) < 0)
             return -errno;
-        return 0;
+        return control_sync_parent(path);
     }
     return errno == EEXIST ? 0 : -errno;
 }
