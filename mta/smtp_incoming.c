@@ -5,11 +5,11 @@
 
 #include <errno.h>
 #include <stdio.h>
-#include <time.h>
 
 #include "core/check.h"
+#include "queue/bounce.h"
 
-enum { TRACE_MAX = 1'024, DATE_MAX = 64, US_IN_S = 1'000'000 };
+enum { TRACE_MAX = 1'024 };
 
 struct smtp_incoming *smtp_incoming_new(struct smtp_service *service, struct task *task)
 {
@@ -142,19 +142,6 @@ void smtp_id_text(uint64_t id, char out[static SMTP_ID_TEXT])
     out[SMTP_ID_TEXT - 1] = '\0';
 }
 
-/* RFC 5322 3.3, in UTC: whoever reads a trace field can count from there. */
-static void trace_date(int64_t wall_us, char out[static DATE_MAX])
-{
-    static const char days[7][4] = { "Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat" };
-    static const char months[12][4] = { "Jan", "Feb", "Mar", "Apr", "May", "Jun",
-                                        "Jul", "Aug", "Sep", "Oct", "Nov", "Dec" };
-    time_t seconds = (time_t)(wall_us / US_IN_S);
-    struct tm tm;
-    gmtime_r(&seconds, &tm);
-    snprintf(out, DATE_MAX, "%s, %d %s %d %02d:%02d:%02d +0000", days[tm.tm_wday], tm.tm_mday,
-             months[tm.tm_mon], tm.tm_year + 1900, tm.tm_hour, tm.tm_min, tm.tm_sec);
-}
-
 /* RFC 5321 4.4 and 3848, 6531: with clause. The recipient is named only when there is one, so that
  * no recipient learns of another. */
 static size_t trace_write(const struct smtp_incoming *t, const struct smtp_origin *origin,
@@ -162,10 +149,10 @@ static size_t trace_write(const struct smtp_incoming *t, const struct smtp_origi
 {
     char peer[NET_TEXT_MAX];
     char id[SMTP_ID_TEXT];
-    char date[DATE_MAX];
+    char date[BOUNCE_DATE_MAX];
     net_text(origin->peer, false, peer);
     smtp_id_text(t->writer.id, id);
-    trace_date(origin->wall_us, date);
+    bounce_date(origin->wall_us, date);
     const char *with = (t->envelope.flags & ENVELOPE_SMTPUTF8) ? "UTF8SMTP"
                        : origin->esmtp                         ? "ESMTP"
                                                                : "SMTP";
