@@ -94,7 +94,7 @@ static int batch_at(struct slice in, uint32_t offset, uint64_t seed, struct batc
 static int identify_first(struct walk *w, struct recovery_file *file, const char **why)
 {
     *why = "a segment file cannot be read";
-    struct slice in;
+    struct slice in = { .size = 0 };
     int r = recovery_disk_open(&w->disk, file, &file->size);
     if (r == 0)
         r = recovery_disk_read(&w->disk, file, 0, &in);

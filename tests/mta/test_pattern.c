@@ -186,7 +186,7 @@ Test(pattern, agrees_with_a_model)
             memcpy(text, "*.", 2);
             some_domain(&random, text + star);
             if (random_below(&random, 300) == 0)
-                strcpy(text, "*");
+                memcpy(text, "*", 2);
             int r = pattern_set_add(set, slice_of_string(text), model.count, &other, &why);
             if (r == 0)
                 model.count++;

@@ -427,7 +427,7 @@ int sim_disk_unlink(struct sim_disk *disk, const char *path)
 
 int sim_disk_rename(struct sim_disk *disk, const char *from, const char *to)
 {
-    struct sim_inode *from_parent, *to_parent;
+    struct sim_inode *from_parent = NULL, *to_parent = NULL;
     char from_name[RING_NAME_MAX], to_name[RING_NAME_MAX];
     int r = path_parent(disk, from, &from_parent, from_name);
     if (r == 0)
