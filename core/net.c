@@ -1,9 +1,10 @@
 /*
  * net.c - addresses from text and kernel structures, and which of them are special
  *
- * Text goes through inet_pton and inet_ntop: strict dotted decimal (no octal, no short forms), no
- * zone names. The table of special networks is RFC 6890 with its later additions, in one form: an
- * IPv4 network is one below ::ffff:0:0/96.
+ * Text is read by inet_pton: strict dotted decimal (no octal, no short forms), no zone names. It is
+ * written by inet_ntop, but for IPv4, where that goes through printf: each message needs two. The
+ * table of special networks is RFC 6890 with its later additions, in one form: an IPv4 network is
+ * one below ::ffff:0:0/96.
  */
 #include "core/net.h"
 
@@ -202,21 +203,45 @@ int net_parse_prefix(struct slice text, struct net_prefix *prefix)
     return 0;
 }
 
+/* Both leave a terminator, and return where it is. */
+static char *put_text(char *out, const char *text)
+{
+    size_t size = strlen(text);
+    memcpy(out, text, size + 1);
+    return out + size;
+}
+
+static char *put_number(char *out, unsigned number)
+{
+    unsigned digits = 1;
+    for (unsigned rest = number; rest >= 10; rest /= 10)
+        digits++;
+    for (unsigned i = digits; i-- > 0; number /= 10)
+        out[i] = (char)('0' + number % 10);
+    out[digits] = '\0';
+    return out + digits;
+}
+
 size_t net_text(const struct net_address *a, bool with_port, char out[static NET_TEXT_MAX])
 {
-    char host[INET6_ADDRSTRLEN];
     bool v4 = net_is_v4(a);
-    const char *made = v4 ? inet_ntop(AF_INET, a->octets + V4_OFFSET, host, sizeof(host))
-                          : inet_ntop(AF_INET6, a->octets, host, sizeof(host));
-    CHECK(made != NULL);
-    int size;
-    if (!with_port)
-        size = snprintf(out, NET_TEXT_MAX, "%s", host);
-    else
-        size = snprintf(out, NET_TEXT_MAX, v4 ? "%s:%u" : "[%s]:%u", host, (unsigned)a->port);
-    CHECK(size > 0);
-    CHECK(size < NET_TEXT_MAX);
-    return (size_t)size;
+    char *end = out;
+    if (v4) {
+        for (unsigned i = 0; i < 4; i++) {
+            end = i > 0 ? put_text(end, ".") : end;
+            end = put_number(end, a->octets[V4_OFFSET + i]);
+        }
+        *end = '\0';
+    } else {
+        end = with_port ? put_text(end, "[") : end;
+        CHECK(inet_ntop(AF_INET6, a->octets, end, INET6_ADDRSTRLEN) != NULL);
+        end += strlen(end);
+        end = with_port ? put_text(end, "]") : end;
+    }
+    if (with_port)
+        end = put_number(put_text(end, ":"), a->port);
+    CHECK(end - out < NET_TEXT_MAX);
+    return (size_t)(end - out);
 }
 
 socklen_t net_to_sockaddr(const struct net_address *a, struct sockaddr_storage *out)

@@ -4,12 +4,11 @@
 #include "mta/smtp_incoming.h"
 
 #include <errno.h>
-#include <stdio.h>
 
 #include "core/check.h"
 #include "queue/bounce.h"
 
-enum { TRACE_MAX = 1'024 };
+enum { TRACE_MAX = 1'024, US_IN_S = 1'000'000 };
 
 struct smtp_incoming *smtp_incoming_new(struct smtp_service *service, struct task *task)
 {
@@ -142,6 +141,18 @@ void smtp_id_text(uint64_t id, char out[static SMTP_ID_TEXT])
     out[SMTP_ID_TEXT - 1] = '\0';
 }
 
+/* The date of this second, made once. */
+static struct slice trace_date(struct smtp_service *service, int64_t wall_us)
+{
+    const int64_t second = wall_us / US_IN_S;
+    if (service->date_size == 0 || service->date_second != second) {
+        bounce_date(wall_us, service->date);
+        service->date_size = (uint8_t)strlen(service->date);
+        service->date_second = second;
+    }
+    return slice_of(service->date, service->date_size);
+}
+
 /* RFC 5321 4.4 and 3848, 6531: with clause. The recipient is named only when there is one, so that
  * no recipient learns of another. */
 static size_t trace_write(const struct smtp_incoming *t, const struct smtp_origin *origin,
@@ -149,23 +160,35 @@ static size_t trace_write(const struct smtp_incoming *t, const struct smtp_origi
 {
     char peer[NET_TEXT_MAX];
     char id[SMTP_ID_TEXT];
-    char date[BOUNCE_DATE_MAX];
-    net_text(origin->peer, false, peer);
+    const size_t peer_size = net_text(origin->peer, false, peer);
     smtp_id_text(t->writer.id, id);
-    bounce_date(origin->wall_us, date);
-    const char *with = (t->envelope.flags & ENVELOPE_SMTPUTF8) ? "UTF8SMTP"
-                       : origin->esmtp                         ? "ESMTP"
-                                                               : "SMTP";
-    int size = snprintf(out, TRACE_MAX, "Received: from %.*s ([%s%s])\r\n\tby %s with %s id %s",
-                        (int)origin->helo.size, (const char *)origin->helo.data,
-                        net_is_v4(origin->peer) ? "" : "IPv6:", peer, origin->hostname, with, id);
-    const struct recipient *first = &t->envelope.recipients[0];
-    if (t->envelope.recipients_count == 1)
-        size += snprintf(out + size, TRACE_MAX - (size_t)size, "\r\n\tfor <%.*s>",
-                         (int)first->address.size, (const char *)first->address.data);
-    size += snprintf(out + size, TRACE_MAX - (size_t)size, ";\r\n\t%s\r\n", date);
-    CHECK(size < TRACE_MAX);
-    return (size_t)size;
+    const bool one = t->envelope.recipients_count == 1;
+    const struct slice parts[] = {
+        SLICE("Received: from "),
+        origin->helo,
+        SLICE(" (["),
+        net_is_v4(origin->peer) ? SLICE("") : SLICE("IPv6:"),
+        slice_of(peer, peer_size),
+        SLICE("])\r\n\tby "),
+        slice_of_string(origin->hostname),
+        (t->envelope.flags & ENVELOPE_SMTPUTF8) ? SLICE(" with UTF8SMTP id ")
+        : origin->esmtp                         ? SLICE(" with ESMTP id ")
+                                                : SLICE(" with SMTP id "),
+        slice_of(id, SMTP_ID_TEXT - 1),
+        one ? SLICE("\r\n\tfor <") : SLICE(""),
+        one ? t->envelope.recipients[0].address : SLICE(""),
+        one ? SLICE(">;\r\n\t") : SLICE(";\r\n\t"),
+        trace_date(t->service, origin->wall_us),
+        SLICE("\r\n"),
+    };
+    size_t size = 0;
+    for (unsigned i = 0; i < ARRAY_COUNT(parts); i++) {
+        CHECK(parts[i].size <= TRACE_MAX - size);
+        if (parts[i].size > 0)
+            memcpy(out + size, parts[i].data, parts[i].size);
+        size += parts[i].size;
+    }
+    return size;
 }
 
 int smtp_incoming_begin(struct smtp_incoming *t, const struct smtp_origin *origin)

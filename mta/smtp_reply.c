@@ -194,6 +194,14 @@ static void line_add(struct line *line, struct slice text)
         smtp_reply_escape(text, line->octets + line->size, SMTP_REPLY_LINE_MAX - 2 - line->size);
 }
 
+/* Of ours: printable, and short enough. */
+static void line_add_own(struct line *line, struct slice text)
+{
+    CHECK(text.size <= SMTP_REPLY_LINE_MAX - 2 - line->size);
+    memcpy(line->octets + line->size, text.data, text.size);
+    line->size += text.size;
+}
+
 static void line_add_number(struct line *line, unsigned number)
 {
     uint8_t digits[5];
@@ -203,7 +211,7 @@ static void line_add_number(struct line *line, unsigned number)
         digits[--i] = (uint8_t)('0' + number % 10);
         number /= 10;
     } while (number > 0);
-    line_add(line, slice_of(digits + i, sizeof(digits) - i));
+    line_add_own(line, slice_of(digits + i, sizeof(digits) - i));
 }
 
 static void line_begin(struct line *line, unsigned code, bool more, struct smtp_enhanced enhanced)
@@ -211,16 +219,16 @@ static void line_begin(struct line *line, unsigned code, bool more, struct smtp_
     CHECK(code >= 200 && code <= 599);
     line->size = 0;
     line_add_number(line, code);
-    line_add(line, more ? SLICE("-") : SLICE(" "));
+    line_add_own(line, more ? SLICE("-") : SLICE(" "));
     if (enhanced.klass == 0)
         return;
     CHECK(enhanced.klass == code / 100);
     line_add_number(line, enhanced.klass);
-    line_add(line, SLICE("."));
+    line_add_own(line, SLICE("."));
     line_add_number(line, enhanced.subject);
-    line_add(line, SLICE("."));
+    line_add_own(line, SLICE("."));
     line_add_number(line, enhanced.detail);
-    line_add(line, SLICE(" "));
+    line_add_own(line, SLICE(" "));
 }
 
 static int line_write(struct line *line, uint8_t *out, size_t capacity)
@@ -242,9 +250,9 @@ int smtp_reply_write(enum smtp_reply_id id, bool enhanced, struct slice detail, 
     line_begin(&line, reply->code, false, enhanced ? reply->enhanced : (struct smtp_enhanced) {});
     const char *place = strstr(reply->text, "%s");
     if (place == NULL) {
-        line_add(&line, slice_of_string(reply->text));
+        line_add_own(&line, slice_of_string(reply->text));
     } else {
-        line_add(&line, slice_of(reply->text, (size_t)(place - reply->text)));
+        line_add_own(&line, slice_of(reply->text, (size_t)(place - reply->text)));
         line_add(&line, detail);
         line_add(&line, slice_of_string(place + 2));
     }

@@ -15,6 +15,7 @@
 #include "mta/limits.h"
 #include "mta/policy.h"
 #include "mta/smtp_reply.h"
+#include "queue/bounce.h"
 #include "queue/spool.h"
 
 enum {
@@ -55,6 +56,9 @@ struct smtp_service {
     struct pool large;
     struct list open; /* sessions */
     struct smtp_server_metrics metrics;
+    int64_t date_second; /* what date tells; made once a second */
+    uint8_t date_size;
+    char date[BOUNCE_DATE_MAX];
     bool draining;
 };
 
