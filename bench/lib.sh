@@ -24,6 +24,9 @@ SECONDS_EACH=${SECONDS_EACH:-10}               # a measured run
 WARMUP=${WARMUP:-2}                            # seconds of load before it, thrown away
 ROUNDS=${ROUNDS:-3}                            # A B A B A B; the median counts
 SINK=${SINK:-ringpost-bench}                   # or smtp-sink
+# Between two addresses there are 28,000 ports, and half of them wait in TIME_WAIT at 14,000
+# connections a second: the search for a free one would be what is measured.
+SOURCE_ADDRESSES=${SOURCE_ADDRESSES:-32}       # 127.0.0.1, 127.0.0.2 ...
 SOURCE=${SOURCE:-ringpost-bench}               # or smtp-source, from Postfix's root: a second opinion
 
 PORT_BASE=${PORT_BASE:-26200}
@@ -304,7 +307,8 @@ PY
     else
         "$RINGPOST_BENCH" source --to "127.0.0.1:$port" --connections "$connections" \
             --per-connection "$per" --size "$size" --seconds "$seconds" --threads "${SOURCE_THREADS:-1}" \
-            --from sender@example.org --rcpt recipient@example.com --json "$json" > "$BENCH_RUN/source.log" 2>&1 \
+            --from-addresses "$SOURCE_ADDRESSES" --from sender@example.org --rcpt recipient@example.com \
+            --json "$json" > "$BENCH_RUN/source.log" 2>&1 \
             || { tail -5 "$BENCH_RUN/source.log" >&2; return 1; }
     fi
 }

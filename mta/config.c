@@ -142,6 +142,7 @@ static void build_top(struct config_builder *builder)
     config->user = taken_text(builder, &top, "user", "ringpost");
     config->group = taken_text(builder, &top, "group", "");
     config->shards = number(&top, "shards", 0, 63, 0);
+    config->pin = config_file_bool(&top, "pin", false);
     config->limits.bare_newline = (enum config_bare_newline)config_file_choice(
         &top, "bare-newline", yes_no_newline, CONFIG_BARE_NEWLINE_REJECT);
 }
@@ -513,6 +514,7 @@ const char *config_needs_restart(const struct config *a, const struct config *b)
         const char *key;
     } fixed[] = {
         { a->shards != b->shards, "shards" },
+        { a->pin != b->pin, "pin" },
         { strings_differ(a->spool.directory, b->spool.directory), "spool: directory" },
         { a->spool.segment_bytes != b->spool.segment_bytes, "spool: segment-size" },
         { a->spool.size_max_bytes != b->spool.size_max_bytes, "spool: size-max" },

@@ -184,6 +184,7 @@ struct config {
     const char *user;     /* "": stay who we are */
     const char *group;    /* "": the user's */
     unsigned shards;      /* 0: one per core */
+    bool pin;             /* each shard to a core */
     struct config_spool spool;
     const struct config_listener *listeners;
     unsigned listeners_count; /* 1 or more */

@@ -6,7 +6,7 @@
 #include "mta/config_build.h"
 
 const struct config_schema config_schemas[] = {
-    { .name = "", .singles = { "hostname", "user", "group", "shards", "bare-newline" } },
+    { .name = "", .singles = { "hostname", "user", "group", "shards", "pin", "bare-newline" } },
     { .name = "spool", .singles = { "directory", "segment-size", "size-max", "reserve", "cache" } },
     { .name = "listener",
       .titled = true,

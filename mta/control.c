@@ -523,12 +523,13 @@ static int control_threads(struct control *control)
         char name[16];
         snprintf(name, sizeof(name), "shard-%u", i);
         pthread_setname_np(control->threads[i], name);
+        if (!control->config->pin || (long)control->servers_count > cores)
+            continue;
         cpu_set_t set;
         CPU_ZERO(&set);
-        CPU_SET(i % (unsigned)cores, &set);
+        CPU_SET(i, &set);
         /* A cpuset may forbid it; the shard then runs where it may. */
-        if ((long)control->servers_count <= cores)
-            (void)pthread_setaffinity_np(control->threads[i], sizeof(set), &set);
+        (void)pthread_setaffinity_np(control->threads[i], sizeof(set), &set);
     }
     return 0;
 }

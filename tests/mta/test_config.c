@@ -352,6 +352,9 @@ Test(config, what_needs_a_restart)
     cr_assert_str_eq(config_needs_restart(a, d), "spool: directory");
     struct config *e = good(GOOD "log { level = debug }");
     cr_assert_str_eq(config_needs_restart(a, e), "log: level");
+    struct config *f = good(GOOD "pin = yes");
+    cr_assert_str_eq(config_needs_restart(a, f), "pin");
+    config_free(f);
     config_free(e);
     config_free(a);
     config_free(b);
