@@ -6,7 +6,8 @@
 # Cells: {many messages per connection, one per connection} x CONNECTIONS ("100 500"), SIZE 1024.
 # ringpost, Postfix 3.7 (stock, mail to its hold queue) and the null server take turns on the same
 # disk, each started anew with an empty spool, warmed up, then measured: A B C, A B C, ... Then 100
-# KiB and 1 MiB messages over LARGE_CONNECTIONS (20) beside a bare preallocated write+sync loop.
+# KiB and 1 MiB messages over LARGE_CONNECTIONS (20), LARGE_SECONDS (5) each, beside a bare
+# preallocated write+sync loop; ringpost's log is prepared ahead likewise (spool { ahead = 8G }).
 #
 # Surprise: stock Postfix has 100 smtpd processes. With 500 connections that are kept, it serves 100
 # of them as fast as ever and the other 400 wait without a greeting; the column "up" tells how many
@@ -22,6 +23,8 @@ set -u
 case ${1:-} in '') ;; -h | --help) bench_usage "$0" ;; *) bench_usage "$0" 2 ;; esac
 
 size=${SIZE:-1024}
+large_seconds=${LARGE_SECONDS:-5}
+large_bytes=$((8 << 30))
 bench_begin accept
 wanted=${COMPETITORS:-"ringpost postfix null"}
 [ "${TUNED:-0}" = 1 ] && wanted="$wanted postfix-tuned"
@@ -39,6 +42,7 @@ measure() {
     port=$(competitor_port "$name")
     group=$(competitor_cgroup "$name")
     competitor_start "$name" hold || { say "$name did not start"; competitor_stop "$name"; return 1; }
+    [ -z "${SPOOL_AHEAD:-}" ] || ringpost_prepared "$SPOOL_AHEAD"
     [ "$WARMUP" = 0 ] || source_run "$port" "$connections" "$per" "$bytes" "$WARMUP" "$json.warm"
     cpu=$(cg_cpu_us "$group")
     syncs=$(competitor_syncs "$name") || syncs=unknown
@@ -70,8 +74,13 @@ for ((round = 1; round <= ROUNDS; round++)); do
     done
     [ "${LARGE:-1}" = 1 ] || continue
     for bytes in 102400 1048576; do
-        case $competitors in *ringpost*) measure ringpost large "${LARGE_CONNECTIONS:-20}" 0 $bytes "$round" ;; esac
-        if "$RINGPOST_BENCH" disk --file "$BENCH_SPOOL/disk.bench" --size $bytes --seconds "$SECONDS_EACH" \
+        # both into what is prepared before: no zeros are written while they are measured
+        case $competitors in *ringpost*)
+            SPOOL_AHEAD=$large_bytes SECONDS_EACH=$large_seconds WARMUP=1 \
+                measure ringpost large "${LARGE_CONNECTIONS:-20}" 0 $bytes "$round"
+            ;;
+        esac
+        if "$RINGPOST_BENCH" disk --file "$BENCH_SPOOL/disk.bench" --size $bytes --seconds "$large_seconds" \
             --json "$BENCH_RUN/disk.json" > "$BENCH_RUN/disk.log" 2>&1; then
             result "$BENCH_RESULTS/accept/large-0-$bytes-disk-$round.json" bench=accept cell=large connections=0 \
                 size=$bytes competitor=disk "round=$round" "source=@$BENCH_RUN/disk.json"

@@ -180,7 +180,10 @@ bench_config() {
 hostname = mx.example.net
 user = ""
 ${SHARDS:+shards = $SHARDS}
-spool { directory = "$BENCH_SPOOL/ringpost" }
+spool {
+    directory = "$BENCH_SPOOL/ringpost"
+    ahead = ${SPOOL_AHEAD:-0}
+}
 listener "in" {
     addresses = { "127.0.0.1:$PORT_RINGPOST" }
     backlog = 4096
@@ -213,14 +216,15 @@ admin {
 CONF
 }
 
-# metric NAME: the sum over all labels of one metric of ringpost; fails when it is not exported
+# metric NAME [LABEL]: the sum over all labels of one metric of ringpost, or of those series that have
+# this label; fails when it is not exported
 metric() {
-    python3 - "$1" "http://127.0.0.1:$PORT_ADMIN/metrics" <<'PY'
+    python3 - "$1" "http://127.0.0.1:$PORT_ADMIN/metrics" "${2:-}" <<'PY'
 import sys, urllib.request
 name, total, found = sys.argv[1], 0.0, False
 opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 for line in opener.open(sys.argv[2], timeout=10).read().decode().splitlines():
-    if line.split("{")[0].split(" ")[0] == name:
+    if line.split("{")[0].split(" ")[0] == name and sys.argv[3] in line:
         total, found = total + float(line.rsplit(" ", 1)[1]), True
 if not found:
     sys.exit(f"no metric {name}")
@@ -238,9 +242,20 @@ ringpost_start() {  # ringpost_start hold|relay [SESSIONS]: an empty spool, then
     cg_start ringpost "$BENCH_RUN/ringpost.log" "$RINGPOST" serve -c "$BENCH_RUN/ringpost.conf"
     wait_port "$PORT_RINGPOST" 20 || { tail -5 "$BENCH_RUN/ringpost.log" >&2; return 1; }
 }
+# ringpost_prepared BYTES: waits until it has so much of its log ready (SPOOL_AHEAD asks for it)
+ringpost_prepared() {
+    local i
+    for ((i = 0; i < 600; i++)); do
+        [ "$(metric ringpost_spool_segments 'state="free"')" -ge $(($1 / 67108864 - 1)) ] && return 0
+        sleep 0.1
+    done
+    say "ringpost has not prepared its log within a minute"
+    return 1
+}
 ringpost_stop() {
     cg_stop ringpost 20
     rm -rf "${BENCH_SPOOL:?}/ringpost"
+    sync -f "$BENCH_SPOOL" # blocks of removed files are free once the journal has said so
 }
 
 null_start() {

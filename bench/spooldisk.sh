@@ -3,7 +3,7 @@
 # not decide the figures
 #
 #   spooldisk.sh up       ext4 (journal, default options, no discard) on a loop device with direct
-#                         I/O over a fully written image of $SPOOL_MB MiB (8192); mounted at
+#                         I/O over a fully written image of $SPOOL_MB MiB (12288); mounted at
 #                         $BENCH_DIR/spool. Where loop devices are not to be had (containers), or
 #                         with SPOOL_LOOP=0, a plain directory stands in, and is told as such
 #   spooldisk.sh fresh    make the filesystem anew (nothing may be using it)
@@ -15,7 +15,7 @@ set -u
 . "$(dirname "$0")/lib.sh"
 
 image=$BENCH_DIR/spool.img
-spool_mb=${SPOOL_MB:-8192}
+spool_mb=${SPOOL_MB:-12288}
 
 device() { losetup -j "$image" 2> /dev/null | head -1 | cut -d: -f1; }
 format_and_mount() {

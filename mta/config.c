@@ -158,6 +158,7 @@ static void build_spool(struct config_builder *builder)
     spool->size_max_bytes = config_file_size(&section, "size-max", 0, UINT64_C(1) << 50, 0);
     spool->reserve_bytes = config_file_size(&section, "reserve", MIB, UINT64_C(1) << 40, 256 * MIB);
     spool->cache_bytes = config_file_size(&section, "cache", 0, UINT64_C(1) << 40, 64 * MIB);
+    spool->ahead_bytes = config_file_size(&section, "ahead", 0, UINT64_C(1) << 40, 0);
     if (spool->size_max_bytes > 0 && spool->size_max_bytes < 4 * spool->segment_bytes)
         config_file_error(&section, "size-max", 0,
                           "is less than four segments; raise it, or lower segment-size");
@@ -520,6 +521,7 @@ const char *config_needs_restart(const struct config *a, const struct config *b)
         { a->spool.size_max_bytes != b->spool.size_max_bytes, "spool: size-max" },
         { a->spool.reserve_bytes != b->spool.reserve_bytes, "spool: reserve" },
         { a->spool.cache_bytes != b->spool.cache_bytes, "spool: cache" },
+        { a->spool.ahead_bytes != b->spool.ahead_bytes, "spool: ahead" },
         { strings_differ(a->user, b->user), "user" },
         { strings_differ(a->group, b->group), "group" },
         { strings_differ(a->admin.socket, b->admin.socket), "admin: socket" },

@@ -80,6 +80,7 @@ struct config_spool {
     uint64_t size_max_bytes; /* over all shards; 0: as much as the disk has, less the reserve */
     uint64_t reserve_bytes;  /* never filled by new mail */
     uint64_t cache_bytes;    /* fresh bodies kept in memory, over all shards */
+    uint64_t ahead_bytes;    /* prepared before they are needed, over all shards; 0: a little */
 };
 
 struct config_relay {

@@ -7,7 +7,8 @@
 
 const struct config_schema config_schemas[] = {
     { .name = "", .singles = { "hostname", "user", "group", "shards", "pin", "bare-newline" } },
-    { .name = "spool", .singles = { "directory", "segment-size", "size-max", "reserve", "cache" } },
+    { .name = "spool",
+      .singles = { "directory", "segment-size", "size-max", "reserve", "cache", "ahead" } },
     { .name = "listener",
       .titled = true,
       .singles = { "protocol", "banner", "backlog", "size-max", "relay" },

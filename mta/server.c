@@ -20,6 +20,7 @@ enum {
     BLOCK_BYTES = 1 << 20,
     SEGMENTS_LIMIT = 4'096,
     SEGMENTS_RESERVE_MIN = 2,
+    SEGMENTS_AHEAD_MIN = 2,
     CACHE_BLOCKS_MIN = 4,
     FILES_EXTRA = 1'024,
     ACCEPT_PAUSE_MS = 100,
@@ -280,6 +281,7 @@ static struct spool_options server_spool_options(struct server_log *log, unsigne
         MAX(s->reserve_bytes / shards / s->segment_bytes, largest + SEGMENTS_RESERVE_MIN);
     uint64_t block = MIN((uint64_t)BLOCK_BYTES, s->segment_bytes / 4);
     uint64_t cache = s->cache_bytes / shards / block;
+    uint64_t ahead = MAX(s->ahead_bytes / shards / s->segment_bytes, (uint64_t)SEGMENTS_AHEAD_MIN);
     segments = MIN(MAX(segments, 2 * (largest + SEGMENTS_RESERVE_MIN)), (uint64_t)SEGMENTS_LIMIT);
     return (struct spool_options) {
         .directory = log->directory,
@@ -289,6 +291,7 @@ static struct spool_options server_spool_options(struct server_log *log, unsigne
         .block_bytes = (uint32_t)block,
         .segments_max = (uint32_t)segments,
         .segments_reserve = (uint32_t)MIN(reserve, segments / 2),
+        .segments_ahead = (uint32_t)MIN(ahead, segments),
         .cache_blocks = (uint32_t)MAX(cache, (uint64_t)CACHE_BLOCKS_MIN),
         .writers_max = config->limits.connections.connections_max + FILES_EXTRA,
         .message_bytes_max = UINT64_MAX / 2,

@@ -354,8 +354,7 @@ static bool compact_wanted(const struct spool *s)
     uint64_t some = s->options.segment_bytes;
     if (left > s->segments.reserve) /* below that outcomes are at stake, whatever it costs */
         some = MAX(some, s->metrics.live_bytes);
-    return !s->closed && s->options.find != NULL &&
-           left <= s->segments.reserve + s->segments.ahead &&
+    return !s->closed && s->options.find != NULL && left <= s->segments.reserve + COMPACT_LEFT &&
            s->segments.oldest < position_segment(s->durable) && s->metrics.dead_bytes > some;
 }
 

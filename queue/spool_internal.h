@@ -25,6 +25,7 @@ enum {
     ID_COUNTER_BITS = 54, /* below them in an id; above: number of the log */
     ID_GAP = 1 << 20,     /* ids skipped at a restart: begun, and in no batch */
     COMPACT_MOVES = 32,
+    COMPACT_LEFT = 2,    /* segments beyond the reserve: below that there is something to do */
     SEGMENTS_EXTRA = 16, /* beyond the bound, see segment.h */
     COMPACT_RECORDS_PER_TURN = 256,
 };

@@ -1,8 +1,8 @@
 /*
  * fuzz_record.c - whatever is on the disk: recovery ends, stays inside, finds what is intact
  *
- * The first octet chooses: a decoder alone, or a whole log. That log is built here, valid, with
- * messages, chunks and outcomes in three segments; then the input changes it, four octets a
+ * The first octet chooses: a decoder alone, or a whole log. That log is built here once, valid, with
+ * messages, chunks and outcomes in three segments; then the input changes a copy, four octets a
  * change (file and place, value). Each message of which nothing was touched must be found with its
  * outcomes, unless nothing names its segment any more (each BATCH in it was touched); a live one
  * that is not found must have been told of; nothing else may be found.
@@ -29,7 +29,7 @@ enum {
 
 static struct {
     uint8_t files[FILES][SEGMENT];
-    bool touched[FILES][SEGMENT];
+    uint8_t intact[FILES][SEGMENT]; /* as built */
     struct place {
         uint32_t file, offset, bytes;
     } parts[MESSAGES][3], batches[FILES][BATCHES]; /* MESSAGE, CHUNK, OUTCOME; bytes 0: none */
@@ -189,14 +189,13 @@ static void build(void)
         log_.batches[file][m % BATCHES] = (struct place) { file, start, BATCH_BYTES };
         before = log_position(file + 1, start + BATCH_ALIGNMENT);
     }
+    memcpy(log_.intact, log_.files, sizeof(log_.files));
 }
 
 static bool is_touched(struct place place)
 {
-    for (uint32_t i = 0; i < place.bytes; i++)
-        if (log_.touched[place.file][place.offset + i])
-            return true;
-    return false;
+    return memcmp(log_.files[place.file] + place.offset, log_.intact[place.file] + place.offset,
+                  place.bytes) != 0;
 }
 
 static void on_found(void *owner, const struct recovered *recovered)
@@ -241,14 +240,18 @@ static void fuzz_log(const uint8_t *data, size_t size)
                                                      .block_bytes = BLOCK,
                                                      .segments_max = 8,
                                                      .found = on_found };
-    build();
+    static bool built;
+    if (!built)
+        build();
+    built = true;
+    memcpy(log_.files, log_.intact, sizeof(log_.files));
+    memset(log_.found, 0, sizeof(log_.found));
     for (size_t i = 0; i + 4 <= size; i += 4) {
         uint32_t file = data[i] % FILES;
         uint32_t place = (data[i + 1] | (uint32_t)data[i + 2] << 8) % SEGMENT;
         if (data[i + 3] == 0)
             continue;
         log_.files[file][place] ^= data[i + 3];
-        log_.touched[file][place] = true;
     }
     struct ring ring = { .ops = &fake_ops };
     struct recovery_report report;
@@ -263,7 +266,7 @@ static void fuzz_log(const uint8_t *data, size_t size)
 
 static void fuzz_raw(struct slice in)
 {
-    memset(&log_, 0, sizeof(log_));
+    memset(log_.files, 0, sizeof(log_.files));
     memcpy(log_.files[0], in.data, MIN(in.size, (size_t)SEGMENT));
     static const struct recovery_options options = {
         .directory = "log", .segment_bytes = SEGMENT, .block_bytes = BLOCK, .segments_max = 8
