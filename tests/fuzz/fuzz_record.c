@@ -1,11 +1,11 @@
 /*
  * fuzz_record.c - whatever is on the disk: recovery ends, stays inside, finds what is intact
  *
- * The first octet chooses: a decoder alone, or a whole log. That log is built here once, valid, with
- * messages, chunks and outcomes in three segments; then the input changes a copy, four octets a
- * change (file and place, value). Each message of which nothing was touched must be found with its
- * outcomes, unless nothing names its segment any more (each BATCH in it was touched); a live one
- * that is not found must have been told of; nothing else may be found.
+ * The first octet chooses: a decoder alone, or a whole log. That log is built here once, valid,
+ * with messages, chunks and outcomes in three segments; then the input changes a copy, four octets
+ * a change (file and place, value). Each message of which nothing was touched must be found with
+ * its outcomes, unless nothing names its segment any more (each BATCH in it was touched); a live
+ * one that is not found must have been told of; nothing else may be found.
  */
 #include <errno.h>
 #include <stdlib.h>
