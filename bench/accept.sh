@@ -16,8 +16,9 @@
 #
 # Environment: BUILD (build directory), BENCH_DIR, SECONDS_EACH (10), WARMUP (2), ROUNDS (3),
 # COMPETITORS ("ringpost postfix null"), TUNED=1 adds Postfix with raised process limits, LARGE=0
-# leaves the large sizes out, SOURCE=smtp-source loads with Postfix's own tool (no null server, no
-# large sizes). About 12 minutes with the defaults. Results: $BENCH_DIR/results/accept
+# leaves the large sizes out, CONNECTIONS= all others, SOURCE=smtp-source loads with Postfix's own
+# tool (no null server, no large sizes). About 15 minutes with the defaults. Results:
+# $BENCH_DIR/results/accept
 set -u
 . "$(dirname "$0")/lib.sh"
 case ${1:-} in '') ;; -h | --help) bench_usage "$0" ;; *) bench_usage "$0" 2 ;; esac
@@ -65,7 +66,7 @@ measure() {
 }
 
 for ((round = 1; round <= ROUNDS; round++)); do
-    for connections in ${CONNECTIONS:-100 500}; do
+    for connections in ${CONNECTIONS-100 500}; do
         for cell in many one; do
             for name in $competitors; do
                 measure "$name" $cell "$connections" "$([ $cell = many ] && echo "${PER_CONNECTION:-0}" || echo 1)" "$size" "$round"

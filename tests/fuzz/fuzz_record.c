@@ -17,10 +17,10 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 enum {
-    SEGMENT = 32 * 1'024,
+    SEGMENT = 16 * 1'024,
     BLOCK = 8 * 1'024,
     FILES = 3,
-    BATCHES = 6, /* a segment */
+    BATCHES = 3, /* a segment */
     MESSAGES = FILES * BATCHES,
     KEY = 0x4b4b,
     SEED = 0x5eed,
