@@ -483,21 +483,51 @@ static void control_log_recovery(struct control *control, const struct server_lo
                  (unsigned long long)r->messages_damaged, log->server->quarantine);
 }
 
+struct opening {
+    pthread_t thread;
+    bool running;
+    struct server_shard *server;
+    int result;
+    char why[SERVER_PATH_MAX];
+};
+
+static void *control_open(void *argument)
+{
+    struct opening *o = argument;
+    o->result = server_shard_open(o->server, o->why);
+    return NULL;
+}
+
+/* Each shard's logs are read by a thread that ends with that: a full spool is back in the time of
+ * its largest log. Nothing is shared, and no shard runs yet. */
 static int control_spools(struct control *control)
 {
-    char why[SERVER_PATH_MAX];
+    struct opening *openings = calloc(control->servers_count, sizeof(*openings));
+    if (openings == NULL)
+        return -ENOMEM;
+    int result = 0;
     for (unsigned i = 0; i < control->servers_count; i++) {
-        struct server_shard *server = &control->servers[i];
-        int r = server_shard_open(server, why);
-        if (r < 0) {
-            complain("spool: %s", why);
-            return r;
-        }
-        server_shard_metrics(server, &control->metrics);
-        for (unsigned k = 0; k < server->logs_count; k++)
-            control_log_recovery(control, &server->logs[k]);
+        openings[i].server = &control->servers[i];
+        openings[i].running =
+            pthread_create(&openings[i].thread, NULL, control_open, &openings[i]) == 0;
+        if (!openings[i].running)
+            control_open(&openings[i]);
     }
-    return 0;
+    for (unsigned i = 0; i < control->servers_count; i++) {
+        struct opening *o = &openings[i];
+        if (o->running)
+            pthread_join(o->thread, NULL);
+        if (o->result < 0) {
+            complain("spool: %s", o->why);
+            result = o->result;
+            continue;
+        }
+        server_shard_metrics(o->server, &control->metrics);
+        for (unsigned k = 0; k < o->server->logs_count; k++)
+            control_log_recovery(control, &o->server->logs[k]);
+    }
+    free(openings);
+    return result;
 }
 
 static void *control_thread(void *argument)
