@@ -1,21 +1,23 @@
 #!/usr/bin/env bash
 # campaign.sh - long runs of the fuzz targets, with a count for each
 #
-# Usage: tests/fuzz/campaign.sh [--runs N] [--plain] [--dir DIR] [TARGET...]
-#   --runs N   executions of each target (default 10,000,000)
-#   --plain    build without sanitizers: many times as fast; CHECKs and crashes still count
-#   --dir DIR  where binaries, corpora and logs go (default build-campaign); a corpus found there is
-#              gone on with
-#   TARGET     some of them, without fuzz_ (default: all)
+# Usage: tests/fuzz/campaign.sh [--runs N] [--max-len N] [--plain] [--dir DIR] [TARGET...]
+#   --runs N     executions of each target (default 10,000,000)
+#   --max-len N  octets of an input (default 4096)
+#   --plain      build without sanitizers: many times as fast; CHECKs and crashes still count
+#   --dir DIR    where binaries, corpora and logs go (default build-campaign); a corpus found there is
+#                gone on with
+#   TARGET       some of them, without fuzz_ (default: all)
 # Comparisons are not traced here, which halves the time: the corpora, and tests/run.sh, whose targets
 # do trace them, have found the way into each parser.
 # Prints a line for each: executions, seconds, executions a second, findings. Exit status 1: a finding.
 set -eu
 cd "$(dirname "$0")/../.."
-runs=10000000 plain=0 dir=build-campaign targets=()
+runs=10000000 length=4096 plain=0 dir=build-campaign targets=()
 while [ $# -gt 0 ]; do
   case $1 in
     --runs) runs=$2; shift ;;
+    --max-len) length=$2; shift ;;
     --plain) plain=1 ;;
     --dir) dir=$2; shift ;;
     -h|--help) sed -n '2,/^set/p' "$0" | sed '$d; s/^# \?//'; exit 0 ;;
@@ -43,7 +45,7 @@ for t in "${targets[@]}"; do
   seeds=tests/fuzz/corpus/fuzz_$t; [ -d "$seeds" ] || seeds=tests/fuzz/corpus/$t
   begun=$(date +%s)
   found=none
-  "$dir/tests/fuzz_$t" -runs="$runs" -entropic=0 -max_len=4096 -timeout=300 -rss_limit_mb=4096 -print_final_stats=1 \
+  "$dir/tests/fuzz_$t" -runs="$runs" -entropic=0 -max_len="$length" -timeout=300 -rss_limit_mb=4096 -print_final_stats=1 \
     $( [ -e "$dictionary" ] && echo "-dict=$dictionary" ) -artifact_prefix="$dir/finding-$t-" \
     "$corpus" $( [ -d "$seeds" ] && echo "$seeds" ) > "$dir/$t.log" 2>&1 ||
     { found="see $dir/$t.log and $dir/finding-$t-*"; status=1; }
