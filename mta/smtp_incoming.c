@@ -6,9 +6,17 @@
 #include <errno.h>
 
 #include "core/check.h"
+#include "mta/pattern.h"
 #include "queue/bounce.h"
 
-enum { TRACE_MAX = 1'024, US_IN_S = 1'000'000 };
+enum {
+    TRACE_MAX = 1'024,
+    TRACE_WORDS_MAX = 160, /* our words, address of the peer, id and date */
+    US_IN_S = 1'000'000,
+};
+static_assert(TRACE_WORDS_MAX + SMTP_HELO_BYTES + PATTERN_TEXT_MAX + ADDRESS_LOCAL_MAX + 1 +
+                  ADDRESS_DOMAIN_MAX <=
+              TRACE_MAX);
 
 struct smtp_incoming *smtp_incoming_new(struct smtp_service *service, struct task *task)
 {
