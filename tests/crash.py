@@ -236,13 +236,14 @@ class Load:
         per_kill = [self.duplicates(arrived, 0), self.duplicates(self.checked_arrived, 1)]
         worst = max(max(p[1:], default=0) for p in per_kill)
         total = sum(map(sum, per_kill))
+        together = max((a + b for a, b in zip(per_kill[0][1:], per_kill[1][1:])), default=0)
         first = sorted(self.first_replies)
         slow = self.options.first_reply_max and first and first[-1] > self.options.first_reply_max
         fine = len(self.marks)
         print(f"{unit} {fine}, acknowledged {len(acked) + len(self.checked_acked)}, "
               f"received {len(arrived) + len(self.checked_arrived)}")
         print(f"lost {len(lost) + len(lost_checked)}, damaged {len(self.damaged)}, duplicates {total} "
-              f"(at most {worst} of one of the {unit} at one next hop; {per_kill[0][0] + per_kill[1][0]} before the first)")
+              f"(at most {worst} of one of the {unit} at one next hop, {together} at both; {per_kill[0][0] + per_kill[1][0]} before the first)")
         if first:
             print(f"first 220 after a restart: median {first[len(first) // 2] * 1000:.0f} ms, "
                   f"worst {first[-1] * 1000:.0f} ms")
