@@ -768,10 +768,20 @@ static void bounce_on_commit(struct commit *commit, int result)
 
 /* ---- settling ---- */
 
+/* The queue has drawn its consequence: done, or again after the next start. */
 static void attempt_on_settled(void *argument, int result)
 {
-    (void)result; /* the queue has drawn its consequence: done, or later again */
-    attempt_free(argument);
+    struct attempt *a = argument;
+    if (result < 0) {
+        const struct shard *shard = a->deliver->shard;
+        struct log_line line;
+        log_begin(&line, shard->log, LOG_ERROR, shard->wall_us, "outcome_unrecorded");
+        log_string(&line, "msg", a->id);
+        log_string(&line, "why", strerror(-result));
+        log_number(&line, "recipients", a->outcomes_count);
+        log_end(&line);
+    }
+    attempt_free(a);
 }
 
 static void attempt_settle(struct attempt *a)

@@ -495,8 +495,10 @@ void server_shard_drain(struct server_shard *server)
             server_unlisten(&server->sockets[i]);
     }
     smtp_service_drain(&server->service);
-    for (unsigned i = 0; i < server->logs_count; i++)
+    for (unsigned i = 0; i < server->logs_count; i++) {
+        queue_drain(&server->logs[i].queue);
         deliver_drain(&server->logs[i].deliver);
+    }
 }
 
 bool server_shard_drained(struct server_shard *server)

@@ -707,7 +707,7 @@ const struct metric queue_metrics_table[] = {
     QUEUE_GAUGE(units_held, "units", "state=\"held\"", "Units (message and destination) by state"),
     QUEUE_GAUGE(destinations, "destinations", NULL, "Destinations known"),
     QUEUE_COUNTER(deferrals, "deferrals_total", NULL, "Recipients deferred by an attempt"),
-    QUEUE_COUNTER(settle_failures, "settle_failures_total", NULL, "Outcomes that could not be recorded"),
+    QUEUE_COUNTER(settle_failures, "settle_failures_total", NULL, "Tries to record outcomes that failed; each is made again a second later"),
     QUEUE_COUNTER(refused_full, "refused_total", NULL, "Recipients refused because the queue is full"),
 };
 /* clang-format on */

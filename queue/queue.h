@@ -136,7 +136,8 @@ struct queue {
     struct destination *parking; /* for those that find no destination: a key without a route, so
                                     that the delivering side looks for their way again (move) */
     uint32_t reserved;           /* recipients of messages under way */
-    uint32_t unplaced;           /* recovered and found no room: the start must fail */
+    bool draining;
+    uint32_t unplaced; /* recovered and found no room: the start must fail */
     struct queue_metrics metrics;
 };
 
@@ -178,13 +179,16 @@ bool unit_next(const struct unit *unit, uint32_t *place, uint32_t *recipient);
 
 /* What became of the recipients of an ACTIVE unit: outcomes[].recipient are indexes in the
  * envelope; those not named stay as they were (to be tried at once if some_untried). Deferred ones
- * get their due time here. Texts are copied. The unit is SETTLING until done() with 0 (durable) or
- * an error (nothing was recorded; the unit is deferred and will be tried again: at least once,
- * never zero times). */
+ * get their due time here. Texts are copied. The unit is SETTLING until done() with 0 (durable),
+ * however long the disk takes none of it; after queue_drain also with an error (some of it was not
+ * recorded: those recipients are deferred and will be tried again, at least once, never zero
+ * times). done() is never called from in here. */
 struct settlement;
 [[nodiscard]] int queue_settle(struct queue *queue, struct unit *unit,
                                const struct outcome *outcomes, uint32_t count, bool some_untried,
                                void (*done)(void *argument, int result), void *argument);
+/* The end is near: a settlement that the disk does not take gives up after a few seconds. */
+void queue_drain(struct queue *queue);
 
 /* The destination as a whole failed (no address, no connection): one try per back-off. */
 void queue_destination_failed(struct queue *queue, struct destination *destination,

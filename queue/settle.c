@@ -1,14 +1,18 @@
 /*
  * settle.c - what became of recipients, made durable before anything follows from it
  *
- *   queue_settle --> asked of the spool, OUTCOMES_PER_RECORD at a time --all durable--> places
- * dropped, the unit freed, deferred, or ready again --> done(0)
- *                                       '--an error--> what is durable counts, the rest is deferred
- *                                                      --> done(error)
+ *   queue_settle --> ASKED of the spool, OUTCOMES_PER_RECORD at a time --all durable--> places
+ *                      ^   |    dropped, the unit freed, deferred, or ready again --> done(0)
+ *                      |   '--an error--> WAITING
+ *                      '---- AGAIN_MS ------'   '--the drain's last try failed--> what is durable
+ *                                                  counts, the rest is deferred --> done(error)
  *
- * Owns the copies of outcomes and texts. The unit is SETTLING meanwhile: nobody else touches it. At
- * least once, never zero times: what could not be recorded is tried again. Bounds: settlements
- * (active_max), large ones (QUEUE_LARGE_SETTLEMENTS), texts of one (over that they are dropped).
+ * Owns the copies of outcomes and texts. The unit is SETTLING meanwhile: nobody else touches it. A
+ * disk that takes no record keeps its settlements, and with them the connections that wait for
+ * them: to give the unit back would be to deliver again what was delivered. Only a drain gives up,
+ * after LAST_TRIES; then the next start delivers again: at least once, never zero times. Bounds:
+ * settlements (active_max), large ones (QUEUE_LARGE_SETTLEMENTS), texts of one (over that they are
+ * dropped).
  */
 #include <errno.h>
 
@@ -19,13 +23,15 @@ enum {
     OUTCOMES_PER_RECORD = 512,
     LARGE_TEXT_BYTES = 1 << 20,
     INLINE_TEXT_BYTES = 2'048,
+    AGAIN_MS = 1'000,
+    LAST_TRIES = 3, /* from the drain on */
 };
 
 struct settlement {
     struct queue *queue;
     struct unit *unit;
     struct commit commit;
-    struct task again;
+    struct timer again;
     void (*done)(void *argument, int result);
     void *argument;
     struct outcome *outcomes;
@@ -34,6 +40,7 @@ struct settlement {
     uint32_t at;    /* outcomes before this one are durable */
     uint32_t asked; /* how many are in the commit under way */
     uint32_t text_size;
+    uint32_t last_tries;
     bool some_untried;
     struct outcome few[QUEUE_SETTLE_INLINE];
     uint8_t text[INLINE_TEXT_BYTES];
@@ -146,7 +153,6 @@ static void settlement_end(struct settlement *s, int result)
     settlement_free(s);
     unit_leave(unit);
     if (result < 0) {
-        metric_add(&queue->metrics.settle_failures, 1);
         unit->attempts++;
         due_us =
             queue->shard->wall_us + (int64_t)queue_retry_after_ms(queue, unit->attempts) * US_IN_MS;
@@ -167,6 +173,16 @@ static void settlement_end(struct settlement *s, int result)
 
 static void settlement_ask(struct settlement *s);
 
+/* The disk does not take it, now. */
+static void settlement_failed(struct settlement *s, int result)
+{
+    metric_add(&s->queue->metrics.settle_failures, 1);
+    if (s->queue->draining && ++s->last_tries >= LAST_TRIES)
+        settlement_end(s, result);
+    else
+        shard_timer_arm(s->queue->shard, &s->again, AGAIN_MS);
+}
+
 static void settlement_on_commit(struct commit *commit, int result)
 {
     struct settlement *s = container_of(commit, struct settlement, commit);
@@ -175,7 +191,7 @@ static void settlement_on_commit(struct commit *commit, int result)
         return;
     }
     if (result < 0) {
-        settlement_end(s, result);
+        settlement_failed(s, result);
         return;
     }
     s->at += s->asked;
@@ -185,10 +201,9 @@ static void settlement_on_commit(struct commit *commit, int result)
         settlement_ask(s);
 }
 
-static void settlement_on_task(struct task *task)
+static void settlement_on_timer(struct timer *timer)
 {
-    struct settlement *s = container_of(task, struct settlement, again);
-    settlement_end(s, -ENOSPC);
+    settlement_ask(container_of(timer, struct settlement, again));
 }
 
 static void settlement_ask(struct settlement *s)
@@ -196,7 +211,7 @@ static void settlement_ask(struct settlement *s)
     struct message *message = s->unit->message;
     int r;
     s->asked = 2 * MIN(s->count - s->at, (uint32_t)OUTCOMES_PER_RECORD);
-    do { /* fewer, if these do not fit into one block of the log */
+    do { /* fewer, if these do not fit into one block of the log; one always does */
         s->asked /= 2;
         s->commit = (struct commit) { .done = settlement_on_commit };
         r = spool_outcome(s->queue->spool, &message->stored, s->outcomes + s->at, s->asked,
@@ -208,8 +223,13 @@ static void settlement_ask(struct settlement *s)
         message->recipients_outcomes = true;
     if (r == 0 || r == -EAGAIN)
         return; /* done comes */
-    CHECK(r == -ENOSPC || r == -EIO || r == -E2BIG);
-    shard_run_later(s->queue->shard, &s->again); /* never from inside queue_settle */
+    CHECK(r == -ENOSPC || r == -EIO);
+    settlement_failed(s, r);
+}
+
+void queue_drain(struct queue *queue)
+{
+    queue->draining = true;
 }
 
 int queue_settle(struct queue *queue, struct unit *unit, const struct outcome *outcomes,
@@ -238,7 +258,7 @@ int queue_settle(struct queue *queue, struct unit *unit, const struct outcome *o
     s->argument = argument;
     s->count = count;
     s->some_untried = some_untried;
-    task_init(&s->again, settlement_on_task);
+    timer_init(&s->again, settlement_on_timer);
     settlement_copy(s, outcomes, count);
     unit->attempts++;
     int64_t due_us =

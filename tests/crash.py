@@ -216,15 +216,17 @@ class Load:
         self.holder.clean()
 
     def duplicates(self, arrived, which):
-        """Second and further copies, by the kill before them."""
-        counts, per_kill = set(), [0] * (len(self.marks) + 1)
-        kill = 0
+        """Second and further copies, by the kill that made them: the next one after the copy before.
+        Number 0 has those between whose copies nobody was killed."""
+        copy_before, per_kill = {}, [0] * (len(self.marks) + 1)
+        kills = 0
         for place, name in enumerate(arrived):
-            while kill < len(self.marks) and place >= self.marks[kill][which]:
-                kill += 1
-            if name in counts:
-                per_kill[kill] += 1
-            counts.add(name)
+            while kills < len(self.marks) and place >= self.marks[kills][which]:
+                kills += 1
+            before = copy_before.get(name)
+            if before is not None:
+                per_kill[before + 1 if before < kills else 0] += 1
+            copy_before[name] = kills
         return per_kill
 
     def verdict(self, unit):
@@ -243,7 +245,7 @@ class Load:
         print(f"{unit} {fine}, acknowledged {len(acked) + len(self.checked_acked)}, "
               f"received {len(arrived) + len(self.checked_arrived)}")
         print(f"lost {len(lost) + len(lost_checked)}, damaged {len(self.damaged)}, duplicates {total} "
-              f"(at most {worst} of one of the {unit} at one next hop, {together} at both; {per_kill[0][0] + per_kill[1][0]} before the first)")
+              f"(at most {worst} of one of the {unit} at one next hop, {together} at both; {per_kill[0][0] + per_kill[1][0]} without one)")
         if first:
             print(f"first 220 after a restart: median {first[len(first) // 2] * 1000:.0f} ms, "
                   f"worst {first[-1] * 1000:.0f} ms")

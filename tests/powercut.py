@@ -111,8 +111,7 @@ def run(options, disk):
 def main():
     p = crash.parser(__doc__, 50, "cuts")
     p.add_argument("--fs", choices=("ext4", "xfs"), default="ext4", help="(%(default)s)")
-    # An outcome that was not yet synced is forgotten by a cut; how many is told, not judged.
-    p.set_defaults(duplicates_max=1 << 30, first_reply_max=0.0)
+    p.set_defaults(first_reply_max=0.0)
     options = p.parse_args()
     crash.use_build(options)
     socket.setdefaulttimeout(60)

@@ -45,7 +45,6 @@ struct run {
     bool storm;     /* faults of disk and network */
     bool wild_hops; /* or names that fail */
     bool wild_clients;
-    bool disk_full; /* at some time, or of the log */
     bool failed_starts;
     unsigned crashes;
     unsigned reloads;
@@ -103,7 +102,6 @@ static void draw_world(struct run *run)
     o->connections_per_hop = 1 + (unsigned)draw(run, 10);
     o->recv_buffers = 32u << draw(run, 3);
     o->recv_buffer_bytes = 512u << draw(run, 5);
-    run->disk_full = o->size_max_mib < 64;
 }
 
 static void draw_hops(struct run *run)
@@ -243,7 +241,6 @@ static void disk_phase(struct run *run)
 {
     struct world *w = &run->world;
     unsigned machine = w->server.machine;
-    run->disk_full = true;
     sim_disk_bytes(w->sim, machine, sim_disk_used(w->sim, machine) + draw(run, 1 << 20));
     say(run, "the disk is full");
     sim_run(w->sim, sim_now_ms(w->sim) + draw(run, 30'000));
@@ -362,12 +359,12 @@ static void judge(struct run *run)
         fail(run, "%u deliveries of mail that nobody sent", ledger->strangers);
     if (b.revived > 0 && run->crashes == 0)
         fail(run, "%u deliveries of mail that was refused for a time, without a crash", b.revived);
-    bool explained = run->crashes > 0 || run->storm || run->wild_hops || run->disk_full;
+    bool explained = run->crashes > 0 || run->storm || run->wild_hops;
     if (b.duplicates > 0 && !explained)
         fail(run, "%u duplicates in a calm world", b.duplicates);
     /* A kill repeats what was in next hops' hands: one message a connection. */
     unsigned most = run->crashes * SERVER_SIM_SHARDS_MAX * 24 * SIM_RECIPIENTS_MAX;
-    if (b.duplicates > most && !run->storm && !run->wild_hops && !run->disk_full)
+    if (b.duplicates > most && !run->storm && !run->wild_hops)
         fail(run, "%u duplicates by %u crashes", b.duplicates, run->crashes);
     judge_bounces(run);
     if (run->failed > 0)

@@ -185,9 +185,11 @@ Test(server_sim, a_full_log_still_records_outcomes)
     world_free(w);
 }
 
-/* The n-th operation of a kind fails, once; for each n. */
+/* The n-th operation of a kind fails, once; for each n. No disk makes us deliver twice; a
+ * connection that breaks may. */
 static void nth_fails(enum sim_operation kind, int error)
 {
+    unsigned twice = kind == SIM_WRITE || kind == SIM_SYNC || kind == SIM_READ ? 0 : 24;
     for (uint64_t n = 0; n < LOOP_MAX; n++) {
         const struct world_options o = world_calm(100 + n);
         struct world *w = world_new(&o);
@@ -201,7 +203,7 @@ static void nth_fails(enum sim_operation kind, int error)
         world_free(w);
         if (!reached)
             break;
-        cr_assert_leq(b.duplicates, 24);
+        cr_assert_leq(b.duplicates, twice);
     }
 }
 
