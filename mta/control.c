@@ -34,6 +34,7 @@
 #include "core/check.h"
 #include "mta/admin.h"
 #include "mta/check.h"
+#include "tls/tls_library.h"
 
 enum {
     CONTROL_SOCKETS = 1'024,
@@ -567,6 +568,8 @@ static int control_threads(struct control *control)
 static const struct metric control_metrics_table[] = {
     { "ringpost_build_info", "version=\"" RINGPOST_VERSION "\"", "Version; always 1", METRIC_GAUGE,
       0, offsetof(struct control, is_ready) },
+    { "ringpost_tls_library_info", tls_library_labels, "BoringSSL; always 1", METRIC_GAUGE, 0,
+      offsetof(struct control, is_ready) },
     { "ringpost_start_time_seconds", NULL, "When the process started", METRIC_GAUGE, 1e-6,
       offsetof(struct control, started_us) },
     { "ringpost_reloads_total", "result=\"done\"", "Reloads of the configuration", METRIC_COUNTER,

@@ -9,6 +9,7 @@
 #include "mta/check.h"
 #include "mta/client_cli.h"
 #include "mta/control.h"
+#include "tls/tls_library.h"
 
 static int serve_main(int argc, char **argv);
 static int version_main(int argc, char **argv);
@@ -22,7 +23,7 @@ static const struct {
     { "check", check_main, "read a configuration and say what is wrong with it" },
     { "queue", queue_main, "look at the queue of the running server" },
     { "reload", reload_main, "have the running server read its configuration again" },
-    { "--version", version_main, "print version and build" },
+    { "--version", version_main, "print version, compiler, and which BoringSSL it has" },
 };
 
 static const char serve_help[] =
@@ -68,6 +69,14 @@ static int version_main(int argc, char **argv)
     (void)argc;
     (void)argv;
     printf("ringpost %s (%s)\n", RINGPOST_VERSION, __VERSION__);
+    struct tls_library library;
+    char text[TLS_LIBRARY_TEXT_BYTES_MAX];
+    if (tls_library_ask(&library) < 0) {
+        fputs("ringpost: out of memory\n", stderr);
+        return 1;
+    }
+    tls_library_text(&library, text, sizeof(text));
+    puts(text);
     return 0;
 }
 

@@ -7,7 +7,7 @@ Usage: tests/tidy.py        from anywhere; prints each offence as file:line: wor
   includes all three; bench and tests include anything. They name the folder.
 - Every source and header begins with a comment that names the file and says what it is for.
 - Memory on a message's way comes from pools: malloc and friends only in the files listed here.
-- Only core/ring.c knows liburing. No test sleeps or looks at the clock to pass or fail.
+- Only core/ring.c knows liburing, only tls/tls_boringssl.h includes <openssl/...>. No test sleeps or looks at the clock to pass or fail.
 - The top level has no other entries than the fixed ones.
 """
 import pathlib
@@ -25,6 +25,7 @@ MAY_INCLUDE = {
 TOP_LEVEL = {"mta", "core", "tls", "queue", "bench", "tests", "deploy", "meson.build", "README.md",
              "LICENSE", "meson_options.txt"}
 LIBURING = {"core/ring.c"}
+BORINGSSL = {"tls/tls_boringssl.h"}
 LINES_MAX = 900
 # Start-up, control thread, and libraries that hand out malloc'd memory; none of them per message.
 MAY_ALLOCATE = {
@@ -71,6 +72,8 @@ def check_lines(name, lines):
                 offence(name, number, f"{folder} must not include {parts[0]}")
         if re.match(r"#include <liburing", line) and name not in LIBURING:
             offence(name, number, "only core/ring.c uses liburing")
+        if re.match(r"\s*#\s*include\s*[<\"]openssl/", line) and name not in BORINGSSL:
+            offence(name, number, "only tls/tls_boringssl.h includes these: it looks whose they are")
         code = re.sub(r"/\*.*?\*/|//.*|\"(\\.|[^\"])*\"", "", line)
         if line.lstrip().startswith(("*", "/*")):
             continue

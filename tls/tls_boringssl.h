@@ -1,0 +1,20 @@
+/*
+ * tls_boringssl.h - the only door to <openssl/...>
+ *
+ * OpenSSL's headers have the same names, are often installed, and much of our code would compile
+ * against them. So nobody else includes these (tests/tidy.py checks it), and here we look. What is
+ * used is in all of BORINGSSL_API_VERSION 17 to 43, or asked for by its macro.
+ */
+#ifndef RINGPOST_TLS_BORINGSSL_H
+#define RINGPOST_TLS_BORINGSSL_H
+
+#include <openssl/base.h>
+#include <openssl/crypto.h>
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+
+#ifndef OPENSSL_IS_BORINGSSL
+#error "these are OpenSSL's headers, not BoringSSL's: see meson's options boringssl, boringssl_source"
+#endif
+
+#endif
