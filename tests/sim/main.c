@@ -6,8 +6,8 @@
  *
  * Each seed runs in a process of its own: a failed CHECK or a sanitizer's report is a failing seed
  * like any other, and nothing of it reaches the next one. With --seed it runs in this process, for
- * the debugger. Virtual time costs nothing; a seed that needs more than SEED_SECONDS_MAX of real
- * time turns in a circle and fails too.
+ * the debugger. Virtual time costs nothing; a seed that needs more than SEED_SECONDS_MAX of a
+ * processor's time turns in a circle and fails too.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -15,6 +15,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -508,7 +509,8 @@ static void job_start(struct job *job, uint64_t seed)
     }
     if (job->pid > 0)
         return;
-    alarm(SEED_SECONDS_MAX);
+    const struct itimerval most = { .it_value.tv_sec = SEED_SECONDS_MAX };
+    setitimer(ITIMER_PROF, &most, NULL);
     unsigned failed = run_seed(seed, false);
     exit(failed > 0 ? 1 : 0); /* exit, not _exit: leaks are looked for */
 }
@@ -528,7 +530,7 @@ static bool job_wait(struct job *jobs, unsigned count)
         unsigned long long seed = jobs[i].seed;
         if (WIFSIGNALED(status))
             fprintf(stderr, "seed %llu: ended by signal %d (%s)\n", seed, WTERMSIG(status),
-                    WTERMSIG(status) == SIGALRM ? "turns in a circle"
+                    WTERMSIG(status) == SIGPROF ? "turns in a circle"
                                                 : strsignal(WTERMSIG(status)));
         fprintf(stderr, "FAILED: ringpost-sim --seed %llu --verbose\n", seed);
         return false;
