@@ -14,7 +14,7 @@
 #include <openssl/ssl.h>
 
 #ifndef OPENSSL_IS_BORINGSSL
-#error "these are OpenSSL's headers, not BoringSSL's: see meson's options boringssl, boringssl_source"
+#error "OpenSSL's headers, not BoringSSL's: see meson's options boringssl and boringssl_source"
 #endif
 
 #endif

@@ -1,9 +1,10 @@
 /*
  * tls_library.c - asks the BoringSSL we are linked with who it is
  *
- * What a build knows comes from meson (source, commit, whether it is the system's). What the library
- * itself can tell is asked here, since the system's shared one may be another than the headers':
- * assembler, and groups by name. A name that is not known is no error, it is the answer.
+ * What a build knows comes from meson: source, commit, whether it is the system's. What the
+ * library itself can tell is asked here, since the system's shared one may be another than the
+ * headers are of: assembler, and groups by name. A name that is not known is no error, it is the
+ * answer.
  */
 #include "tls/tls_library.h"
 
@@ -14,12 +15,11 @@
 #include "tls/tls_boringssl.h"
 
 /* Whether OPENSSL_SMALL was defined shows in no header and no symbol: meson says what it did. */
-#if !defined(TLS_LIBRARY_SOURCE) || !defined(TLS_LIBRARY_COMMIT) || !defined(TLS_LIBRARY_SHARED) || \
-    !defined(TLS_LIBRARY_SMALL)
-#error "meson.build defines these"
+#ifndef TLS_LIBRARY_SOURCE
+#error "meson.build defines it, and TLS_LIBRARY_COMMIT, _SHARED and _SMALL"
 #endif
 
-#define TEXT(number)    TEXT_OF(number)
+#define TEXT(number) TEXT_OF(number)
 #define TEXT_OF(number) #number
 
 const char tls_library_labels[] = "source=\"" TLS_LIBRARY_SOURCE "\",commit=\"" TLS_LIBRARY_COMMIT
@@ -52,12 +52,11 @@ int tls_library_ask(struct tls_library *library)
 
 size_t tls_library_text(const struct tls_library *library, char *text, size_t size)
 {
-    int length =
-        snprintf(text, size, "BoringSSL %s%s%s, API %u, %s%s, %s; groups", library->source,
-                 library->commit[0] != '\0' ? ", commit " : "", library->commit,
-                 library->api_version, library->is_shared ? "shared" : "static",
-                 library->is_small ? ", OPENSSL_SMALL" : "",
-                 library->has_assembly ? "assembler" : "no assembler");
+    int length = snprintf(text, size, "BoringSSL %s%s%s, API %u, %s%s, %s; groups", library->source,
+                          library->commit[0] != '\0' ? ", commit " : "", library->commit,
+                          library->api_version, library->is_shared ? "shared" : "static",
+                          library->is_small ? ", OPENSSL_SMALL" : "",
+                          library->has_assembly ? "assembler" : "no assembler");
     CHECK(length > 0 && (size_t)length < size);
     size_t used = (size_t)length;
     for (unsigned i = 0; i < library->groups_count; i++) {
