@@ -3,7 +3,7 @@
 #
 #   deploy/quickstart.sh [--keep]
 #
-# Installs what is missing (root), builds, starts ringpost on its built-in configuration (loopback
+# Installs what is missing (root), fetches BoringSSL (tls/boringssl/get.py), builds, starts ringpost on its built-in configuration (loopback
 # ports 2525 and 8025, everything below build/quickstart/) and a sink that takes its mail, sends a
 # message with swaks, and shows its trace. Stops both at the end; --keep leaves them running.
 set -eu
@@ -23,6 +23,11 @@ fail() { printf 'quickstart: %s\n' "$*" >&2; exit 1; }
 
 step "packages and build"
 tests/install.sh quickstart
+# meson calls it too, but says nothing for half a minute; a build folder may have another source
+source=$(sed -n 's/^boringssl_source = //p' "$build/meson-private/cmd_line.txt" 2> /dev/null || true)
+if ! grep -qs '^boringssl = system' "$build/meson-private/cmd_line.txt"; then
+    tls/boringssl/get.py --source "${source:-debian}" > /dev/null || fail "no BoringSSL"
+fi
 if [ ! -e "$build/build.ninja" ]; then
     # the tests are built when tests/run.sh asks for them; Criterion need not be there yet
     tests=false

@@ -8,7 +8,7 @@
 # start instances of their own.
 set -eu
 
-quickstart="gcc libc6-dev meson ninja-build pkg-config python3 liburing-dev libjemalloc-dev libunbound-dev
+quickstart="gcc g++ libc6-dev dpkg-dev xz-utils meson ninja-build pkg-config python3 liburing-dev libjemalloc-dev libunbound-dev
     libconfuse-dev libmicrohttpd-dev libjansson-dev libidn2-dev libxxhash-dev libsystemd-dev
     libcurl4-gnutls-dev swaks curl"
 all="$quickstart git clang clang-14 clang-tidy clang-format llvm libclang-rt-14-dev libcriterion-dev

@@ -4,7 +4,8 @@
 Usage: tests/run.sh [STEP...]       (it installs what is needed, then comes here)
 
 Environment: FUZZ_SECONDS (10) for each fuzz target, SIM_SEEDS (200), KILLS (8), CUTS (3), TIDY_SECONDS
-(480, of clang-tidy; files that did not change since they passed are not read again), JOBS (2).
+(480, of clang-tidy; files that did not change since they passed are not read again), JOBS (2),
+BORINGSSL_SOURCE (debian), and BORINGSSL=system: as meson's options; tls/boringssl/get.py --help.
 
 Each test of Criterion and of tests/flow counts; so does each other check. What a log is named is
 told with each failure. A step that this machine cannot do says "not run" and why; it does not count.
@@ -30,6 +31,8 @@ KILLS = os.environ.get("KILLS", "8")
 CUTS = os.environ.get("CUTS", "3")
 TIDY_SECONDS = int(os.environ.get("TIDY_SECONDS", "480"))
 NOT_RUN = 77
+BORINGSSL = os.environ.get("BORINGSSL", "bundled")
+BORINGSSL_SOURCE = os.environ.get("BORINGSSL_SOURCE", "debian")
 
 SANITIZED = ["-Dbuildtype=debugoptimized", "-Db_lto=false", "-Db_lundef=false"]
 BUILDS = {
@@ -39,6 +42,8 @@ BUILDS = {
     "build-tsan": ("clang", [*SANITIZED, "-Db_sanitize=thread"]),
     "build-fuzz": ("clang", [*SANITIZED, "-Db_sanitize=address,undefined", "-Dfuzzers=true", "-Dtests=false"]),
 }
+for _, options in BUILDS.values():
+    options += [f"-Dboringssl={BORINGSSL}", f"-Dboringssl_source={BORINGSSL_SOURCE}"]
 OPTIONS = {     # what a sanitizer finds ends the program with 99, and is found in its words
     "ASAN_OPTIONS": "exitcode=99:detect_stack_use_after_return=1",
     "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1:exitcode=99",
@@ -123,8 +128,22 @@ def build(directory):
     return status == 0
 
 
+def get_boringssl():
+    """The archives that the builds share, with its progress shown: meson would be silent."""
+    calls = [["--system"]]
+    if BORINGSSL == "bundled":
+        source = ["--source", BORINGSSL_SOURCE]
+        calls = [source, *([*source, "--cc", "clang", "--sanitize", what] for what in ("address,undefined", "thread"))]
+    for words in calls:
+        with open(LOGS / "boringssl.log", "w") as log:
+            status = subprocess.run(["tls/boringssl/get.py", *words], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log,
+                                    check=False).returncode
+        row(f"BoringSSL, get.py {' '.join(words)}", int(status == 0), int(status != 0))
+
+
 def step_compile():
-    """every build: gcc with LTO and jemalloc, clang, ASan+UBSan, TSan, fuzzers"""
+    """BoringSSL; then every build: gcc with LTO and jemalloc, clang, ASan+UBSan, TSan, fuzzers"""
+    get_boringssl()
     for directory in BUILDS:
         build(directory)
 
@@ -228,7 +247,8 @@ def unit(directory):
 
 
 def step_unit():
-    """Criterion tests in the release and ASan+UBSan builds"""
+    """Criterion tests in the release and ASan+UBSan builds, and those of tls/boringssl/get.py"""
+    check("tests/tls/test_get.py", "get", [sys.executable, "tests/tls/test_get.py"], 120)
     # Not in build-tsan: Criterion's shared arena and TSan's memory layout exclude each other. The
     # threads are looked at where they are real: flow tests of that build.
     for directory in ("build", "build-asan"):
