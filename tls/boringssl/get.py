@@ -28,8 +28,8 @@ $RINGPOST_CACHE. Never in the repository. Build folders share archives: one for 
 compiler, sanitizer and list of flags (tls/boringssl/meson.build has them).
   source/NAME/      a tree, of which only what compiles is kept. source/debian.current has the NAME
   build/NAME.../    libssl.a, libcrypto.a, build.log
-Whatever is there is complete: it is made in tmp/ and then renamed. Two that run at once wait for
-each other. Delete any of it when you like.
+Whatever is there is complete: it is made in tmp/ and then renamed. Two that want to make the same
+wait for each other. Delete any of it when you like.
 
 Debian's packages come through apt with a state of its own below the cache: the machine's sources
 with `deb` turned into `deb-src`, its keys, its proxy; /etc/apt and /var/lib/apt are left alone, and
@@ -138,25 +138,43 @@ def cache_base():
     return base.absolute() / "ringpost" / "boringssl"
 
 
+def lock(path, wait):
+    """The open file that holds the lock, or None."""
+    file = open(path, "w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        if not wait:
+            file.close()
+            return None
+        say("another get.py is at work on the same; waiting for it")
+        fcntl.flock(file, fcntl.LOCK_EX)
+    return file
+
+
+def sweep(folder):
+    """What was begun by one that was killed is begun again, not trusted."""
+    for left in folder.iterdir():
+        if left.is_dir() and (held := lock(folder / f"{left.name}.lock", False)):
+            with held:
+                shutil.rmtree(left, ignore_errors=True)
+
+
 @contextlib.contextmanager
-def workshop():
-    """A temporary folder in the cache, which only one process has at a time."""
+def workshop(name):
+    """A temporary folder in the cache for making NAME, which only one process does at a time."""
     base = cache_base()
     try:
-        for name in ("source", "build", "tmp"):
-            (base / name).mkdir(parents=True, exist_ok=True)
-        lock = open(base / "lock", "w")
+        for each in ("source", "build", "tmp"):
+            (base / each).mkdir(parents=True, exist_ok=True)
+        sweep(base / "tmp")
+        held = lock(base / "tmp" / f"{name}.lock", True)
     except OSError as e:
         raise Wrong(f"cannot write the cache {base} ({e.strerror}): set RINGPOST_CACHE to a folder of yours") from None
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say("another get.py is at work; waiting for it")
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        for left in (base / "tmp").iterdir():   # of one that was killed: begun again, not trusted
-            shutil.rmtree(left, ignore_errors=True)
-        path = pathlib.Path(tempfile.mkdtemp(dir=base / "tmp"))
+    path = base / "tmp" / name
+    with held:
+        shutil.rmtree(path, ignore_errors=True)
+        path.mkdir()
         try:
             yield path
         finally:
@@ -456,7 +474,7 @@ def find_package(kind, update):
         return path if path and (path / "ringpost.json").is_file() else None
     if not update and (path := have()):
         return path
-    with workshop() as work:
+    with workshop(kind) as work:
         if not update and (path := have()):     # another one made it while this one waited
             return path
         return fetch_package(work, kind)
@@ -483,7 +501,7 @@ def find_directory(name):
         changed, text = run(["git", "-C", root, "status", "--porcelain"], env=environment())
         if changed == 0 and not text.strip():
             facts["commit"] = lines[1]
-    with workshop() as work:
+    with workshop(to.name) as work:
         check_space(work, UNPACKED_BYTES)
         return put_source(work, root, to.name, facts, called)
 
@@ -499,7 +517,7 @@ def find_git(source):
     to = cache_base() / "source" / f"git-{commit}"
     if (to / "ringpost.json").is_file():
         return to
-    with workshop() as work:
+    with workshop(to.name) as work:
         if (to / "ringpost.json").is_file():
             return to
         check_space(work, UNPACKED_BYTES)
@@ -566,7 +584,7 @@ def find_archives(source, tree, cc, sanitize):
     to = cache_base() / "build" / name
     if (to / "libcrypto.a").is_file():
         return to
-    with workshop() as work:
+    with workshop(to.name) as work:
         if (to / "libcrypto.a").is_file():
             return to
         check_space(work, UNPACKED_BYTES)
