@@ -9,9 +9,21 @@
 #define RINGPOST_TLS_BORINGSSL_H
 
 #include <openssl/base.h>
+#include <openssl/aead.h>
+#include <openssl/bio.h>
 #include <openssl/crypto.h>
+#include <openssl/curve25519.h>
+#include <openssl/ec_key.h>
 #include <openssl/err.h>
+#include <openssl/evp.h>
+#include <openssl/mem.h>
+#include <openssl/nid.h>
+#include <openssl/rand.h>
 #include <openssl/ssl.h>
+#include <openssl/x509.h>
+#if __has_include(<openssl/mlkem.h>)
+#include <openssl/mlkem.h>
+#endif
 
 #ifndef OPENSSL_IS_BORINGSSL
 #error "OpenSSL's headers, not BoringSSL's: see meson's options boringssl and boringssl_source"
