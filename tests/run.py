@@ -254,6 +254,9 @@ def step_unit():
     for directory in ("build", "build-asan"):
         if (ROOT / directory / "tests").exists():
             unit(directory)
+    hammer = ROOT / "build-tsan" / "tests" / "ringpost-hammer"
+    if hammer.exists():
+        check("shared session cache in build-tsan", "build-tsan.hammer", [*prefix_of("build-tsan"), hammer], 300)
 
 
 def step_sim():
