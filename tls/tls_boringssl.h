@@ -19,6 +19,7 @@
 #include <openssl/mem.h>
 #include <openssl/nid.h>
 #include <openssl/rand.h>
+#include <openssl/siphash.h>
 #include <openssl/ssl.h>
 #include <openssl/x509.h>
 #if __has_include(<openssl/mlkem.h>)
