@@ -67,7 +67,7 @@ bool tls_ticket_keys_expired(struct tls_ticket_keys *keys, int64_t now_us, int64
     if (!(keys->flags & TLS_TICKET_HAS_PREVIOUS) || now_us - keys->made_us <= lifetime_us)
         return false;
     OPENSSL_cleanse(&keys->previous, sizeof(keys->previous));
-    keys->flags &= ~(uint32_t)TLS_TICKET_HAS_PREVIOUS;
+    keys->flags &= ~(uint64_t)TLS_TICKET_HAS_PREVIOUS;
     return true;
 }
 

@@ -33,7 +33,7 @@ struct tls_ticket_key {
 struct tls_ticket_keys {
     struct tls_ticket_key current;
     struct tls_ticket_key previous;
-    uint32_t flags;  /* TLS_TICKET_HAS_... */
+    uint64_t flags;  /* TLS_TICKET_HAS_..., as wide as the rest: no padding to compare */
     int64_t made_us; /* the current one, since the epoch */
 };
 

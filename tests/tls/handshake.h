@@ -7,6 +7,15 @@
 #include "core/compiler.h"
 #include "tls/tls_boringssl.h"
 
+/* Whether this is AddressSanitizer's build, in which some things are slow or not themselves. */
+#if defined(__SANITIZE_ADDRESS__)
+#define HANDSHAKE_ASAN 1
+#elif defined(__has_feature)
+#define HANDSHAKE_ASAN __has_feature(address_sanitizer)
+#else
+#define HANDSHAKE_ASAN 0
+#endif
+
 enum { HANDSHAKE_SESSIONS_MAX = 4 };
 
 struct handshake {

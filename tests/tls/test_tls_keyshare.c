@@ -16,7 +16,9 @@
 #include "tls/tls_boringssl.h"
 #include "tls/tls_keyshare_inside.h"
 
-enum { AGE_MS = 60'000, SLOTS = 256, KEYS_A_THREAD = 60'000, HANDSHAKES = 100 };
+enum { AGE_MS = 60'000, SLOTS = 256, HANDSHAKES = 100 };
+/* Criterion loses 48 bytes when one test goes on for ten seconds beside the others. */
+enum { KEYS_A_THREAD = HANDSHAKE_ASAN ? 6'000 : 60'000 };
 
 static struct tls_keyshares *pool;
 static const struct tls_keyshare_numbers *numbers;

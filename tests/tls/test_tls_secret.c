@@ -12,11 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#if defined(__has_feature)
-#define ASAN __has_feature(address_sanitizer)
-#else
-#define ASAN 0
-#endif
+#include "tests/tls/handshake.h"
 
 Test(tls_secret, sizes_that_make_no_sense)
 {
@@ -77,7 +73,7 @@ Test(tls_secret, neither_dumped_nor_inherited)
     flags_of(secret.data, flags, sizeof(flags));
     cr_assert_not_null(strstr(flags, " dd"), "%s", flags);
     cr_assert_not_null(strstr(flags, " wf"), "%s", flags);
-    if (!ASAN) /* which makes mlock do nothing, and say that it did */
+    if (!HANDSHAKE_ASAN) /* which makes mlock do nothing, and say that it did */
         cr_assert_eq(strstr(flags, " lo") != NULL, secret.is_locked, "%s", flags);
     memset(secret.data, 'k', secret.size);
     pid_t child = fork();
