@@ -206,6 +206,21 @@ static void set_names(X509 *x509, const struct pki *issuer, const char *cn)
     X509_NAME_free(subject);
 }
 
+static void sign(X509 *x509, EVP_PKEY *key, const struct pki_options *options)
+{
+    const EVP_MD *digest = options->sha1 ? EVP_sha1() : EVP_sha256();
+    EVP_MD_CTX *context = EVP_MD_CTX_new();
+    EVP_PKEY_CTX *padding;
+    CHECK(context != NULL);
+    CHECK(EVP_DigestSignInit(context, &padding, digest, NULL, key));
+    if (options->pss) {
+        CHECK(EVP_PKEY_CTX_set_rsa_padding(padding, RSA_PKCS1_PSS_PADDING));
+        CHECK(EVP_PKEY_CTX_set_rsa_pss_saltlen(padding, -1)); /* as long as the digest */
+    }
+    CHECK(X509_sign_ctx(x509, context));
+    EVP_MD_CTX_free(context);
+}
+
 static CRYPTO_BUFFER *buffer_of(X509 *x509)
 {
     uint8_t *der = NULL;
@@ -240,8 +255,7 @@ struct pki *pki_make(const struct pki *issuer, struct pki_options options)
     add_permitted(pki->x509, options.permitted);
     if (options.has_unknown_critical)
         add_extension(pki->x509, NID_netscape_comment, true, SLICE("\x16\x01x"));
-    CHECK(X509_sign(pki->x509, issuer == NULL ? pki->key : issuer->key,
-                    options.sha1 ? EVP_sha1() : EVP_sha256()));
+    sign(pki->x509, issuer == NULL ? pki->key : issuer->key, &options);
     pki->buffer = buffer_of(pki->x509);
     return pki;
 }

@@ -41,6 +41,7 @@ struct pki_options {
     int64_t not_after;
     enum pki_key key;
     bool sha1;
+    bool pss; /* the signature, by an issuer with RSA */
     bool is_ca;
     bool is_not_ca;            /* basic constraints that say so */
     int path_length_plus_1;    /* 0: none */

@@ -492,6 +492,16 @@ Test(tls_verify, weak_root_is_an_anchor_all_the_same)
     world_end(&w);
 }
 
+Test(tls_verify, pss_is_as_strong_as_its_digest)
+{
+    struct world w = world_with((struct pki_options) { 0 },
+                                (struct pki_options) { .is_ca = true, .key = PKI_RSA_2048 });
+    struct pki_options options = leaf_options();
+    options.pss = true;
+    cr_assert_eq(verify_leaf(&w, TLS_PURPOSE_ANY, options), TLS_VERDICT_VALID, "%s", w.peer.reason);
+    world_end(&w);
+}
+
 /* ---- valid, and its facts ---- */
 
 Test(tls_verify, nothing_presented)
