@@ -54,7 +54,7 @@ void tls_client_cache_free(struct tls_client_cache *cache)
     tls_lru_free(&cache->lru);
 }
 
-static struct client_entry *entry_add(struct tls_client_cache *cache, const struct tls_key *key)
+static struct client_entry *entry_add(struct tls_client_cache *cache, const struct tls_lru_key *key)
 {
     struct client_entry *oldest = entry_of(tls_lru_oldest_when_full(&cache->lru));
     if (oldest != NULL) {
@@ -68,7 +68,7 @@ static struct client_entry *entry_add(struct tls_client_cache *cache, const stru
     return entry;
 }
 
-void tls_client_cache_put(struct tls_client_cache *cache, const struct tls_key *key,
+void tls_client_cache_put(struct tls_client_cache *cache, const struct tls_lru_key *key,
                           SSL_SESSION *session)
 {
     CHECK(session != NULL);
@@ -104,7 +104,7 @@ static SSL_SESSION *entry_shift(struct client_entry *entry)
     return session;
 }
 
-SSL_SESSION *tls_client_cache_take(struct tls_client_cache *cache, const struct tls_key *key,
+SSL_SESSION *tls_client_cache_take(struct tls_client_cache *cache, const struct tls_lru_key *key,
                                    uint64_t now_s)
 {
     struct client_entry *entry = entry_of(tls_lru_find(&cache->lru, key));
@@ -123,7 +123,7 @@ SSL_SESSION *tls_client_cache_take(struct tls_client_cache *cache, const struct 
     return session;
 }
 
-void tls_client_cache_forget(struct tls_client_cache *cache, const struct tls_key *key)
+void tls_client_cache_forget(struct tls_client_cache *cache, const struct tls_lru_key *key)
 {
     struct client_entry *entry = entry_of(tls_lru_find(&cache->lru, key));
     if (entry != NULL)

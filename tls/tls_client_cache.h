@@ -31,15 +31,15 @@ struct tls_client_cache {
 void tls_client_cache_free(struct tls_client_cache *cache);
 
 /* Takes the reference over. The newest two of TLS 1.3 are kept, or the newest one of TLS 1.2. */
-void tls_client_cache_put(struct tls_client_cache *cache, const struct tls_key *key,
+void tls_client_cache_put(struct tls_client_cache *cache, const struct tls_lru_key *key,
                           SSL_SESSION *session);
 /* The newest one that is not older than it may be, now_s since the epoch; a reference of the
  * caller's, or NULL. One of TLS 1.3 is gone from here: who sees the same ticket twice, knows that
  * it is the same client (RFC 8446 appendix C.4). */
-SSL_SESSION *tls_client_cache_take(struct tls_client_cache *cache, const struct tls_key *key,
+SSL_SESSION *tls_client_cache_take(struct tls_client_cache *cache, const struct tls_lru_key *key,
                                    uint64_t now_s);
 /* The peer did not like it, or its certificate changed. */
-void tls_client_cache_forget(struct tls_client_cache *cache, const struct tls_key *key);
+void tls_client_cache_forget(struct tls_client_cache *cache, const struct tls_lru_key *key);
 /* All of them: for a new configuration. */
 void tls_client_cache_clear(struct tls_client_cache *cache);
 

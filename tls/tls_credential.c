@@ -382,6 +382,14 @@ int tls_credential_use_on(const struct tls_credential *credential, SSL_CTX *cont
     return ok ? 0 : -ENOMEM;
 }
 
+int tls_credential_use_for(const struct tls_credential *credential, SSL *ssl)
+{
+    int ok = SSL_set_chain_and_key(ssl, (CRYPTO_BUFFER *const *)credential->chain,
+                                   credential->count, credential->key, NULL);
+    ERR_clear_error();
+    return ok ? 0 : -ENOMEM;
+}
+
 const struct tls_certificate *tls_credential_leaf(const struct tls_credential *credential)
 {
     return &credential->leaf;

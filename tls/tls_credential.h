@@ -57,6 +57,8 @@ void tls_credential_drop(struct tls_credential *credential);
 
 /* The context takes references of its own. 0, or -ENOMEM. */
 [[nodiscard]] int tls_credential_use_on(const struct tls_credential *credential, SSL_CTX *context);
+/* The same for one connection. */
+[[nodiscard]] int tls_credential_use_for(const struct tls_credential *credential, SSL *ssl);
 /* Names, dates, key, digests of the leaf. */
 const struct tls_certificate *tls_credential_leaf(const struct tls_credential *credential);
 /* The leaf first. */

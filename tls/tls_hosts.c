@@ -43,7 +43,7 @@ static void entry_drop(struct tls_hosts *hosts, struct host_entry *entry)
 }
 
 /* Known, and not for too long; else NULL, and forgotten. */
-static struct host_entry *entry_find(struct tls_hosts *hosts, const struct tls_key *key,
+static struct host_entry *entry_find(struct tls_hosts *hosts, const struct tls_lru_key *key,
                                      uint64_t now_ms)
 {
     struct host_entry *entry = entry_of(tls_lru_find(&hosts->lru, key));
@@ -54,7 +54,7 @@ static struct host_entry *entry_find(struct tls_hosts *hosts, const struct tls_k
     return NULL;
 }
 
-bool tls_hosts_get(struct tls_hosts *hosts, const struct tls_key *key, uint64_t now_ms,
+bool tls_hosts_get(struct tls_hosts *hosts, const struct tls_lru_key *key, uint64_t now_ms,
                    struct tls_host *host)
 {
     const struct host_entry *entry = entry_find(hosts, key, now_ms);
@@ -67,7 +67,7 @@ bool tls_hosts_get(struct tls_hosts *hosts, const struct tls_key *key, uint64_t 
     return entry != NULL;
 }
 
-static struct host_entry *entry_add(struct tls_hosts *hosts, const struct tls_key *key)
+static struct host_entry *entry_add(struct tls_hosts *hosts, const struct tls_lru_key *key)
 {
     struct host_entry *oldest = entry_of(tls_lru_oldest_when_full(&hosts->lru));
     if (oldest != NULL) {
@@ -80,7 +80,7 @@ static struct host_entry *entry_add(struct tls_hosts *hosts, const struct tls_ke
     return entry;
 }
 
-void tls_hosts_put(struct tls_hosts *hosts, const struct tls_key *key, uint64_t now_ms,
+void tls_hosts_put(struct tls_hosts *hosts, const struct tls_lru_key *key, uint64_t now_ms,
                    const struct tls_host *host)
 {
     CHECK(host->step < TLS_HOSTS_STEPS_MAX);
@@ -93,7 +93,7 @@ void tls_hosts_put(struct tls_hosts *hosts, const struct tls_key *key, uint64_t 
     entry->host.seen_ms = now_ms;
 }
 
-void tls_hosts_forget(struct tls_hosts *hosts, const struct tls_key *key)
+void tls_hosts_forget(struct tls_hosts *hosts, const struct tls_lru_key *key)
 {
     struct host_entry *entry = entry_of(tls_lru_find(&hosts->lru, key));
     if (entry != NULL)

@@ -39,11 +39,11 @@ struct tls_hosts {
 void tls_hosts_free(struct tls_hosts *hosts);
 
 /* False: not known, and *host is all 0, which is how to begin. */
-bool tls_hosts_get(struct tls_hosts *hosts, const struct tls_key *key, uint64_t now_ms,
+bool tls_hosts_get(struct tls_hosts *hosts, const struct tls_lru_key *key, uint64_t now_ms,
                    struct tls_host *host);
 /* In place of what was there: get it, change it, put it. version_best never goes down by itself. */
-void tls_hosts_put(struct tls_hosts *hosts, const struct tls_key *key, uint64_t now_ms,
+void tls_hosts_put(struct tls_hosts *hosts, const struct tls_lru_key *key, uint64_t now_ms,
                    const struct tls_host *host);
-void tls_hosts_forget(struct tls_hosts *hosts, const struct tls_key *key);
+void tls_hosts_forget(struct tls_hosts *hosts, const struct tls_lru_key *key);
 
 #endif

@@ -47,14 +47,14 @@ void tls_lru_free(struct tls_lru *lru)
     list_init(&lru->used);
 }
 
-static struct list *bucket_of(const struct tls_lru *lru, const struct tls_key *key)
+static struct list *bucket_of(const struct tls_lru *lru, const struct tls_lru_key *key)
 {
     CHECK(key->size > 0);
     CHECK(key->size <= TLS_KEY_BYTES_MAX);
     return &lru->buckets[SIPHASH_24(lru->seed, key->bytes, key->size) & lru->mask];
 }
 
-struct tls_lru_entry *tls_lru_find(struct tls_lru *lru, const struct tls_key *key)
+struct tls_lru_entry *tls_lru_find(struct tls_lru *lru, const struct tls_lru_key *key)
 {
     list_each (node, bucket_of(lru, key)) {
         struct tls_lru_entry *entry = container_of(node, struct tls_lru_entry, chain);
@@ -79,7 +79,7 @@ struct tls_lru_entry *tls_lru_oldest_when_full(struct tls_lru *lru)
     return lru->pool.used < lru->pool.count ? NULL : tls_lru_first(lru);
 }
 
-struct tls_lru_entry *tls_lru_add(struct tls_lru *lru, const struct tls_key *key)
+struct tls_lru_entry *tls_lru_add(struct tls_lru *lru, const struct tls_lru_key *key)
 {
     struct tls_lru_entry *entry = pool_take(&lru->pool);
     CHECK(entry != NULL);

@@ -17,16 +17,16 @@ enum { TLS_KEY_BYTES_MAX = 64, TLS_LRU_COUNT_MAX = 1 << 20 };
 
 /* Compared as a whole. What does not fit is hashed by the caller, with a hash that nobody can make
  * collide (SHA-256). */
-struct tls_key {
+struct tls_lru_key {
     uint8_t size; /* 1 to TLS_KEY_BYTES_MAX */
     uint8_t bytes[TLS_KEY_BYTES_MAX];
 };
 
-static inline struct tls_key tls_key_of(struct slice bytes)
+static inline struct tls_lru_key tls_lru_key_of(struct slice bytes)
 {
     CHECK(bytes.size > 0);
     CHECK(bytes.size <= TLS_KEY_BYTES_MAX); /* cut, it would be another one's */
-    struct tls_key key = { .size = (uint8_t)bytes.size };
+    struct tls_lru_key key = { .size = (uint8_t)bytes.size };
     memcpy(key.bytes, bytes.data, key.size);
     return key;
 }
@@ -34,7 +34,7 @@ static inline struct tls_key tls_key_of(struct slice bytes)
 struct tls_lru_entry {
     struct list used;  /* in tls_lru.used, the last used one at the end */
     struct list chain; /* in its bucket */
-    struct tls_key key;
+    struct tls_lru_key key;
 };
 
 struct tls_lru {
@@ -53,11 +53,11 @@ struct tls_lru {
 void tls_lru_free(struct tls_lru *lru);
 
 /* NULL: not there. Found means used. */
-struct tls_lru_entry *tls_lru_find(struct tls_lru *lru, const struct tls_key *key);
+struct tls_lru_entry *tls_lru_find(struct tls_lru *lru, const struct tls_lru_key *key);
 /* The one to go when there is no room for another, else NULL. */
 struct tls_lru_entry *tls_lru_oldest_when_full(struct tls_lru *lru);
 /* A key that is not there, while there is room. What follows the entry's head is not cleared. */
-struct tls_lru_entry *tls_lru_add(struct tls_lru *lru, const struct tls_key *key);
+struct tls_lru_entry *tls_lru_add(struct tls_lru *lru, const struct tls_lru_key *key);
 void tls_lru_remove(struct tls_lru *lru, struct tls_lru_entry *entry);
 /* Any one, or NULL: to empty it. */
 struct tls_lru_entry *tls_lru_first(struct tls_lru *lru);

@@ -31,9 +31,9 @@ static void stop(void)
 
 TestSuite(tls_client_cache, .init = start, .fini = stop);
 
-static struct tls_key key(const char *words)
+static struct tls_lru_key key(const char *words)
 {
-    return tls_key_of(slice_of_string(words));
+    return tls_lru_key_of(slice_of_string(words));
 }
 
 /* What a server of this version gives; the caller's. */
@@ -51,13 +51,13 @@ static SSL_SESSION *session_of(uint16_t version)
 
 static void put(const char *words, SSL_SESSION *session)
 {
-    struct tls_key k = key(words);
+    struct tls_lru_key k = key(words);
     tls_client_cache_put(&cache, &k, session);
 }
 
 static SSL_SESSION *take(const char *words, uint64_t now_s)
 {
-    struct tls_key k = key(words);
+    struct tls_lru_key k = key(words);
     return tls_client_cache_take(&cache, &k, now_s);
 }
 
@@ -167,7 +167,7 @@ Test(tls_client_cache, makes_room)
     takes("e", now_s, session);
     cr_assert_eq(cache.numbers.evicted, 1);
     cr_assert_eq(cache.numbers.keys, KEYS);
-    struct tls_key k = key("a");
+    struct tls_lru_key k = key("a");
     tls_client_cache_forget(&cache, &k);
     tls_client_cache_forget(&cache, &k);
     takes("a", now_s, NULL);

@@ -27,13 +27,13 @@ TestSuite(tls_hosts, .init = start, .fini = stop);
 
 static bool get(const char *words, uint64_t now_ms)
 {
-    struct tls_key key = tls_key_of(slice_of_string(words));
+    struct tls_lru_key key = tls_lru_key_of(slice_of_string(words));
     return tls_hosts_get(&hosts, &key, now_ms, &host);
 }
 
 static void put(const char *words, uint64_t now_ms, struct tls_host value)
 {
-    struct tls_key key = tls_key_of(slice_of_string(words));
+    struct tls_lru_key key = tls_lru_key_of(slice_of_string(words));
     tls_hosts_put(&hosts, &key, now_ms, &value);
 }
 
@@ -121,7 +121,7 @@ Test(tls_hosts, makes_room)
     cr_assert(get("a", 1));
     cr_assert_eq(hosts.numbers.evicted, 1);
     cr_assert_eq(hosts.numbers.hosts, COUNT);
-    struct tls_key key = tls_key_of(SLICE("a"));
+    struct tls_lru_key key = tls_lru_key_of(SLICE("a"));
     tls_hosts_forget(&hosts, &key);
     tls_hosts_forget(&hosts, &key);
     cr_assert_not(get("a", 1));

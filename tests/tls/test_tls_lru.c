@@ -28,21 +28,21 @@ static void stop(void)
 
 TestSuite(tls_lru, .init = start, .fini = stop);
 
-static struct tls_key key(uint32_t number)
+static struct tls_lru_key key(uint32_t number)
 {
-    return tls_key_of(slice_of(&number, sizeof(number)));
+    return tls_lru_key_of(slice_of(&number, sizeof(number)));
 }
 
 static struct entry *find(uint32_t number)
 {
-    struct tls_key k = key(number);
+    struct tls_lru_key k = key(number);
     struct tls_lru_entry *found = tls_lru_find(&lru, &k);
     return found == NULL ? NULL : container_of(found, struct entry, lru);
 }
 
 static struct entry *add(uint32_t number)
 {
-    struct tls_key k = key(number);
+    struct tls_lru_key k = key(number);
     struct entry *entry = container_of(tls_lru_add(&lru, &k), struct entry, lru);
     entry->number = number;
     return entry;
@@ -65,14 +65,14 @@ Test(tls_lru, adding_to_a_full_one_is_our_mistake, .signal = SIGABRT)
 
 Test(tls_lru, a_key_of_nothing_is_our_mistake, .signal = SIGABRT)
 {
-    struct tls_key none = { 0 };
+    struct tls_lru_key none = { 0 };
     tls_lru_find(&lru, &none);
 }
 
 Test(tls_lru, a_key_that_does_not_fit_is_our_mistake, .signal = SIGABRT)
 {
     uint8_t bytes[TLS_KEY_BYTES_MAX + 1] = { 1 };
-    tls_key_of(slice_of(bytes, sizeof(bytes)));
+    tls_lru_key_of(slice_of(bytes, sizeof(bytes)));
 }
 
 Test(tls_lru, all_are_found)
@@ -89,8 +89,8 @@ Test(tls_lru, all_are_found)
 Test(tls_lru, keys_are_compared_as_a_whole)
 {
     uint8_t bytes[TLS_KEY_BYTES_MAX] = { 1 };
-    struct tls_key longest = tls_key_of(slice_of(bytes, sizeof(bytes)));
-    struct tls_key shorter = tls_key_of(slice_of(bytes, sizeof(bytes) - 1));
+    struct tls_lru_key longest = tls_lru_key_of(slice_of(bytes, sizeof(bytes)));
+    struct tls_lru_key shorter = tls_lru_key_of(slice_of(bytes, sizeof(bytes) - 1));
     tls_lru_add(&lru, &longest);
     cr_assert_null(tls_lru_find(&lru, &shorter));
     longest.bytes[TLS_KEY_BYTES_MAX - 1] = 1;

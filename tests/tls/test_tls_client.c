@@ -1,0 +1,183 @@
+#include <criterion/criterion.h>
+
+#include "tests/tls/pair_world.h"
+#include "tls/tls_verify.h"
+
+static struct pair_pki pki;
+static struct pair_world w;
+static struct pair pair;
+
+static void setup(void)
+{
+    pair_pki_make(&pki);
+    pair_world_init(&w, &pki, NULL, true, 0);
+}
+
+static void teardown(void)
+{
+    pair_free(&pair);
+    pair_world_free(&w);
+    pair_pki_free(&pki);
+}
+
+TestSuite(tls_client, .init = setup, .fini = teardown);
+
+static enum pair_result once(const struct tls_client_policy *policy,
+                             const struct tls_client_target *target)
+{
+    enum tls_result client, server;
+    pair_free(&pair);
+    pair_init(&pair, 1, 0);
+    pair_world_begin(&w, &pair, false, policy, target);
+    enum pair_result r = pair_handshake(&pair, &client, &server);
+    if (r == PAIR_DONE)
+        cr_assert(pair_send(&pair, pair.server, pair.client, 3));
+    return r;
+}
+
+static const char *why(void)
+{
+    static char text[TLS_TEXT_MAX];
+    tls_session_why(pair.client, text);
+    return text;
+}
+
+/* What the server shows, and the level from which on that is not enough. */
+Test(tls_client, each_level_demands_what_it_says)
+{
+    static const struct {
+        enum pair_credential shows;
+        enum tls_level fails_from;
+        const char *words;
+    } cases[] = {
+        { PAIR_ECDSA, TLS_LEVEL_NAME + 1, "" },
+        { PAIR_RSA, TLS_LEVEL_NAME + 1, "" },
+        { PAIR_WILD, TLS_LEVEL_NAME, "presents *.wild.example" },
+        { PAIR_STRANGER, TLS_LEVEL_CHAIN, "self-signed" },
+    };
+    for (size_t i = 0; i < ARRAY_COUNT(cases); i++) {
+        w.options.credentials = (struct tls_credential *const *)&pki.credentials[cases[i].shows];
+        w.options.credentials_count = 1;
+        pair_world_reload(&w);
+        for (enum tls_level level = TLS_LEVEL_MAY; level <= TLS_LEVEL_NAME; level++) {
+            struct tls_client_policy policy = pair_policy(&w, level);
+            struct tls_client_target target = pair_target("server.example");
+            tls_client_cache_clear(&w.sessions);
+            bool fails = level >= cases[i].fails_from;
+            cr_assert_eq(once(&policy, &target), fails ? PAIR_FAILED : PAIR_DONE,
+                         "case %zu level %d: %s", i, level, why());
+            if (fails)
+                cr_assert_not_null(strstr(why(), cases[i].words), "%s", why());
+            cr_assert_eq(tls_client_name_ok(pair.client),
+                         cases[i].shows == PAIR_ECDSA || cases[i].shows == PAIR_RSA);
+        }
+    }
+}
+
+Test(tls_client, nothing_is_trusted_without_roots)
+{
+    struct tls_client_policy policy = pair_policy(&w, TLS_LEVEL_CHAIN);
+    struct tls_client_target target = pair_target("server.example");
+    policy.roots = NULL;
+    tls_client_policy_seal(&policy, NULL, 0);
+    cr_assert_eq(once(&policy, &target), PAIR_FAILED);
+}
+
+Test(tls_client, a_session_of_one_policy_is_none_of_another)
+{
+    struct tls_client_policy may = pair_policy(&w, TLS_LEVEL_MAY);
+    struct tls_client_policy name = pair_policy(&w, TLS_LEVEL_NAME);
+    struct tls_client_target target = pair_target("server.example");
+    struct tls_facts facts;
+    for (unsigned i = 0; i < 2; i++) {
+        cr_assert_eq(once(&may, &target), PAIR_DONE);
+        tls_session_facts(pair.client, &facts);
+        cr_assert_eq(facts.is_resumed, i == 1);
+    }
+    cr_assert_eq(once(&name, &target), PAIR_DONE);
+    tls_session_facts(pair.client, &facts);
+    cr_assert(!facts.is_resumed);
+    /* other names wanted, other host, other SNI: likewise */
+    static const struct slice others[] = { SLICE("server.example"), SLICE("x.example") };
+    struct tls_client_policy wider = name;
+    tls_client_policy_seal(&wider, others, 2);
+    cr_assert_eq(once(&wider, &target), PAIR_DONE);
+    tls_session_facts(pair.client, &facts);
+    cr_assert(!facts.is_resumed);
+    static const uint8_t host[TLS_CLIENT_HOST_BYTES] = { 2 };
+    target.host = host;
+    cr_assert_eq(once(&name, &target), PAIR_DONE);
+    tls_session_facts(pair.client, &facts);
+    cr_assert(!facts.is_resumed);
+}
+
+/* A reload may have taken the root away: what was verified once is verified again. */
+Test(tls_client, a_resumed_session_is_judged_again_where_the_level_judges)
+{
+    struct tls_client_policy policy = pair_policy(&w, TLS_LEVEL_NAME);
+    struct tls_client_target target = pair_target("server.example");
+    cr_assert_eq(once(&policy, &target), PAIR_DONE);
+    w.wall_us += INT64_C(3'600) * 1'000'000 / 2;
+    cr_assert_eq(once(&policy, &target), PAIR_DONE);
+    struct tls_facts facts;
+    tls_session_facts(pair.client, &facts);
+    cr_assert(facts.is_resumed);
+    cr_assert_not_null(facts.peer, "judged again");
+    struct tls_client_policy strict = policy;
+    strict.roots = NULL; /* the digest is the same: as if the bundle had changed under it */
+    cr_assert_eq(once(&strict, &target), PAIR_FAILED);
+}
+
+Test(tls_client, a_ticket_is_used_once)
+{
+    struct tls_client_policy policy = pair_policy(&w, TLS_LEVEL_MAY);
+    struct tls_client_target target = pair_target("server.example");
+    cr_assert_eq(once(&policy, &target), PAIR_DONE);
+    uint64_t hits = w.sessions.numbers.hits;
+    /* Two at the same time: there is one ticket. */
+    struct pair other;
+    pair_free(&pair);
+    pair_init(&pair, 5, 0);
+    pair_init(&other, 6, 0);
+    pair_world_begin(&w, &pair, false, &policy, &target);
+    pair_world_begin(&w, &other, false, &policy, &target);
+    cr_assert_eq(w.sessions.numbers.hits, hits + 1);
+    pair_free(&other);
+}
+
+Test(tls_client, steps_end)
+{
+    for (enum tls_level level = TLS_LEVEL_MAY; level <= TLS_LEVEL_NAME; level++)
+        for (unsigned version = TLS_VERSION_10; version <= TLS_VERSION_13; version++) {
+            struct tls_client_policy policy = pair_policy(&w, level);
+            policy.version_min = version;
+            enum tls_step step = TLS_STEP_ALL;
+            unsigned steps = 0;
+            while (step != TLS_STEPS) {
+                enum tls_step next = tls_client_step_after(&policy, step);
+                cr_assert_gt(next, step);
+                if (next == TLS_STEP_12)
+                    cr_assert_leq(version, TLS_VERSION_12);
+                if (next == TLS_STEP_RSA)
+                    cr_assert(level == TLS_LEVEL_MAY && version < TLS_VERSION_12);
+                step = next;
+                steps++;
+            }
+            cr_assert_leq(steps, TLS_STEPS);
+        }
+}
+
+Test(tls_client, the_group_that_a_host_chose_is_offered_first)
+{
+    struct tls_client_policy policy = pair_policy(&w, TLS_LEVEL_MAY);
+    struct tls_client_target target = pair_target("server.example");
+    cr_assert_eq(once(&policy, &target), PAIR_DONE);
+    target.group = 23; /* secp256r1 */
+    tls_client_cache_clear(&w.sessions);
+    cr_assert_eq(once(&policy, &target), PAIR_DONE);
+    cr_assert_eq(tls_client_group(pair.client), 23);
+    cr_assert(!tls_client_retried(pair.client));
+    target.group = 0x7777; /* one that nobody knows */
+    tls_client_cache_clear(&w.sessions);
+    cr_assert_eq(once(&policy, &target), PAIR_DONE);
+}

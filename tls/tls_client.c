@@ -1,0 +1,314 @@
+/*
+ * tls_client.c - sessions that we begin
+ *
+ *   connect: policy, step -> versions, suites, groups; a kept session, if there is one
+ *     -> certificate: chain and name judged; below CHAIN only recorded
+ *     -> new sessions are kept by (host, server name, policy)
+ *
+ * Two contexts: one judges again when a session is resumed (CHAIN and NAME), the other trusts that
+ * nothing followed from the verdict. All else is set on the session. Owns both.
+ */
+#include "tls/tls_client.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+
+#include "core/check.h"
+#include "tls/tls_credential.h"
+#include "tls/tls_server.h"
+#include "tls/tls_session_inside.h"
+#include "tls/tls_shard.h"
+#include "tls/tls_verify.h"
+
+enum { GROUPS_MAX = 5, US_IN_S = 1'000'000 };
+
+static const char suites_strong[] = "ECDHE+AESGCM:ECDHE+CHACHA20";
+/* Where the alternative is plain text. */
+static const char suites_may[] = "ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE+AES+SHA";
+static const char suites_old[] =
+    "ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE+AES+SHA:kRSA+AESGCM:kRSA+AES+SHA:DES-CBC3-SHA";
+static const char suites_rsa[] = "kRSA+AESGCM:kRSA+AES+SHA:DES-CBC3-SHA";
+
+struct tls_client {
+    struct tls_shard *shard;
+    SSL_CTX *context;   /* NONE to ENCRYPT */
+    SSL_CTX *verifying; /* CHAIN, NAME */
+};
+
+/* ---- what the peer presents ---- */
+
+static uint8_t alert_of(enum tls_verdict verdict)
+{
+    switch (verdict) {
+    case TLS_VERDICT_EXPIRED:
+    case TLS_VERDICT_NOT_YET: return SSL_AD_CERTIFICATE_EXPIRED;
+    case TLS_VERDICT_REVOKED: return SSL_AD_CERTIFICATE_REVOKED;
+    case TLS_VERDICT_UNTRUSTED: return SSL_AD_UNKNOWN_CA;
+    default: return SSL_AD_BAD_CERTIFICATE;
+    }
+}
+
+static enum ssl_verify_result_t on_verify(SSL *ssl, uint8_t *alert)
+{
+    struct tls_session *session = tls_session_of(ssl);
+    const struct tls_client_policy *policy = session->policy;
+    if (session->peer == NULL)
+        session->peer = calloc(1, sizeof(*session->peer));
+    if (session->peer == NULL)
+        return ssl_verify_invalid;
+    struct tls_peer *peer = session->peer;
+    if (tls_verify_chain(SSL_get0_peer_certificates(ssl), policy->roots, TLS_PURPOSE_SERVER,
+                         *session->shard->wall_us / US_IN_S, peer) < 0)
+        return ssl_verify_invalid;
+    char why[TLS_WHY_MAX] = "";
+    struct slice matched;
+    session->is_name_ok = tls_verify_name(peer, session->target.names, session->target.names_count,
+                                          TLS_ALLOW_WILDCARD, &matched, why);
+    if (policy->level >= TLS_LEVEL_CHAIN && peer->verdict != TLS_VERDICT_VALID) {
+        *alert = alert_of(peer->verdict);
+        session->reason = peer->reason;
+        return ssl_verify_invalid;
+    }
+    if (session->is_name_ok)
+        return ssl_verify_ok;
+    if (peer->reason[0] == '\0')
+        memcpy(peer->reason, why, sizeof(why));
+    if (policy->level < TLS_LEVEL_NAME)
+        return ssl_verify_ok;
+    *alert = SSL_AD_BAD_CERTIFICATE;
+    session->reason = peer->reason;
+    return ssl_verify_invalid;
+}
+
+/* ---- sessions to be resumed ---- */
+
+static void session_key(struct tls_session *session)
+{
+    const struct tls_client_target *target = &session->target;
+    SHA256_CTX hash;
+    SHA256_Init(&hash);
+    SHA256_Update(&hash, target->host, TLS_CLIENT_HOST_BYTES);
+    SHA256_Update(&hash, target->server_name, strlen(target->server_name) + 1);
+    SHA256_Update(&hash, session->policy->digest, sizeof(session->policy->digest));
+    SHA256_Final(session->key, &hash);
+}
+
+static int on_new_session(SSL *ssl, SSL_SESSION *kept)
+{
+    const struct tls_session *session = tls_session_of(ssl);
+    if (session->shard->sessions == NULL)
+        return 0;
+    const struct tls_lru_key key = tls_lru_key_of(slice_of(session->key, sizeof(session->key)));
+    tls_client_cache_put(session->shard->sessions, &key, kept);
+    return 1; /* the reference is the cache's */
+}
+
+static void resume(struct tls_session *session)
+{
+    if (session->shard->sessions == NULL || session->target.step != TLS_STEP_ALL)
+        return;
+    const struct tls_lru_key key = tls_lru_key_of(slice_of(session->key, sizeof(session->key)));
+    SSL_SESSION *kept = tls_client_cache_take(session->shard->sessions, &key,
+                                              (uint64_t)(*session->shard->wall_us / US_IN_S));
+    if (kept == NULL)
+        return;
+    SSL_set_session(session->ssl, kept);
+    SSL_SESSION_free(kept);
+}
+
+/* ---- contexts ---- */
+
+static SSL_CTX *context_make(const struct tls_client *client, bool verifies)
+{
+    static const uint16_t signatures[] = {
+        SSL_SIGN_ECDSA_SECP256R1_SHA256, SSL_SIGN_RSA_PSS_RSAE_SHA256, SSL_SIGN_RSA_PKCS1_SHA256,
+        SSL_SIGN_ECDSA_SECP384R1_SHA384, SSL_SIGN_RSA_PSS_RSAE_SHA384, SSL_SIGN_RSA_PKCS1_SHA384,
+        SSL_SIGN_RSA_PSS_RSAE_SHA512,    SSL_SIGN_RSA_PKCS1_SHA512,    SSL_SIGN_ED25519,
+        SSL_SIGN_ECDSA_SECP521R1_SHA512,
+    };
+    SSL_CTX *context = SSL_CTX_new(TLS_with_buffers_method());
+    if (context == NULL)
+        return NULL;
+    if (!SSL_CTX_set_verify_algorithm_prefs(context, signatures, ARRAY_COUNT(signatures))) {
+        SSL_CTX_free(context);
+        return NULL;
+    }
+    SSL_CTX_set0_buffer_pool(context, client->shard->certificates);
+    SSL_CTX_set_current_time_cb(context, tls_session_clock);
+    SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
+    SSL_CTX_sess_set_new_cb(context, on_new_session);
+    SSL_CTX_set_reverify_on_resume(context, verifies);
+    SSL_CTX_set_custom_verify(context, SSL_VERIFY_PEER, on_verify);
+    return context;
+}
+
+int tls_client_make(struct tls_shard *shard, struct tls_client **out)
+{
+    struct tls_client *client = calloc(1, sizeof(*client));
+    if (client == NULL)
+        return -ENOMEM;
+    client->shard = shard;
+    client->context = context_make(client, false);
+    client->verifying = context_make(client, true);
+    if (client->context == NULL || client->verifying == NULL) {
+        tls_client_free(client);
+        ERR_clear_error();
+        return -ENOMEM;
+    }
+    *out = client;
+    return 0;
+}
+
+void tls_client_free(struct tls_client *client)
+{
+    if (client == NULL)
+        return;
+    SSL_CTX_free(client->context);
+    SSL_CTX_free(client->verifying);
+    free(client);
+}
+
+void tls_client_policy_seal(struct tls_client_policy *policy, const struct slice *names,
+                            unsigned names_count)
+{
+    const uint8_t fixed[] = { (uint8_t)policy->level, (uint8_t)policy->version_min };
+    SHA256_CTX hash;
+    SHA256_Init(&hash);
+    SHA256_Update(&hash, fixed, sizeof(fixed));
+    if (policy->roots != NULL)
+        SHA256_Update(&hash, tls_roots_digest(policy->roots),
+                      strlen(tls_roots_digest(policy->roots)));
+    if (policy->credential != NULL)
+        SHA256_Update(&hash, tls_credential_leaf(policy->credential)->digest, TLS_DIGEST_BYTES);
+    for (unsigned i = 0; i < names_count; i++) {
+        SHA256_Update(&hash, names[i].data, names[i].size);
+        SHA256_Update(&hash, "", 1);
+    }
+    static_assert(sizeof(policy->digest) == SHA256_DIGEST_LENGTH);
+    SHA256_Final(policy->digest, &hash);
+}
+
+/* ---- what is offered ---- */
+
+static bool has_hybrid(void)
+{
+#ifdef NID_X25519MLKEM768
+    return true;
+#else
+    return false;
+#endif
+}
+
+enum tls_step tls_client_step_after(const struct tls_client_policy *policy, enum tls_step step)
+{
+    switch (step) {
+    case TLS_STEP_ALL:
+        if (has_hybrid())
+            return TLS_STEP_SMALL;
+        [[fallthrough]];
+    case TLS_STEP_SMALL:
+        if (policy->version_min <= TLS_VERSION_12)
+            return TLS_STEP_12;
+        return TLS_STEPS;
+    case TLS_STEP_12:
+        return policy->level == TLS_LEVEL_MAY && policy->version_min < TLS_VERSION_12 ? TLS_STEP_RSA
+                                                                                      : TLS_STEPS;
+    default: return TLS_STEPS;
+    }
+}
+
+/* The groups we have, strongest first. */
+static const struct {
+    uint16_t id;
+    int nid;
+} groups[] = {
+#ifdef NID_X25519MLKEM768
+    { 0x11ec, NID_X25519MLKEM768 },
+#endif
+    { SSL_CURVE_X25519, NID_X25519 },       { SSL_CURVE_SECP256R1, NID_X9_62_prime256v1 },
+    { SSL_CURVE_SECP384R1, NID_secp384r1 }, { SSL_CURVE_SECP521R1, NID_secp521r1 },
+};
+static_assert(ARRAY_COUNT(groups) <= GROUPS_MAX);
+
+/* The one that the host chose last time comes first, so that its key share is there at once. */
+static bool offer_groups(SSL *ssl, const struct tls_client_target *target)
+{
+    int nids[GROUPS_MAX];
+    unsigned count = 0;
+    unsigned skip = has_hybrid() && target->step != TLS_STEP_ALL ? 1 : 0;
+    for (unsigned i = skip; i < ARRAY_COUNT(groups); i++)
+        if (groups[i].id == target->group)
+            nids[count++] = groups[i].nid;
+    for (unsigned i = skip; i < ARRAY_COUNT(groups); i++)
+        if (groups[i].id != target->group)
+            nids[count++] = groups[i].nid;
+    return SSL_set1_curves(ssl, nids, count) == 1;
+}
+
+static const char *suites_of(const struct tls_client_policy *policy, enum tls_step step)
+{
+    if (step == TLS_STEP_RSA)
+        return suites_rsa;
+    if (policy->level > TLS_LEVEL_MAY)
+        return suites_strong;
+    return policy->version_min < TLS_VERSION_12 ? suites_old : suites_may;
+}
+
+static bool offer(struct tls_session *session)
+{
+    SSL *ssl = session->ssl;
+    const struct tls_client_policy *policy = session->policy;
+    const struct tls_client_target *target = &session->target;
+    unsigned most = target->step >= TLS_STEP_12 ? TLS_VERSION_12 : TLS_VERSION_13;
+    if (target->step == TLS_STEP_12)
+        SSL_set_mode(ssl, SSL_MODE_SEND_FALLBACK_SCSV);
+    return SSL_set_min_proto_version(ssl, (uint16_t)MIN(policy->version_min, most)) == 1 &&
+           SSL_set_max_proto_version(ssl, (uint16_t)most) == 1 &&
+           SSL_set_cipher_list(ssl, suites_of(policy, target->step)) == 1 &&
+           offer_groups(ssl, target) &&
+           (*target->server_name == '\0' ||
+            SSL_set_tlsext_host_name(ssl, target->server_name) == 1) &&
+           (policy->credential == NULL || tls_credential_use_for(policy->credential, ssl) == 0);
+}
+
+struct tls_session *tls_client_connect(struct tls_client *client,
+                                       const struct tls_client_policy *policy,
+                                       const struct tls_client_target *target,
+                                       const struct tls_ends *ends, void *owner)
+{
+    CHECK(policy->level != TLS_LEVEL_NONE);
+    bool verifies = policy->level >= TLS_LEVEL_CHAIN;
+    struct tls_session *session =
+        tls_session_new(verifies ? client->verifying : client->context, client->shard, ends, owner);
+    if (session == NULL)
+        return NULL;
+    session->policy = policy;
+    session->target = *target;
+    SSL_set_connect_state(session->ssl);
+    if (!offer(session)) {
+        ERR_clear_error();
+        tls_session_free(session);
+        return NULL;
+    }
+    session_key(session);
+    resume(session);
+    return session;
+}
+
+/* ---- what came of it ---- */
+
+uint16_t tls_client_group(const struct tls_session *session)
+{
+    return SSL_get_curve_id(session->ssl);
+}
+
+bool tls_client_retried(const struct tls_session *session)
+{
+    return SSL_used_hello_retry_request(session->ssl) != 0;
+}
+
+bool tls_client_name_ok(const struct tls_session *session)
+{
+    return session->is_name_ok;
+}

@@ -1,0 +1,78 @@
+/*
+ * tls_client.h - sessions that we begin: what a next hop must show, and how much we offer it
+ *
+ * One struct tls_client for each shard and generation of the configuration; a policy for each
+ * route, which the configuration owns. Broken peers are met by steps (TLS_STEP_): each is a new
+ * connection that offers less; whoever connects remembers the step that worked.
+ */
+#ifndef RINGPOST_TLS_CLIENT_H
+#define RINGPOST_TLS_CLIENT_H
+
+#include "tls/tls_session.h"
+
+enum tls_level {
+    TLS_LEVEL_NONE,    /* not used */
+    TLS_LEVEL_MAY,     /* if offered */
+    TLS_LEVEL_ENCRYPT, /* must; whom we talk to is only recorded */
+    TLS_LEVEL_CHAIN,   /* must, with a valid chain */
+    TLS_LEVEL_NAME,    /* and a name that was wanted */
+};
+
+enum tls_step {
+    TLS_STEP_ALL,   /* TLS 1.3, hybrid key shares where the library has them */
+    TLS_STEP_SMALL, /* without hybrids: the ClientHello fits one packet */
+    TLS_STEP_12,    /* TLS 1.2 at most, and says so (RFC 7507) */
+    TLS_STEP_RSA,   /* key transport: only where the policy takes TLS 1.0 */
+    TLS_STEPS,
+};
+
+enum { TLS_CLIENT_HOST_BYTES = 18 /* an address and a port */ };
+
+struct tls_client;
+struct tls_client_cache;
+struct tls_credential;
+struct tls_roots;
+struct tls_shard;
+
+struct tls_client_policy {
+    enum tls_level level;
+    unsigned version_min;                    /* TLS_VERSION_10 to _13 */
+    const struct tls_roots *roots;           /* NULL: nothing is trusted */
+    const struct tls_credential *credential; /* that we present when asked; or NULL */
+    uint8_t digest[32]; /* what one policy has verified is nothing to another */
+};
+
+/* Lives until the handshake is over. */
+struct tls_client_target {
+    const uint8_t *host;       /* TLS_CLIENT_HOST_BYTES: whose sessions may be resumed */
+    const char *server_name;   /* SNI; "": none */
+    const struct slice *names; /* one of them at NAME; recorded below */
+    unsigned names_count;
+    enum tls_step step;
+    uint16_t group; /* that the host chose last time: offered first. 0: unknown */
+};
+
+/* Fills in the digest from the rest and the names that are wanted. */
+void tls_client_policy_seal(struct tls_client_policy *policy, const struct slice *names,
+                            unsigned names_count);
+
+/* 0, -ENOMEM, or -EINVAL: the library does not take it. */
+[[nodiscard]] int tls_client_make(struct tls_shard *shard, struct tls_client **client);
+void tls_client_free(struct tls_client *client); /* NULL is allowed */
+
+/* The step after this one that makes a difference; TLS_STEPS: none. */
+enum tls_step tls_client_step_after(const struct tls_client_policy *policy, enum tls_step step);
+
+/* A session that is about to send its ClientHello. NULL: out of memory. */
+struct tls_session *tls_client_connect(struct tls_client *client,
+                                       const struct tls_client_policy *policy,
+                                       const struct tls_client_target *target,
+                                       const struct tls_ends *ends, void *owner);
+/* Of the group of this session; 0: none. For the next target. */
+uint16_t tls_client_group(const struct tls_session *session);
+/* The host asked for another key share than we had guessed. */
+bool tls_client_retried(const struct tls_session *session);
+/* Whether one of the names wanted was presented (also where the level does not ask). */
+bool tls_client_name_ok(const struct tls_session *session);
+
+#endif

@@ -1,0 +1,312 @@
+/*
+ * tls_server.c - contexts of a listener: one for each certificate, chosen by the ClientHello
+ *
+ *   ClientHello --name, what the client can verify--> credential --> its SSL_CTX
+ *
+ * An SSL_CTX has one certificate. A session begins with the first one and changes over when another
+ * fits better: by the server name (an exact one before a wildcard), then by what the client can
+ * verify, in the order of the configuration. Tickets and ids belong to the first context, so they
+ * do not depend on the choice.
+ *
+ * Forward secrecy always: no suite without ECDHE is ever listed. Groups and suites go by the
+ * client's order, which asks for no second ClientHello; the list says what is taken at all.
+ */
+#include "tls/tls_server.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+
+#include "core/check.h"
+#include "tls/tls_credential.h"
+#include "tls/tls_session_inside.h"
+#include "tls/tls_shard.h"
+#include "tls/tls_verify.h"
+
+static const char suites_aead[] = "ECDHE+AESGCM:ECDHE+CHACHA20";
+static const char suites_cbc[] = "ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE+AES+SHA";
+
+enum {
+    EXTENSION_NAMES = 0,
+    EXTENSION_SIGNATURES = 13,
+    EXTENSION_VERSIONS = 43,
+    NAME_HOST = 0,
+    US_IN_S = 1'000'000,
+};
+
+struct tls_server {
+    struct tls_shard *shard;
+    struct tls_roots *roots;
+    unsigned count;
+    struct tls_credential **credentials;
+    SSL_CTX **contexts;
+};
+
+static int context_index = -1;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+static void make_once(void)
+{
+    context_index = SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, NULL);
+    CHECK(context_index >= 0);
+}
+
+/* ---- what the client can do ---- */
+
+struct hello {
+    CBS name; /* empty: it names nobody */
+    bool tls13;
+    bool ecdsa_p256, ecdsa_p384;
+    bool rsa;
+    bool ecdsa_suites; /* of TLS 1.2 */
+};
+
+static bool hello_extension(const SSL_CLIENT_HELLO *in, uint16_t type, CBS *out)
+{
+    const uint8_t *data;
+    size_t size;
+    if (!SSL_early_callback_ctx_extension_get(in, type, &data, &size))
+        return false;
+    CBS_init(out, data, size);
+    return true;
+}
+
+static void hello_name(const SSL_CLIENT_HELLO *in, struct hello *out)
+{
+    CBS extension, list, name;
+    uint8_t type;
+    if (hello_extension(in, EXTENSION_NAMES, &extension) &&
+        CBS_get_u16_length_prefixed(&extension, &list) && CBS_get_u8(&list, &type) &&
+        type == NAME_HOST && CBS_get_u16_length_prefixed(&list, &name))
+        out->name = name;
+}
+
+static void hello_signatures(const SSL_CLIENT_HELLO *in, struct hello *out)
+{
+    CBS extension, list;
+    uint16_t algorithm;
+    if (!hello_extension(in, EXTENSION_SIGNATURES, &extension) ||
+        !CBS_get_u16_length_prefixed(&extension, &list)) {
+        out->rsa = true; /* RFC 5246 7.4.1.4.1: SHA-1, which is refused anyway */
+        return;
+    }
+    while (CBS_get_u16(&list, &algorithm)) {
+        out->ecdsa_p256 = out->ecdsa_p256 || algorithm == SSL_SIGN_ECDSA_SECP256R1_SHA256;
+        out->ecdsa_p384 = out->ecdsa_p384 || algorithm == SSL_SIGN_ECDSA_SECP384R1_SHA384;
+        out->rsa =
+            out->rsa || algorithm == SSL_SIGN_RSA_PSS_RSAE_SHA256 ||
+            algorithm == SSL_SIGN_RSA_PKCS1_SHA256 || algorithm == SSL_SIGN_RSA_PSS_RSAE_SHA384 ||
+            algorithm == SSL_SIGN_RSA_PKCS1_SHA384 || algorithm == SSL_SIGN_RSA_PSS_RSAE_SHA512 ||
+            algorithm == SSL_SIGN_RSA_PKCS1_SHA512;
+    }
+}
+
+static void hello_versions(const SSL_CLIENT_HELLO *in, struct hello *out)
+{
+    CBS extension, list;
+    uint16_t version;
+    if (!hello_extension(in, EXTENSION_VERSIONS, &extension) ||
+        !CBS_get_u8_length_prefixed(&extension, &list))
+        return;
+    while (CBS_get_u16(&list, &version))
+        out->tls13 = out->tls13 || version == TLS_VERSION_13;
+}
+
+static void hello_suites(const SSL_CLIENT_HELLO *in, struct hello *out)
+{
+    CBS list;
+    uint16_t id;
+    CBS_init(&list, in->cipher_suites, in->cipher_suites_len);
+    while (CBS_get_u16(&list, &id) && !out->ecdsa_suites) {
+        const SSL_CIPHER *cipher = SSL_get_cipher_by_value(id);
+        out->ecdsa_suites = cipher != NULL && SSL_CIPHER_get_auth_nid(cipher) == NID_auth_ecdsa;
+    }
+}
+
+static void hello_read(const SSL_CLIENT_HELLO *in, struct hello *out)
+{
+    *out = (struct hello) { 0 };
+    hello_name(in, out);
+    hello_signatures(in, out);
+    hello_versions(in, out);
+    hello_suites(in, out);
+}
+
+static bool hello_takes(const struct hello *hello, const struct tls_credential *credential)
+{
+    const struct tls_certificate *leaf = tls_credential_leaf(credential);
+    switch (leaf->key) {
+    case TLS_KEY_EC:
+        return (hello->tls13 || hello->ecdsa_suites) &&
+               (leaf->key_bits == 384 ? hello->ecdsa_p384 : hello->ecdsa_p256);
+    case TLS_KEY_RSA: return hello->rsa;
+    default: return false;
+    }
+}
+
+/* 0: not for this name; 1: by a wildcard; 2: exactly. */
+static unsigned name_fit(struct slice name, const struct tls_credential *credential)
+{
+    const struct tls_names *names = &tls_credential_leaf(credential)->names;
+    unsigned best = 0;
+    for (unsigned i = 0; i < names->count && best < 2; i++) {
+        struct slice presented = tls_names_at(names, i);
+        if (tls_name_match(name, presented, false))
+            best = 2;
+        else if (best == 0 && tls_name_match(name, presented, true))
+            best = 1;
+    }
+    return best;
+}
+
+/* The first of those that fit best by name, among these the first that the client can verify. */
+static unsigned choose(const struct tls_server *server, const struct hello *hello)
+{
+    struct slice name = slice_of(CBS_data(&hello->name), CBS_len(&hello->name));
+    unsigned chosen = 0, chosen_rank = 0;
+    for (unsigned i = 0; i < server->count; i++) {
+        unsigned rank = 1 + (name.size > 0 ? 2 * name_fit(name, server->credentials[i]) : 0) +
+                        (hello_takes(hello, server->credentials[i]) ? 8 : 0);
+        if (rank > chosen_rank) {
+            chosen = i;
+            chosen_rank = rank;
+        }
+    }
+    return chosen;
+}
+
+static enum ssl_select_cert_result_t on_hello(const SSL_CLIENT_HELLO *in)
+{
+    const struct tls_session *session = tls_session_of(in->ssl);
+    const struct tls_server *server = SSL_CTX_get_ex_data(SSL_get_SSL_CTX(in->ssl), context_index);
+    struct hello hello;
+    hello_read(in, &hello);
+    /* By TLS 1.2 it is known too late whether a certificate comes: none of these is resumed. */
+    if (session->is_asked && !hello.tls13)
+        SSL_set_options(in->ssl, SSL_OP_NO_TICKET);
+    unsigned chosen = choose(server, &hello);
+    if (chosen != 0 && SSL_set_SSL_CTX(in->ssl, server->contexts[chosen]) == NULL)
+        return ssl_select_cert_error;
+    return ssl_select_cert_success;
+}
+
+/* ---- certificates of clients ---- */
+
+/* Never fatal: the verdict is a fact, and what follows from it is policy. */
+static enum ssl_verify_result_t on_verify(SSL *ssl, uint8_t *alert)
+{
+    (void)alert;
+    struct tls_session *session = tls_session_of(ssl);
+    const struct tls_server *server = SSL_CTX_get_ex_data(SSL_get_SSL_CTX(ssl), context_index);
+    SSL_set_options(ssl, SSL_OP_NO_TICKET); /* resumed, it would not carry the verdict */
+    if (session->peer == NULL)
+        session->peer = calloc(1, sizeof(*session->peer));
+    if (session->peer == NULL)
+        return ssl_verify_invalid;
+    (void)tls_verify_chain(SSL_get0_peer_certificates(ssl), server->roots, TLS_PURPOSE_ANY,
+                           *session->shard->wall_us / US_IN_S, session->peer);
+    return ssl_verify_ok; /* out of memory: untrusted, it says so itself */
+}
+
+/* ---- contexts ---- */
+
+static bool context_groups(SSL_CTX *context)
+{
+#ifdef SSL_GROUP_X25519_MLKEM768
+    return SSL_CTX_set1_curves_list(context, "X25519MLKEM768:X25519:P-256:P-384") == 1;
+#else
+    return SSL_CTX_set1_curves_list(context, "X25519:P-256:P-384") == 1;
+#endif
+}
+
+static int context_make(struct tls_server *server, const struct tls_server_options *options,
+                        unsigned index)
+{
+    SSL_CTX *context = SSL_CTX_new(TLS_with_buffers_method());
+    if (context == NULL)
+        return -ENOMEM;
+    server->contexts[index] = context;
+    uint8_t id[SHA256_DIGEST_LENGTH];
+    SHA256((const uint8_t *)options->name, strlen(options->name), id);
+    bool done =
+        SSL_CTX_set_ex_data(context, context_index, server) == 1 &&
+        SSL_CTX_set_min_proto_version(context, (uint16_t)options->version_min) == 1 &&
+        SSL_CTX_set_max_proto_version(context, TLS_VERSION_13) == 1 &&
+        SSL_CTX_set_strict_cipher_list(context, options->allows_cbc ? suites_cbc : suites_aead) ==
+            1 &&
+        context_groups(context) && SSL_CTX_set_session_id_context(context, id, sizeof(id)) == 1 &&
+        tls_credential_use_on(server->credentials[index], context) == 0;
+    if (!done)
+        return -EINVAL;
+    SSL_CTX_set_select_certificate_cb(context, on_hello);
+    SSL_CTX_set_current_time_cb(context, tls_session_clock);
+    SSL_CTX_set_num_tickets(context, 1);
+    SSL_CTX_set_timeout(context, options->lifetime_s);
+    SSL_CTX_set_session_psk_dhe_timeout(context, options->lifetime_s);
+    if (server->shard->tickets == NULL)
+        SSL_CTX_set_options(context, SSL_OP_NO_TICKET);
+    else if (tls_tickets_attach(server->shard->tickets, context) < 0)
+        return -ENOMEM;
+    if (server->shard->ids.cache != NULL)
+        return tls_id_cache_attach(&server->shard->ids, context);
+    SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
+    return 0;
+}
+
+int tls_server_make(const struct tls_server_options *options, struct tls_shard *shard,
+                    struct tls_server **out)
+{
+    CHECK(options->credentials_count > 0);
+    CHECK(options->credentials_count <= TLS_CREDENTIALS_MAX);
+    CHECK(options->version_min == TLS_VERSION_12 || options->version_min == TLS_VERSION_13);
+    pthread_once(&once, make_once);
+    unsigned count = options->credentials_count;
+    struct tls_server *server = calloc(1, sizeof(*server));
+    if (server == NULL)
+        return -ENOMEM;
+    server->shard = shard;
+    server->credentials = calloc(count, sizeof(*server->credentials));
+    server->contexts = calloc(count, sizeof(SSL_CTX *));
+    int r = server->credentials == NULL || server->contexts == NULL ? -ENOMEM : 0;
+    if (r == 0 && options->roots != NULL)
+        server->roots = tls_roots_use((struct tls_roots *)(uintptr_t)options->roots);
+    for (; r == 0 && server->count < count; server->count++) {
+        unsigned i = server->count;
+        server->credentials[i] = tls_credential_use(options->credentials[i]);
+        r = context_make(server, options, i);
+    }
+    if (r < 0) {
+        tls_server_free(server);
+        ERR_clear_error();
+        return r;
+    }
+    *out = server;
+    return 0;
+}
+
+void tls_server_free(struct tls_server *server)
+{
+    if (server == NULL)
+        return;
+    for (unsigned i = 0; i < server->count; i++) {
+        SSL_CTX_free(server->contexts[i]);
+        tls_credential_drop(server->credentials[i]);
+    }
+    tls_roots_drop(server->roots);
+    free(server->contexts);
+    free(server->credentials);
+    free(server);
+}
+
+struct tls_session *tls_server_accept(struct tls_server *server, bool asks,
+                                      const struct tls_ends *ends, void *owner)
+{
+    struct tls_session *session = tls_session_new(server->contexts[0], server->shard, ends, owner);
+    if (session == NULL)
+        return NULL;
+    SSL_set_accept_state(session->ssl);
+    session->is_asked = asks;
+    if (asks)
+        SSL_set_custom_verify(session->ssl, SSL_VERIFY_PEER, on_verify);
+    return session;
+}

@@ -1,0 +1,40 @@
+/*
+ * tls_server.h - what a listener needs to speak TLS: certificates, versions, suites, whom it asks
+ *
+ * One for each listener, shard and generation of the configuration. Sessions hold on to what they
+ * need of it, but it must outlive their handshakes: the generation does.
+ */
+#ifndef RINGPOST_TLS_SERVER_H
+#define RINGPOST_TLS_SERVER_H
+
+#include "tls/tls_session.h"
+
+enum { TLS_VERSION_10 = 0x0301, TLS_VERSION_11, TLS_VERSION_12, TLS_VERSION_13 };
+enum { TLS_CREDENTIALS_MAX = 64 }; /* of a listener */
+
+struct tls_credential;
+struct tls_roots;
+struct tls_shard;
+struct tls_server;
+
+struct tls_server_options {
+    const char *name; /* of the listener: what one of them sealed, no other one opens */
+    struct tls_credential *const *credentials;
+    unsigned credentials_count;    /* 1 or more; the first ones serve who names none of them */
+    unsigned version_min;          /* TLS_VERSION_12 or _13 */
+    bool allows_cbc;               /* ECDHE with AES-CBC, last */
+    uint32_t lifetime_s;           /* how long a session may be resumed */
+    const struct tls_roots *roots; /* that clients' certificates are judged by; NULL: none are */
+};
+
+/* 0, -ENOMEM, or -EINVAL: the library does not take it. Keeps references, copies the rest. */
+[[nodiscard]] int tls_server_make(const struct tls_server_options *options, struct tls_shard *shard,
+                                  struct tls_server **server);
+void tls_server_free(struct tls_server *server); /* NULL is allowed */
+
+/* A session that waits for a ClientHello. asks: for a certificate, which need not come and need not
+ * be any good (facts.peer->verdict). NULL: out of memory. */
+struct tls_session *tls_server_accept(struct tls_server *server, bool asks,
+                                      const struct tls_ends *ends, void *owner);
+
+#endif

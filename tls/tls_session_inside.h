@@ -1,0 +1,38 @@
+/*
+ * tls_session_inside.h - what the session shares with its two beginnings, server and client
+ */
+#ifndef RINGPOST_TLS_SESSION_INSIDE_H
+#define RINGPOST_TLS_SESSION_INSIDE_H
+
+#include "tls/tls_boringssl.h"
+#include "tls/tls_client.h"
+#include "tls/tls_session.h"
+
+struct tls_shard;
+
+struct tls_session {
+    SSL *ssl;
+    const struct tls_ends *ends;
+    void *owner;
+    struct tls_shard *shard;
+    struct tls_peer *peer;
+    const struct tls_client_policy *policy; /* of a client; NULL: we are the server */
+    struct tls_client_target target;        /* likewise */
+    uint32_t error;                         /* BoringSSL's; 0: none, or see reason */
+    const char *reason;                     /* words of our own */
+    bool is_open;
+    bool is_failed;
+    bool is_pooled;
+    bool is_asked;   /* for a certificate */
+    bool is_name_ok; /* a name that was wanted was presented */
+    uint8_t key[32]; /* of a client: under what its sessions are kept */
+};
+
+/* A session of this context, with its ends connected. NULL: out of memory. */
+struct tls_session *tls_session_new(SSL_CTX *context, struct tls_shard *shard,
+                                    const struct tls_ends *ends, void *owner);
+struct tls_session *tls_session_of(const SSL *ssl);
+/* For SSL_CTX_set_current_time_cb. */
+void tls_session_clock(const SSL *ssl, struct timeval *now);
+
+#endif
