@@ -8,7 +8,7 @@
  * A line is handed out straight from the receive buffer when it lies there whole; only a line in
  * pieces is copied to a block.
  */
-#include "mta/connection.h"
+#include "mta/connection_inside.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -26,6 +26,10 @@ int connection_pools_init(struct connection_pools *pools, const struct ring *rin
     int r = pool_init(&pools->outputs, "outputs", sizeof(struct connection_output), sockets);
     if (r == 0)
         r = pool_init(&pools->lines, "lines", sizeof(struct connection_line_block), sockets);
+    if (r == 0)
+        r = pool_init(&pools->opened, "plaintexts", sizeof(struct connection_opened), sockets);
+    if (r == 0)
+        r = pool_init(&pools->sealed, "ciphertexts", sizeof(struct connection_sealed), sockets);
     if (r < 0)
         connection_pools_free(pools);
     return r;
@@ -35,11 +39,13 @@ void connection_pools_free(struct connection_pools *pools)
 {
     pool_free(&pools->outputs);
     pool_free(&pools->lines);
+    pool_free(&pools->opened);
+    pool_free(&pools->sealed);
     free(pools->held);
     pools->held = NULL;
 }
 
-static void connection_wake(struct connection *c)
+void connection_wake(struct connection *c)
 {
     if (c->closing)
         shard_run_later(c->shard, &c->close_task);
@@ -51,7 +57,7 @@ static void connection_wake(struct connection *c)
 
 static void connection_arm(struct connection *c)
 {
-    if (!c->receiving || c->recv.inflight || c->eof || c->error < 0 || c->closing)
+    if (!c->receiving || c->recv.inflight || c->eof || c->raw_eof || c->error < 0 || c->closing)
         return;
     if (c->held_count >= CONNECTION_HELD_MAX)
         return;
@@ -81,7 +87,9 @@ static void connection_on_recv(struct op *op, int res, unsigned flags)
             ring_buffer_give(c->shard->ring, buffer);
         }
     }
-    if (res == 0)
+    if (res == 0 && c->tls != NULL)
+        c->raw_eof = true;
+    else if (res == 0)
         c->eof = true;
     else if (res < 0 && res != -ENOBUFS && res != -ECANCELED && res != -EINTR)
         c->error = res;
@@ -90,7 +98,7 @@ static void connection_on_recv(struct op *op, int res, unsigned flags)
     connection_wake(c);
 }
 
-static void connection_give_front(struct connection *c)
+void connection_give_front(struct connection *c)
 {
     uint32_t buffer = c->held_first;
     CHECK(c->held_count > 0);
@@ -99,7 +107,7 @@ static void connection_give_front(struct connection *c)
     ring_buffer_give(c->shard->ring, buffer);
 }
 
-static void connection_give_line(struct connection *c)
+void connection_give_line(struct connection *c)
 {
     if (c->line == NULL)
         return;
@@ -111,7 +119,9 @@ static void connection_give_line(struct connection *c)
 /* Gives back what was handed out and used up before this call. */
 static void connection_reclaim(struct connection *c)
 {
-    while (c->held_count > 0) {
+    if (c->tls != NULL)
+        connection_tls_reclaim(c);
+    while (c->tls == NULL && c->held_count > 0) {
         const struct connection_held *held = &c->pools->held[c->held_first];
         if (held->at < held->size)
             break;
@@ -121,8 +131,10 @@ static void connection_reclaim(struct connection *c)
         connection_give_line(c);
 }
 
-static struct slice connection_front(const struct connection *c)
+static struct slice connection_front(struct connection *c)
 {
+    if (c->tls != NULL)
+        return connection_tls_front(c);
     if (c->held_count == 0)
         return slice_of(NULL, 0);
     const struct connection_held *held = &c->pools->held[c->held_first];
@@ -141,6 +153,10 @@ void connection_take(struct connection *c, size_t bytes)
 {
     if (bytes == 0)
         return;
+    if (c->tls != NULL) {
+        connection_tls_take(c, bytes);
+        return;
+    }
     CHECK(c->held_count > 0);
     struct connection_held *held = &c->pools->held[c->held_first];
     CHECK(bytes <= held->size - held->at);
@@ -149,7 +165,7 @@ void connection_take(struct connection *c, size_t bytes)
 
 size_t connection_peek_all(const struct connection *c)
 {
-    size_t bytes = 0;
+    size_t bytes = c->opened != NULL ? c->opened->size - c->opened->at : 0;
     uint32_t buffer = c->held_first;
     for (uint32_t i = 0; i < c->held_count; i++) {
         const struct connection_held *held = &c->pools->held[buffer];
@@ -159,9 +175,11 @@ size_t connection_peek_all(const struct connection *c)
     return bytes;
 }
 
-bool connection_has_input(const struct connection *c)
+bool connection_has_input(struct connection *c)
 {
-    return (c->line != NULL && !c->line_given) || connection_peek_all(c) > 0;
+    if (c->line != NULL && !c->line_given)
+        return true;
+    return c->tls != NULL ? connection_tls_front(c).size > 0 : connection_peek_all(c) > 0;
 }
 
 void connection_settle(struct connection *c)
@@ -176,6 +194,8 @@ void connection_drop_input(struct connection *c)
 {
     while (c->held_count > 0)
         connection_give_front(c);
+    if (c->tls != NULL)
+        connection_tls_drop_input(c);
     connection_give_line(c);
     c->line_long = false;
 }
@@ -293,6 +313,10 @@ static void connection_on_send(struct op *op, int res, unsigned flags)
 {
     (void)flags;
     struct connection *c = container_of(op, struct connection, send);
+    if (c->tls != NULL) {
+        connection_tls_on_sent(c, res);
+        return;
+    }
     struct connection_output *out = c->output;
     size_t asked = 0;
     for (unsigned i = 0; i < out->vector.count; i++)
@@ -318,7 +342,7 @@ static void connection_on_send(struct op *op, int res, unsigned flags)
     connection_wake(c);
 }
 
-static struct connection_output *connection_output(struct connection *c)
+struct connection_output *connection_output(struct connection *c)
 {
     if (c->output != NULL)
         return c->output;
@@ -331,6 +355,8 @@ static struct connection_output *connection_output(struct connection *c)
     c->output->size = 0;
     c->output->sending = 0;
     c->output->sent = 0;
+    c->output->vector_at = 0;
+    c->output->vector.count = 0;
     return c->output;
 }
 
@@ -354,6 +380,10 @@ void connection_commit(struct connection *c, size_t bytes)
 
 void connection_flush(struct connection *c)
 {
+    if (c->tls != NULL) {
+        connection_tls_pump(c);
+        return;
+    }
     struct connection_output *out = c->output;
     if (out == NULL || c->send.inflight)
         return;
@@ -373,6 +403,8 @@ int connection_flush_with(struct connection *c, const struct slice *slices, size
     struct connection_output *out = connection_output(c);
     if (out == NULL)
         return -ENOBUFS;
+    if (c->tls != NULL)
+        return connection_tls_flush_with(c, slices, count);
     unsigned used = 0;
     out->sending = out->size - out->sent;
     if (out->sending > 0)
@@ -431,6 +463,7 @@ static void connection_close_step(struct task *task)
         c->output = NULL;
     }
     connection_drop_input(c);
+    connection_tls_free(c);
     if (c->socket >= 0)
         ring_close(c->shard->ring, c->socket);
     c->socket = -1;

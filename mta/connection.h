@@ -1,11 +1,17 @@
 /*
- * connection.h - a socket as the sessions see it; the only place that arms recv and send
+ * connection.h - a socket, TLS or not, as the sessions see it; the only place that arms recv and
+ * send
  *
  * Both sides of mail use it, the inbound and the outbound session. It receives into the ring's
  * provided buffers and lends them to the session; it gathers replies and sends them in one piece.
  * Completions leave facts here and make the owner's task runnable.
  *
  *   OPEN --connection_close--> CLOSING --nothing in flight--> closed() (the owner may free it)
+ *    `--connection_secure--> HANDSHAKE --connection_handshake: TLS_OK--> OPEN, by TLS
+ *
+ * Once secured, nothing is read or sent in clear any more, whatever happens. The calls for input
+ * and output are the same: what was received is opened when it is looked at, what is gathered is
+ * sealed when it is flushed.
  *
  * An idle connection holds no buffer at all: lines in pieces and replies under way borrow blocks
  * from the shard's pools. What is full has an answer: in_full stops the reading, no block for a
@@ -16,12 +22,14 @@
 
 #include "core/pool.h"
 #include "core/shard.h"
+#include "tls/tls_session.h"
 
 enum {
     CONNECTION_HELD_MAX = 3,        /* provided buffers waiting for one session before it is paused;
                                        what the kernel had in hand by then still comes */
     CONNECTION_OUTPUT_BYTES = 8192, /* replies or commands gathered for one send */
     CONNECTION_LINE_BYTES = 4160,   /* a line that came in pieces: SMTP_LINE_MAX and CRLF fit */
+    CONNECTION_SEALED_BYTES = 34 * 1024, /* ciphertext gathered for one send: two full records */
 };
 
 #define CONNECTION_NO_BUFFER UINT32_MAX
@@ -38,13 +46,16 @@ struct connection_pools {
     struct connection_held *held; /* one for each buffer of the ring */
     struct pool outputs;
     struct pool lines;
+    struct pool opened;
+    struct pool sealed;
     uint32_t buffers_low; /* fewer free receive buffers than this: who holds one is asked to go */
 };
 
 struct connection_output {
-    uint32_t size;    /* bytes gathered */
-    uint32_t sending; /* of these, bytes in the send under way */
-    uint32_t sent;    /* bytes that landed */
+    uint32_t size;      /* bytes gathered */
+    uint32_t sending;   /* of these, bytes in the send under way */
+    uint32_t sent;      /* bytes that landed; by TLS: that were sealed */
+    uint32_t vector_at; /* by TLS: slices of the owner before this one were sealed */
     struct ring_vector vector;
     uint8_t bytes[CONNECTION_OUTPUT_BYTES];
 };
@@ -52,6 +63,22 @@ struct connection_output {
 struct connection_line_block {
     uint32_t size;
     uint8_t bytes[CONNECTION_LINE_BYTES];
+};
+
+/* Plaintext that was opened and not yet used up. */
+struct connection_opened {
+    uint32_t at;
+    uint32_t size;
+    uint8_t bytes[TLS_PLAINTEXT_MAX];
+};
+
+/* Ciphertext on its way out. */
+struct connection_sealed {
+    uint32_t size;
+    uint32_t sending;
+    uint32_t sent;
+    struct ring_vector vector;
+    uint8_t bytes[CONNECTION_SEALED_BYTES];
 };
 
 struct connection {
@@ -67,6 +94,9 @@ struct connection {
     struct task close_task;
     struct connection_output *output;
     struct connection_line_block *line;
+    struct tls_session *tls; /* NULL: in clear */
+    struct connection_opened *opened;
+    struct connection_sealed *sealed;
     uint32_t held_first; /* buffer, or CONNECTION_NO_BUFFER */
     uint32_t held_last;
     uint32_t held_count;
@@ -78,8 +108,14 @@ struct connection {
     bool closed_told;
     bool connected;
     bool send_borrowed; /* the send under way points into bytes of the owner */
-    int error;          /* negative errno of the socket; 0: none */
-    uint64_t received;  /* bytes */
+    bool tls_open;      /* the handshake is complete */
+    bool tls_failed;    /* error is -EPROTO; tls_session_why */
+    bool tls_cut;       /* the end came without a close_notify */
+    bool raw_eof;       /* by TLS: what was received may still have to be opened */
+    bool bye_wanted;    /* a close_notify follows what is gathered */
+    bool bye_said;
+    int error;         /* negative errno of the socket; 0: none */
+    uint64_t received; /* bytes */
     uint64_t sent;
 };
 
@@ -94,6 +130,16 @@ void connection_init(struct connection *c, struct shard *shard, struct connectio
 void connection_open(struct connection *c, int socket);
 /* Takes a socket and connects it; c->connected or c->error tells. Receiving begins then. */
 void connection_connect(struct connection *c, int socket, const struct net_address *to);
+/* From now on all is TLS; the session is the connection's. What was received before stays input of
+ * the handshake: who must not take it (RFC 3207) looks at connection_has_input before. Call when
+ * connection_idle. */
+extern const struct tls_ends connection_ends; /* its owner is the connection */
+void connection_secure(struct connection *c, struct tls_session *session);
+/* A step of the handshake; sends what it has to say. TLS_WANT_IN and TLS_WANT_OUT: later, when
+ * something has come or was sent. After TLS_FAILED: flush (an alert), then close. */
+enum tls_result connection_handshake(struct connection *c);
+/* A close_notify follows what is gathered: nothing may be gathered after it. No effect in clear. */
+void connection_bye(struct connection *c);
 /* Says that nothing more will be sent (FIN); receiving goes on. Call when connection_idle. */
 void connection_shutdown(struct connection *c);
 /* Ends everything: what is gathered and not sent is dropped, see connection_flush and
@@ -113,7 +159,7 @@ enum connection_line {
 enum connection_line connection_line(struct connection *c, size_t max, struct slice *line);
 /* All that is there in one piece; empty: nothing now. */
 struct slice connection_peek(struct connection *c);
-/* Bytes of all that is there, in however many pieces. */
+/* Bytes of all that is there, in however many pieces, opened or not. */
 size_t connection_peek_all(const struct connection *c);
 /* Drops bytes from the front of what connection_peek gave. */
 void connection_take(struct connection *c, size_t bytes);
@@ -123,7 +169,7 @@ struct slice connection_collect(struct connection *c);
 /* Drops bytes from the front of that. What is left counts as input, and is no line any more. */
 void connection_collected(struct connection *c, size_t bytes);
 /* Something is there that no call has taken yet (a piece of a line counts). */
-bool connection_has_input(const struct connection *c);
+bool connection_has_input(struct connection *c);
 /* Before the owner waits: gives buffers that are used up back to the ring. */
 void connection_settle(struct connection *c);
 /* Drops all input that is there; for talk after a final reply. */
@@ -146,7 +192,7 @@ void connection_flush(struct connection *c);
 /* Nothing gathered and nothing under way. */
 static inline bool connection_idle(const struct connection *c)
 {
-    return c->output == NULL;
+    return c->output == NULL && c->sealed == NULL;
 }
 
 #endif
