@@ -323,6 +323,7 @@ static void build_delivery(struct config_builder *builder)
     d->ehlo = config_domain(builder, &s, "ehlo", builder->config->hostname);
     d->private_networks = config_networks(builder, &s, "private-networks", "");
     own_addresses_build(builder, &s);
+    config_delivery_tls(builder, &s);
     if (d->retry.max_ms < d->retry.initial_ms)
         config_file_error(&s, "retry-max", 0, "is below retry-initial; raise it");
     if (d->warn_after_ms > 0 && d->warn_after_ms >= d->age_max_ms)
@@ -387,7 +388,8 @@ static void build(struct config_builder *builder)
     build_top(builder); /* the hostname: others fall back on it */
     build_spool(builder);
     build_relay(builder);
-    build_limits(builder); /* before listeners: message-size */
+    build_limits(builder);     /* before listeners: message-size */
+    config_build_tls(builder); /* before listeners and routes, which name certificates */
     config_build_listeners(builder);
     build_delivery(builder); /* before routes: ehlo; after listeners: own addresses */
     config_build_default_route(builder);
@@ -486,6 +488,7 @@ void config_free(struct config *config)
 {
     if (config == NULL)
         return;
+    config_tls_free(config);
     config_memory_free(config->memory);
     free(config);
 }
@@ -522,6 +525,13 @@ const char *config_needs_restart(const struct config *a, const struct config *b)
         { a->spool.reserve_bytes != b->spool.reserve_bytes, "spool: reserve" },
         { a->spool.cache_bytes != b->spool.cache_bytes, "spool: cache" },
         { a->spool.ahead_bytes != b->spool.ahead_bytes, "spool: ahead" },
+        { a->tls.id_cache != b->tls.id_cache, "tls: id-cache" },
+        { a->tls.client_cache != b->tls.client_cache, "tls: client-cache" },
+        { a->tls.hosts != b->tls.hosts, "tls: hosts" },
+        { a->tls.key_shares != b->tls.key_shares, "tls: key-shares" },
+        { a->tls.key_share_age_ms != b->tls.key_share_age_ms, "tls: key-share-age" },
+        { a->tls.tickets != b->tls.tickets, "tls: tickets" },
+        { strings_differ(a->tls.ticket_key_file, b->tls.ticket_key_file), "tls: ticket-key-file" },
         { strings_differ(a->user, b->user), "user" },
         { strings_differ(a->group, b->group), "group" },
         { strings_differ(a->admin.socket, b->admin.socket), "admin: socket" },

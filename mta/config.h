@@ -28,6 +28,8 @@ enum {
     CONFIG_ADMIN_ADDRESSES_MAX = 8,
     CONFIG_FORWARDERS_MAX = 16,
     CONFIG_OWN_ADDRESSES_MAX = 256,
+    CONFIG_CERTIFICATES_MAX = 1'024,
+    CONFIG_ROOTS_MAX = 64,
     CONFIG_RECIPIENTS_FLOOR = 100, /* RFC 5321 4.5.3.1.8 */
     CONFIG_MESSAGES_MAX = 256,     /* kept of a report; more are counted */
 };
@@ -59,7 +61,50 @@ void config_report_add(struct config_report *report, enum config_severity severi
 
 /* ---- what it says ---- */
 
-enum config_protocol { CONFIG_SMTP /* later: CONFIG_SMTPS, CONFIG_SUBMISSION */ };
+enum config_protocol { CONFIG_SMTP /* later: CONFIG_SUBMISSION */ };
+
+/* ---- TLS ---- */
+
+struct tls_credential;
+struct tls_roots;
+
+/* A key and its certificate: what we present. */
+struct config_certificate {
+    const char *name; /* the title */
+    unsigned line;
+    const char *chain; /* files */
+    const char *key;
+    struct tls_credential *credential; /* NULL: it could not be read, and the report says so */
+};
+
+/* Trust anchors. */
+struct config_roots {
+    const char *name; /* the title; "": the system's */
+    unsigned line;
+    const char *file;
+    struct tls_roots *roots;
+};
+
+struct config_tls {
+    uint32_t handshake_timeout_ms;
+    uint32_t load_handshake_timeout_ms; /* under load */
+    unsigned handshakes_max;            /* under way at a time, in a shard */
+    bool tickets;
+    uint64_t ticket_rotate_ms;
+    const char *ticket_key_file; /* "": keys live in memory only */
+    unsigned id_cache;           /* TLS 1.2 sessions kept for clients without tickets; all shards */
+    unsigned client_cache;       /* sessions kept for next hops; a shard */
+    unsigned hosts;              /* remembered: what worked with a next hop; a shard */
+    unsigned key_shares;         /* made ahead; a shard. 0: none */
+    uint32_t key_share_age_ms;
+};
+
+enum config_listener_tls {
+    CONFIG_TLS_NONE,
+    CONFIG_TLS_STARTTLS, /* offered */
+    CONFIG_TLS_REQUIRED, /* 530 to mail before STARTTLS */
+    CONFIG_TLS_IMPLICIT, /* from the first octet */
+};
 
 struct config_listener {
     const char *name; /* the title */
@@ -72,6 +117,14 @@ struct config_listener {
     unsigned backlog;                  /* of listen(2) */
     uint64_t size_max;                 /* bytes of a message; limits' by default */
     bool relay;                        /* relay { networks } count on this listener */
+    enum config_listener_tls tls;
+    const struct config_certificate *const *certificates;
+    unsigned certificates_count; /* 1 or more unless tls is NONE */
+    unsigned tls_min;            /* TLS_VERSION_12 or _13 */
+    bool tls_cbc;
+    const struct networks *ask_certificate;  /* peers that are asked for theirs */
+    const struct networks *never_ask;        /* and those of them that stumble over it */
+    const struct config_roots *client_roots; /* NULL: nobody is asked */
 };
 
 struct config_spool {
@@ -142,6 +195,9 @@ struct config_delivery {
     unsigned own_addresses_count;
     const struct networks *private_networks; /* special addresses that DNS may lead to */
     const char *ehlo;                        /* the hostname by default */
+    enum tls_level tls;                      /* of routes that say nothing, and of MX delivery */
+    enum route_clear clear;
+    unsigned tls_min;
 };
 
 struct config_dns {
@@ -187,6 +243,11 @@ struct config {
     unsigned shards;      /* 0: one per core */
     bool pin;             /* each shard to a core */
     struct config_spool spool;
+    struct config_tls tls;
+    struct config_certificate *certificates;
+    unsigned certificates_count;
+    struct config_roots *roots; /* the system's is the first */
+    unsigned roots_count;
     const struct config_listener *listeners;
     unsigned listeners_count; /* 1 or more */
     struct config_relay relay;

@@ -50,6 +50,24 @@ bool config_title_check(const struct config_section *section);
 void config_build_routes(struct config_builder *builder);
 void config_build_default_route(struct config_builder *builder);
 
+/* config_tls.c */
+void config_build_tls(struct config_builder *builder);
+/* By title; NULL: there is none, which was reported for this key. */
+const struct config_certificate *config_certificate_named(struct config_builder *builder,
+                                                          const struct config_section *section,
+                                                          const char *key,
+                                                          const struct config_value *value);
+const struct config_roots *config_roots_named(struct config_builder *builder,
+                                              const struct config_section *section, const char *key,
+                                              const char *title);
+void config_listener_tls(struct config_builder *builder, const struct config_section *section,
+                         struct config_listener *listener);
+/* delivery { tls .. }, and a route's own; section without cfg: as delivery says. */
+void config_delivery_tls(struct config_builder *builder, const struct config_section *section);
+void config_route_tls(struct config_builder *builder, const struct config_section *section,
+                      struct route *route);
+void config_tls_free(struct config *config);
+
 /* config_listener.c */
 void config_build_listeners(struct config_builder *builder);
 

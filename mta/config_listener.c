@@ -29,6 +29,7 @@ static void listener_build(struct config_builder *builder, const struct config_s
         config_file_size(section, "size-max", 1'024, config->limits.message_bytes_max,
                          config->limits.message_bytes_max);
     listener->relay = config_file_bool(section, "relay", true);
+    config_listener_tls(builder, section, listener);
 }
 
 /* Two listeners cannot have one socket; a wildcard and an address of the same port can. */

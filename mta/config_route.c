@@ -110,6 +110,7 @@ static void route_build(struct config_builder *builder, const struct config_sect
     route->ehlo = config_domain(builder, section, "ehlo", builder->config->delivery.ehlo);
     hosts_build(builder, section, route);
     sources_build(builder, section, route);
+    config_route_tls(builder, section, route);
 }
 
 static const char *route_of_pattern(const struct config_builder *builder, uint32_t value)
@@ -133,6 +134,8 @@ void config_build_default_route(struct config_builder *builder)
                               .hosts_count = 1,
                               .port = PORT_SMTP,
                               .ehlo = builder->config->delivery.ehlo };
+    const struct config_section none = { .file = builder->file, .name = "delivery", .title = "" };
+    config_route_tls(builder, &none, route);
 }
 
 void config_build_routes(struct config_builder *builder)

@@ -11,6 +11,7 @@
 #define RINGPOST_MTA_ROUTE_H
 
 #include "core/net.h"
+#include "tls/tls_client.h"
 #include "core/slice.h"
 
 enum {
@@ -41,6 +42,12 @@ enum route_order {
     ROUTE_BALANCED, /* round robin per shard */
 };
 
+enum route_clear {
+    ROUTE_CLEAR_NEVER,
+    ROUTE_CLEAR_NO_OFFER,  /* when STARTTLS is not offered */
+    ROUTE_CLEAR_HANDSHAKE, /* also when it is, and fails: on a new connection, not at once */
+};
+
 struct route {
     const char *name; /* the title; "" is the built-in route: MX delivery */
     uint32_t index;   /* in config->routes; ROUTES_MAX for the built-in one */
@@ -58,6 +65,11 @@ struct route {
     unsigned sources_v4_count;
     const struct net_address *sources_v6;
     unsigned sources_v6_count;
+    struct tls_client_policy tls;
+    enum route_clear clear;        /* read at MAY only */
+    bool tls_implicit;             /* TLS from the first octet */
+    const struct slice *tls_names; /* wanted in certificates; none: what hosts are called */
+    unsigned tls_names_count;
 };
 
 struct config;

@@ -1,0 +1,343 @@
+/*
+ * config_tls.c - certificate "title" { }, roots "title" { }, tls { }, and TLS on a listener
+ *
+ * Files are read here, with the configuration: a reload has them all, or says which it cannot have
+ * and keeps the old ones.
+ */
+#include <errno.h>
+#include <stdio.h>
+
+#include "core/check.h"
+#include "mta/config_build.h"
+#include "tls/tls_credential.h"
+#include "tls/tls_roots.h"
+#include "tls/tls_server.h"
+
+enum { SECOND_MS = 1'000, MINUTE_MS = 60 * SECOND_MS, HOUR_MS = 60 * MINUTE_MS };
+
+static const char *const modes[] = {
+    [CONFIG_TLS_NONE] = "none",
+    [CONFIG_TLS_STARTTLS] = "starttls",
+    [CONFIG_TLS_REQUIRED] = "required",
+    [CONFIG_TLS_IMPLICIT] = "implicit",
+    NULL,
+};
+static const char *const versions[] = { "1.2", "1.3", NULL };
+static const char *const levels[] = {
+    [TLS_LEVEL_NONE] = "none",   [TLS_LEVEL_MAY] = "may",   [TLS_LEVEL_ENCRYPT] = "encrypt",
+    [TLS_LEVEL_CHAIN] = "chain", [TLS_LEVEL_NAME] = "name", NULL,
+};
+static const char *const clears[] = {
+    [ROUTE_CLEAR_NEVER] = "never",
+    [ROUTE_CLEAR_NO_OFFER] = "no-offer",
+    [ROUTE_CLEAR_HANDSHAKE] = "handshake-failed",
+    NULL,
+};
+static const char *const client_versions[] = { "1.0", "1.1", "1.2", "1.3", NULL };
+
+/* ---- what is read from files ---- */
+
+static void certificate_build(struct config_builder *builder, const struct config_section *section,
+                              struct config_certificate *certificate)
+{
+    config_title_check(section);
+    certificate->name = config_take_string(builder, section->title);
+    certificate->line = section->line;
+    certificate->chain = config_take_string(builder, config_file_text(section, "chain", ""));
+    certificate->key = config_take_string(builder, config_file_text(section, "key", ""));
+    if (*certificate->chain == '\0' || *certificate->key == '\0') {
+        if (!builder->partial)
+            config_file_error(section, *certificate->chain == '\0' ? "chain" : "key", 0,
+                              "is missing; write chain = FILE (the certificate, then its issuers, "
+                              "PEM) and key = FILE");
+        return;
+    }
+    char why[TLS_WHY_MAX];
+    int r =
+        tls_credential_load(certificate->chain, certificate->key, &certificate->credential, why);
+    if (r < 0) {
+        certificate->credential = NULL;
+        config_file_error(section, "", 0, "%s", why);
+    } else if (*why != '\0') {
+        config_file_warn(section, "", 0, "%s", why);
+    }
+}
+
+static void build_certificates(struct config_builder *builder)
+{
+    struct config *config = builder->config;
+    unsigned count = config_file_count(builder->file, "certificate");
+    if (count > CONFIG_CERTIFICATES_MAX) {
+        config_report_add(builder->report, CONFIG_ERROR, config->file, 0, "certificate",
+                          "more than %d of them", CONFIG_CERTIFICATES_MAX);
+        count = CONFIG_CERTIFICATES_MAX;
+    }
+    config->certificates = config_take(builder, count, sizeof(*config->certificates));
+    if (config->certificates == NULL)
+        return;
+    for (; config->certificates_count < count; config->certificates_count++) {
+        struct config_section section =
+            config_file_section(builder->file, "certificate", config->certificates_count);
+        certificate_build(builder, &section, &config->certificates[config->certificates_count]);
+    }
+}
+
+static void roots_build(struct config_builder *builder, const struct config_section *section,
+                        struct config_roots *roots)
+{
+    config_title_check(section);
+    roots->name = config_take_string(builder, section->title);
+    roots->line = section->line;
+    roots->file = config_take_string(builder, config_file_text(section, "file", ""));
+    if (*roots->file == '\0') {
+        if (!builder->partial)
+            config_file_error(section, "file", 0, "is missing; write file = BUNDLE (PEM)");
+        return;
+    }
+    char why[TLS_WHY_MAX];
+    int r = tls_roots_load(roots->file, &roots->roots, why);
+    if (r < 0) {
+        roots->roots = NULL;
+        config_file_error(section, "file", 0, "%s", why);
+    } else if (*why != '\0') {
+        config_file_warn(section, "file", 0, "%s", why);
+    }
+}
+
+/* The system's are read in any case: what a next hop presents is judged by them even where nothing
+ * follows from it. None is no error, as long as nobody asks for them. */
+static void system_roots_build(struct config_roots *roots)
+{
+    char why[TLS_WHY_MAX];
+    *roots = (struct config_roots) { .name = "", .file = "" };
+    if (tls_roots_load(NULL, &roots->roots, why) < 0)
+        roots->roots = NULL;
+}
+
+static void build_roots(struct config_builder *builder)
+{
+    struct config *config = builder->config;
+    unsigned count = config_file_count(builder->file, "roots");
+    if (count > CONFIG_ROOTS_MAX) {
+        config_report_add(builder->report, CONFIG_ERROR, config->file, 0, "roots",
+                          "more than %d bundles; join some", CONFIG_ROOTS_MAX);
+        count = CONFIG_ROOTS_MAX;
+    }
+    config->roots = config_take(builder, count + 1, sizeof(*config->roots));
+    if (config->roots == NULL)
+        return;
+    system_roots_build(&config->roots[0]);
+    for (config->roots_count = 1; config->roots_count <= count; config->roots_count++) {
+        struct config_section section =
+            config_file_section(builder->file, "roots", config->roots_count - 1);
+        roots_build(builder, &section, &config->roots[config->roots_count]);
+    }
+}
+
+void config_tls_free(struct config *config)
+{
+    for (unsigned i = 0; i < config->certificates_count; i++)
+        tls_credential_drop(config->certificates[i].credential);
+    for (unsigned i = 0; i < config->roots_count; i++)
+        tls_roots_drop(config->roots[i].roots);
+}
+
+const struct config_certificate *config_certificate_named(struct config_builder *builder,
+                                                          const struct config_section *section,
+                                                          const char *key,
+                                                          const struct config_value *value)
+{
+    const struct config *config = builder->config;
+    for (unsigned i = 0; i < config->certificates_count; i++)
+        if (strcmp(config->certificates[i].name, value->text) == 0)
+            return &config->certificates[i];
+    config_file_error(section, key, value->line,
+                      "there is no certificate \"%.64s\" { chain = .. key = .. }", value->text);
+    return NULL;
+}
+
+const struct config_roots *config_roots_named(struct config_builder *builder,
+                                              const struct config_section *section, const char *key,
+                                              const char *title)
+{
+    const struct config *config = builder->config;
+    const struct config_roots *found = NULL;
+    bool of_system = strcmp(title, "system") == 0;
+    for (unsigned i = of_system ? 0 : 1; i < config->roots_count && found == NULL; i++)
+        if (of_system || strcmp(config->roots[i].name, title) == 0)
+            found = &config->roots[i];
+    if (found == NULL)
+        config_file_error(section, key, 0, "there is no roots \"%.64s\" { file = .. }", title);
+    else if (of_system && found->roots == NULL)
+        config_file_error(section, key, 0,
+                          "the system has no bundle of roots; install ca-certificates, or name one "
+                          "by roots \"title\" { file = .. }");
+    return found;
+}
+
+/* ---- tls { } ---- */
+
+void config_build_tls(struct config_builder *builder)
+{
+    struct config_tls *tls = &builder->config->tls;
+    struct config_section s = config_file_section(builder->file, "tls", 0);
+    tls->handshake_timeout_ms = (uint32_t)config_file_time(&s, "handshake-timeout", SECOND_MS,
+                                                           10 * MINUTE_MS, 30 * SECOND_MS);
+    tls->load_handshake_timeout_ms = (uint32_t)config_file_time(
+        &s, "load-handshake-timeout", SECOND_MS, 10 * MINUTE_MS, 5 * SECOND_MS);
+    tls->handshakes_max = (unsigned)config_file_number(&s, "handshakes", 1, 1'000'000, 1'024);
+    tls->tickets = config_file_bool(&s, "tickets", true);
+    tls->ticket_rotate_ms =
+        config_file_time(&s, "ticket-rotate", MINUTE_MS, 7 * 24 * HOUR_MS, 12 * HOUR_MS);
+    tls->ticket_key_file = config_take_string(builder, config_file_text(&s, "ticket-key-file", ""));
+    tls->id_cache = (unsigned)config_file_number(&s, "id-cache", 0, 1 << 17, 16'384);
+    tls->client_cache = (unsigned)config_file_number(&s, "client-cache", 0, 1 << 20, 4'096);
+    tls->hosts = (unsigned)config_file_number(&s, "hosts", 1, 1 << 20, 16'384);
+    tls->key_shares = (unsigned)config_file_number(&s, "key-shares", 0, 1 << 16, 2'048);
+    tls->key_share_age_ms =
+        (uint32_t)config_file_time(&s, "key-share-age", SECOND_MS, 24 * HOUR_MS, HOUR_MS);
+    build_certificates(builder);
+    build_roots(builder);
+}
+
+/* ---- a listener's ---- */
+
+static void listener_certificates(struct config_builder *builder,
+                                  const struct config_section *section,
+                                  struct config_listener *listener)
+{
+    unsigned count;
+    const struct config_value *values = config_file_list(section, "certificates", &count);
+    if (count > TLS_CREDENTIALS_MAX) {
+        config_file_error(section, "certificates", values[TLS_CREDENTIALS_MAX].line,
+                          "more than %d of them on one listener", TLS_CREDENTIALS_MAX);
+        count = TLS_CREDENTIALS_MAX;
+    }
+    const struct config_certificate **list = config_take(builder, count, sizeof(*list));
+    if (list == NULL)
+        return;
+    listener->certificates = list;
+    for (unsigned i = 0; i < count; i++) {
+        const struct config_certificate *found =
+            config_certificate_named(builder, section, "certificates", &values[i]);
+        if (found != NULL)
+            list[listener->certificates_count++] = found;
+    }
+}
+
+void config_listener_tls(struct config_builder *builder, const struct config_section *section,
+                         struct config_listener *listener)
+{
+    listener_certificates(builder, section, listener);
+    listener->tls = (enum config_listener_tls)config_file_choice(
+        section, "tls", modes,
+        listener->certificates_count > 0 ? CONFIG_TLS_STARTTLS : CONFIG_TLS_NONE);
+    unsigned given;
+    (void)config_file_list(section, "certificates", &given);
+    if (listener->tls != CONFIG_TLS_NONE && given == 0 && !builder->partial)
+        config_file_error(section, "certificates", 0,
+                          "TLS needs one; write certificates = { title } and a section "
+                          "certificate \"title\" { chain = FILE key = FILE }");
+    listener->tls_min =
+        config_file_choice(section, "tls-min", versions, 0) == 0 ? TLS_VERSION_12 : TLS_VERSION_13;
+    listener->tls_cbc = config_file_bool(section, "tls-cbc", false);
+    listener->ask_certificate = config_networks(builder, section, "ask-certificate", "");
+    listener->never_ask = config_networks(builder, section, "never-ask", "");
+    if (networks_count(listener->ask_certificate) > 0)
+        listener->client_roots = config_roots_named(
+            builder, section, "client-roots", config_file_text(section, "client-roots", "system"));
+}
+
+/* ---- a route's ---- */
+
+void config_delivery_tls(struct config_builder *builder, const struct config_section *section)
+{
+    struct config_delivery *d = &builder->config->delivery;
+    d->tls = (enum tls_level)config_file_choice(section, "tls", levels, TLS_LEVEL_MAY);
+    d->clear =
+        (enum route_clear)config_file_choice(section, "cleartext", clears, ROUTE_CLEAR_HANDSHAKE);
+    d->tls_min = TLS_VERSION_10 + config_file_choice(section, "tls-min", client_versions, 2);
+    if (d->tls == TLS_LEVEL_CHAIN || d->tls == TLS_LEVEL_NAME)
+        config_file_warn(section, "tls", 0,
+                         "asks every MX of the world for a valid certificate, and many have none: "
+                         "their mail will wait and bounce. Usual: may, and more on routes");
+}
+
+/* Patterns in normal form, of the configuration's memory. */
+static void route_names(struct config_builder *builder, const struct config_section *section,
+                        struct route *route)
+{
+    unsigned count;
+    const struct config_value *values = config_file_list(section, "tls-name", &count);
+    struct slice *names = config_take(builder, count, sizeof(*names));
+    if (names == NULL)
+        return;
+    for (unsigned i = 0; i < count; i++) {
+        const char *text = values[i].text;
+        bool below = strncmp(text, "*.", 2) == 0;
+        char domain[PATTERN_TEXT_MAX + 2] = "*.";
+        char *at = below ? domain + 2 : domain;
+        if (pattern_normalise(slice_of_string(below ? text + 2 : text), at) <= 0) {
+            config_file_error(section, "tls-name", values[i].line,
+                              "`%.64s` is no name; write mx.example.org, or *.example.org for all "
+                              "names below it",
+                              text);
+            continue;
+        }
+        names[route->tls_names_count++] = slice_of_string(config_take_string(builder, domain));
+    }
+    route->tls_names = names;
+}
+
+static void route_level_check(const struct config_section *section, const struct route *route)
+{
+    if (route->tls.level < TLS_LEVEL_CHAIN)
+        return;
+    if (route->tls.roots == NULL)
+        config_file_error(section, "tls", 0,
+                          "needs trust anchors, and the system has none; install ca-certificates, "
+                          "or write roots = TITLE and roots \"TITLE\" { file = BUNDLE }");
+    if (route->tls.level < TLS_LEVEL_NAME || route->tls_names_count > 0)
+        return;
+    for (unsigned i = 0; i < route->hosts_count; i++)
+        if (route->hosts[i].kind == ROUTE_HOST_ADDRESS)
+            config_file_error(section, "tls-name", 0,
+                              "an address has no name that a certificate could bear; write "
+                              "tls-name = { NAME }, or the host by name");
+}
+
+void config_route_tls(struct config_builder *builder, const struct config_section *section,
+                      struct route *route)
+{
+    const struct config *config = builder->config;
+    const struct config_delivery *d = &config->delivery;
+    struct tls_client_policy *tls = &route->tls;
+    if (config->roots_count == 0)
+        return; /* out of memory, and remembered */
+    tls->level = (enum tls_level)config_file_choice(section, "tls", levels, d->tls);
+    tls->version_min = TLS_VERSION_10 + config_file_choice(section, "tls-min", client_versions,
+                                                           d->tls_min - TLS_VERSION_10);
+    route->clear = (enum route_clear)config_file_choice(section, "cleartext", clears, d->clear);
+    route->tls_implicit = config_file_bool(section, "tls-implicit", false);
+    const char *roots = config_file_text(section, "roots", "");
+    const struct config_roots *found =
+        *roots == '\0' ? &config->roots[0] : config_roots_named(builder, section, "roots", roots);
+    tls->roots = found == NULL ? NULL : found->roots;
+    const struct config_value *certificate = config_file_single(section, "client-certificate");
+    if (certificate != NULL) {
+        const struct config_certificate *named =
+            config_certificate_named(builder, section, "client-certificate", certificate);
+        tls->credential = named == NULL ? NULL : named->credential;
+        if (tls->level <= TLS_LEVEL_MAY)
+            config_file_error(section, "client-certificate", 0,
+                              "is not shown to whom we do not insist on TLS with; write tls = "
+                              "encrypt or more");
+    }
+    route_names(builder, section, route);
+    if (route->tls_implicit && tls->level <= TLS_LEVEL_MAY)
+        config_file_error(section, "tls-implicit", 0,
+                          "leaves no way in clear; write tls = encrypt or more");
+    if (!builder->partial)
+        route_level_check(section, route);
+    tls_client_policy_seal(tls, route->tls_names, route->tls_names_count);
+}
