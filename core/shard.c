@@ -117,9 +117,11 @@ int shard_step(struct shard *shard, uint64_t limit_ms)
     struct list now; /* what these tasks queue is for the next step */
     list_init(&now);
     list_append(&now, &shard->runnable);
+    shard->ran = 0;
     struct list *node;
     while ((node = list_pop(&now)) != NULL) {
         struct task *task = container_of(node, struct task, node);
+        shard->ran++;
         task->run(task);
     }
     list_each_safe(hook, &shard->hooks)

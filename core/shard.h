@@ -62,6 +62,7 @@ struct shard {
     handoff_handler handlers[HANDOFF_KINDS_MAX];
     struct log *log; /* this shard's log buffer; NULL: nothing is logged */
     void *owner;     /* what the layer above keeps per shard */
+    uint32_t ran; /* tasks in this step: for hooks that want to know whether it was a quiet one */
     bool woken;
     bool stop;
 };

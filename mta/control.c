@@ -102,16 +102,28 @@ static void control_on_config_free(struct shard *shard, const struct handoff *ha
         struct control_generation *g = &control->generations[i];
         if (g->config != handoff->pointer || --g->shards > 0)
             continue;
+        if (g->config == control->config)
+            return; /* no shard could take it, and it is still what the next one is compared with */
         config_free(g->config);
         *g = control->generations[--control->generations_count];
         return;
     }
 }
 
+/* A shard that has no memory for it keeps the one it has; the next reload gives it another try. */
 static void control_on_config_taken(struct shard *shard, const struct handoff *handoff)
 {
-    (void)shard;
-    CHECK(handoff->number == 0); /* there was room: see control_reload */
+    int error = (int)(int64_t)handoff->number;
+    if (error == 0)
+        return;
+    CHECK(error != -EBUSY); /* there was room: see control_reload */
+    struct log_line line;
+    log_begin(&line, shard->log, LOG_ERROR, shard->wall_us, "reload");
+    log_string(&line, "result", "refused");
+    log_number(&line, "by_shard", handoff->from);
+    log_string(&line, "why", strerror(-error));
+    log_end(&line);
+    control_on_config_free(shard, handoff);
 }
 
 static void words_of(const struct config_report *report, char words[static CONTROL_WORDS_MAX])
@@ -186,6 +198,7 @@ int control_reload(struct control *control, char words[static CONTROL_WORDS_MAX]
         return -EINVAL;
     }
     control_keep(control, next);
+    control_tls_files(control);
     metric_add(&control->reloads, 1);
     for (unsigned i = 0; i < control->servers_count; i++)
         CHECK(shard_handoff(&control->shard, i,
@@ -387,7 +400,8 @@ static int control_rings(struct control *control)
         if (i == count)
             shard_init(&control->shard, ring, &control->group, i);
         else
-            r = server_shard_init(&control->servers[i], ring, &control->group, i, config);
+            r = server_shard_init(&control->servers[i], ring, &control->group, i, config,
+                                  control->ids);
         if (r < 0) {
             complain("shard %u: %s", i, strerror(-r));
             return r;
@@ -576,6 +590,14 @@ static const struct metric control_metrics_table[] = {
       0, offsetof(struct control, reloads) },
     { "ringpost_reloads_total", "result=\"refused\"", "Reloads of the configuration",
       METRIC_COUNTER, 0, offsetof(struct control, reloads_refused) },
+    { "ringpost_tls_ticket_rotations_total", NULL, "New keys for session tickets", METRIC_COUNTER,
+      0, offsetof(struct control, ticket_rotations) },
+    { "ringpost_tls_ticket_file_errors_total", NULL,
+      "Times that the file with ticket keys could not be used", METRIC_COUNTER, 0,
+      offsetof(struct control, ticket_file_errors) },
+    { "ringpost_tls_keyshare_hook_live", NULL,
+      "1: handshakes take key shares from the pool; 0: this binary was linked so that they do not",
+      METRIC_GAUGE, 0, offsetof(struct control, keyshares_live) },
     { "ringpost_config_generation", NULL, "Generation of the configuration in force", METRIC_GAUGE,
       0, offsetof(struct control, generation_now) },
 };
@@ -589,7 +611,9 @@ static int control_start(struct control *control)
         control->servers_count = (unsigned)MAX(sysconf(_SC_NPROCESSORS_ONLN), 1L);
     control->servers_count = MIN(control->servers_count, (unsigned)SHARDS_MAX - 1);
     control_keep(control, control->config);
-    int r = control_rings(control);
+    int r = control_tls_open(control, config);
+    if (r == 0)
+        r = control_rings(control);
     if (r == 0)
         r = control_listen(control);
     if (r == 0)
@@ -606,6 +630,8 @@ static int control_start(struct control *control)
         r = control_dns(control);
     if (r == 0)
         r = control_spools(control);
+    if (r == 0)
+        r = control_tls_start(control);
     if (r < 0)
         return r;
     control->started_us = (uint64_t)control->shard.wall_us;
@@ -630,6 +656,7 @@ static void control_stop(struct control *control)
     if (control->resolver != NULL)
         resolver_free(control->resolver);
     admin_free(control->admin);
+    control_tls_stop(control);
     log_writer_stop(control->writer);
     ring_free(control->shard.ring);
     close(control->signal_fd);

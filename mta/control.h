@@ -15,13 +15,27 @@
 #include "core/log.h"
 #include "mta/server.h"
 
-enum { CONTROL_WORDS_MAX = 4'096, CONTROL_GENERATIONS_MAX = GENERATIONS_MAX - 2 };
+enum {
+    CONTROL_WORDS_MAX = 4'096,
+    CONTROL_GENERATIONS_MAX = GENERATIONS_MAX - 2,
+    CONTROL_FILES_MAX = 128, /* certificates and bundles of roots that have metrics of their own */
+    CONTROL_LABELS_MAX = 192,
+};
 
 struct admin;
 
 struct control_generation {
     struct config *config;
     unsigned shards; /* that still use it */
+};
+
+/* One row of metrics for each file that TLS was configured with; made anew by each reload. */
+struct control_files {
+    struct metrics_source source;
+    unsigned count;
+    struct metric rows[CONTROL_FILES_MAX];
+    uint64_t numbers[CONTROL_FILES_MAX];
+    char labels[CONTROL_FILES_MAX][CONTROL_LABELS_MAX];
 };
 
 struct control {
@@ -41,6 +55,11 @@ struct control {
     struct metrics_source source;
     struct resolver *resolver;
     struct admin *admin;
+    struct tls_id_cache *ids; /* of all shards */
+    struct tls_ticket_keys tickets;
+    struct timer tickets_timer;
+    struct control_files files;
+    bool tickets_stale; /* the file cannot be read any more, and the log says so */
     struct op signals;
     int signal_fd;
     unsigned drained;
@@ -48,6 +67,7 @@ struct control {
     bool stopping;
     uint64_t started_us; /* numbers of its own, exported */
     uint64_t reloads, reloads_refused, generation_now, is_ready;
+    uint64_t ticket_rotations, ticket_file_errors, keyshares_live;
 };
 
 /* Runs until told to stop. Exit status: 0, 1 (could not start: said on standard error). */
@@ -57,5 +77,18 @@ int control_run(const char *file);
 [[nodiscard]] int control_reload(struct control *control, char words[static CONTROL_WORDS_MAX]);
 /* Takes new mail on all shards. */
 bool control_ready(const struct control *control);
+
+/* ---- control_tls.c ---- */
+
+/* Before the rings: what all shards share. 0 or errno. */
+[[nodiscard]] int control_tls_open(struct control *control, const struct config *config);
+/* As the user we are to be, before the threads: keys for tickets. 0, or an errno that was told. */
+[[nodiscard]] int control_tls_start(struct control *control);
+void control_tls_stop(struct control *control);
+/* Metrics of the certificates and roots of control->config. */
+void control_tls_files(struct control *control);
+/* New keys for session tickets; the present ones still open what they sealed. 0, or -EINVAL and why
+ * in words. */
+[[nodiscard]] int control_tls_rotate(struct control *control, char words[static CONTROL_WORDS_MAX]);
 
 #endif

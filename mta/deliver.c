@@ -16,6 +16,7 @@
 #include "core/check.h"
 #include "core/log.h"
 #include "mta/next_hop.h"
+#include "tls/tls_shard.h"
 
 enum {
     ATTEMPTS_EXTRA = 256,
@@ -23,8 +24,9 @@ enum {
     TARGETS_TTL_MAX_MS = 3'600'000,
     MS_IN_S = 1'000,
     GROW_PAUSE_MS = 1'000,
-    REFUSE_PAUSE_MS = 200, /* between two lots of PUMP_MAX that are refused or moved */
-    PUMP_MAX = 64,         /* connections or failures begun in one go */
+    REFUSE_PAUSE_MS = 200,            /* between two lots of PUMP_MAX that are refused or moved */
+    STEP_BELIEVED_MS = 4 * 3'600'000, /* that a host needs less than the strongest */
+    PUMP_MAX = 64,                    /* connections or failures begun in one go */
     ADDRESS_MAX_BYTES = 1'100,
 };
 
@@ -360,6 +362,7 @@ static struct smtp_client_timeouts hop_timeouts(const struct config *config)
         .connect_ms = d->connect_timeout_ms,
         .greeting_ms = d->greeting_timeout_ms,
         .helo_ms = d->command_timeout_ms,
+        .tls_ms = config->tls.handshake_timeout_ms,
         .mail_ms = d->mail_timeout_ms,
         .rcpt_ms = d->rcpt_timeout_ms,
         .data_ms = d->data_init_timeout_ms,
@@ -396,6 +399,149 @@ static void link_free(struct link *link)
     pool_give(&deliver->links, link);
 }
 
+/* ---- protection ---- */
+
+static const char *const step_names[TLS_STEPS + 1] = {
+    [TLS_STEP_ALL] = "all", [TLS_STEP_SMALL] = "small", [TLS_STEP_12] = "tls-1.2",
+    [TLS_STEP_RSA] = "rsa", [TLS_STEPS] = "clear",
+};
+
+static void link_log_step(const struct link *link, const struct smtp_client_end *end,
+                          enum tls_step next)
+{
+    const struct shard *shard = link->hop->deliver->shard;
+    if (shard->log == NULL)
+        return;
+    struct log_line line;
+    log_begin(&line, shard->log, LOG_WARNING, shard->wall_us, "tls_step");
+    log_string(&line, "destination", link->hop->destination->key);
+    log_string(&line, "host", link->host);
+    log_text(&line, "why", end->text);
+    log_string(&line, "tried", step_names[link->step]);
+    log_string(&line, "next", step_names[next]);
+    log_end(&line);
+}
+
+static struct tls_lru_key link_host(const struct link *link)
+{
+    return tls_lru_key_of(slice_of(link->host_key, sizeof(link->host_key)));
+}
+
+/* What the certificate may be for, where the route does not say: the host's name as configured, or
+ * the domain whose MX it is, and all below it. What DNS calls an MX host is no reference: whoever
+ * forges the one could choose the other. */
+static unsigned link_names(struct link *link, const struct hop_target *to)
+{
+    const struct route *route = link->hop->route;
+    const char *domain = "";
+    for (unsigned i = 0; i < route->hosts_count; i++) {
+        const struct route_host *host = &route->hosts[i];
+        if (host->kind == ROUTE_HOST_NAME && to->host != NULL &&
+            strcmp(host->name, to->host) == 0) {
+            link->names[0] = slice_of_string(link->host);
+            return 1;
+        }
+        if (*domain == '\0' && host->kind == ROUTE_HOST_MX)
+            domain = link->hop->domain;
+        else if (*domain == '\0' && host->kind == ROUTE_HOST_MX_OF)
+            domain = host->name;
+    }
+    if (*domain == '\0')
+        return 0;
+    int size = snprintf(link->below, sizeof(link->below), "*.%s", domain);
+    CHECK(size > 2 && (size_t)size < sizeof(link->below));
+    link->names[0] = slice_of(link->below + 2, (size_t)size - 2);
+    link->names[1] = slice_of(link->below, (size_t)size);
+    return 2;
+}
+
+/* RFC 6066 3: a name, and no address. */
+static const char *link_server_name(const struct link *link, const struct hop_target *to)
+{
+    struct net_address ignored;
+    bool named = to->host != NULL && net_parse(slice_of_string(link->host), 0, &ignored) < 0;
+    return named ? link->host : "";
+}
+
+static void link_tls(struct link *link, const struct hop_target *to, struct smtp_client_tls *tls)
+{
+    const struct next_hop *hop = link->hop;
+    const struct deliver *deliver = hop->deliver;
+    const struct route *route = hop->route;
+    static_assert(sizeof(to->address.octets) + sizeof(to->address.port) == sizeof(link->host_key));
+    memcpy(link->host_key, to->address.octets, sizeof(to->address.octets));
+    memcpy(link->host_key + sizeof(to->address.octets), &to->address.port,
+           sizeof(to->address.port));
+    if (route->tls.level == TLS_LEVEL_NONE)
+        return;
+    struct tls_host host;
+    const struct tls_lru_key key = link_host(link);
+    (void)tls_hosts_get(deliver->tls->hosts, &key, deliver->shard->now_ms, &host);
+    bool may = route->tls.level == TLS_LEVEL_MAY;
+    link->step = (enum tls_step)host.step;
+    if (link->step == TLS_STEPS && (!may || route->clear != ROUTE_CLEAR_HANDSHAKE))
+        link->step = TLS_STEP_ALL; /* another route may; this one does not */
+    if (link->step == TLS_STEP_ALL && host.stalls_when_large)
+        link->step = TLS_STEP_SMALL;
+    if (link->step == TLS_STEPS)
+        return;
+    bool given = route->tls_names_count > 0;
+    *tls = (struct smtp_client_tls) {
+        .client = link->generation->tls_client,
+        .policy = &route->tls,
+        .clear_without_offer = may && route->clear != ROUTE_CLEAR_NEVER,
+        .implicit = route->tls_implicit,
+        .target = {
+            .host = link->host_key,
+            .server_name = link_server_name(link, to),
+            .names = given ? route->tls_names : link->names,
+            .names_count = given ? route->tls_names_count : link_names(link, to),
+            .step = link->step,
+            .group = host.group,
+        },
+    };
+}
+
+/* TLS came about: what worked comes first next time. */
+static void link_learn(const struct link *link)
+{
+    const struct smtp_client *client = link->client;
+    if (!client->secured)
+        return;
+    struct deliver *deliver = link->hop->deliver;
+    const struct tls_lru_key key = link_host(link);
+    struct tls_host host;
+    (void)tls_hosts_get(deliver->tls->hosts, &key, deliver->shard->now_ms, &host);
+    uint16_t group = tls_client_group(client->connection.tls);
+    host.group = group != 0 ? group : host.group;
+    tls_hosts_put(deliver->tls->hosts, &key, deliver->shard->now_ms, &host);
+}
+
+/* The handshake failed. True: another try, with less, is worth it, now. */
+static bool link_step_down(struct link *link, const struct smtp_client_end *end)
+{
+    struct next_hop *hop = link->hop;
+    struct deliver *deliver = hop->deliver;
+    const struct route *route = hop->route;
+    if (route == NULL || (end->fault != SMTP_TLS_HANDSHAKE && end->fault != SMTP_TLS_REFUSED))
+        return false; /* a certificate does not get better, nor does a host that we do not trust */
+    enum tls_step next =
+        end->fault == SMTP_TLS_REFUSED ? TLS_STEPS : tls_client_step_after(&route->tls, link->step);
+    bool clear = route->tls.level == TLS_LEVEL_MAY && route->clear == ROUTE_CLEAR_HANDSHAKE;
+    if (next == TLS_STEPS && !clear)
+        return false;
+    const struct tls_lru_key key = link_host(link);
+    struct tls_host host;
+    (void)tls_hosts_get(deliver->tls->hosts, &key, deliver->shard->now_ms, &host);
+    host.step = (uint8_t)next;
+    host.step_until_ms = deliver->shard->now_ms + STEP_BELIEVED_MS;
+    tls_hosts_put(deliver->tls->hosts, &key, deliver->shard->now_ms, &host);
+    link_log_step(link, end, next);
+    metric_add(
+        next == TLS_STEPS ? &deliver->metrics.clear_after_failure : &deliver->metrics.tls_steps, 1);
+    return next != TLS_STEPS; /* in clear not before the next attempt */
+}
+
 static bool hop_connect(struct next_hop *hop)
 {
     struct deliver *deliver = hop->deliver;
@@ -416,7 +562,7 @@ static bool hop_connect(struct next_hop *hop)
         snprintf(link->host, sizeof(link->host), "%s", to->host);
     else
         net_text(&to->address, false, link->host);
-    const struct smtp_client_target target = {
+    struct smtp_client_target target = {
         .address = to->address,
         .host = link->host,
         .protocol = route->protocol == ROUTE_LMTP ? SMTP_CLIENT_LMTP : SMTP_CLIENT_SMTP,
@@ -427,6 +573,7 @@ static bool hop_connect(struct next_hop *hop)
             route->messages_max != 0 ? route->messages_max : config->delivery.messages_max,
         .timeouts = &link->timeouts,
     };
+    link_tls(link, to, &target.tls);
     int r = smtp_client_start(deliver->clients, &target, &link_callbacks, link, &link->client);
     if (r < 0) {
         link_free(link);
@@ -531,6 +678,7 @@ static void link_on_ready(struct smtp_client *client)
     struct link *link = client->owner;
     if (!link->was_ready) {
         link->was_ready = true;
+        link_learn(link);
         link->hop->connecting--;
         queue_destination_works(link->hop->deliver->queue, link->hop->destination);
     }
@@ -592,7 +740,8 @@ static void link_on_gone(struct smtp_client *client, const struct smtp_client_en
     link->ready = false;
     if (end->why == SMTP_GONE_CHUNKING)
         hop->client_flags |= SMTP_CLIENT_NO_CHUNKING;
-    if (!link->was_ready && end->why != SMTP_GONE_ABORT && end->why != SMTP_GONE_QUIT)
+    if (!link->was_ready && end->why != SMTP_GONE_ABORT && end->why != SMTP_GONE_QUIT &&
+        !link_step_down(link, end))
         hop_target_failed(hop, link, end);
     if (link->attempt != NULL)
         return; /* its settlement frees the link */
@@ -621,6 +770,8 @@ const struct metric deliver_metrics_table[] = {
     DELIVER_COUNTER(bounces_suppressed, "bounces_total", "result=\"suppressed\"", "Delivery status notifications"),
     DELIVER_COUNTER(bounces_limited, "bounces_total", "result=\"delayed\"", "Delivery status notifications"),
     DELIVER_COUNTER(destination_failures, "destination_failures_total", NULL, "Next hops found unreachable as a whole"),
+    DELIVER_COUNTER(tls_steps, "tls_steps_total", "next=\"weaker\"", "Handshakes that failed, and what is tried next"),
+    DELIVER_COUNTER(clear_after_failure, "tls_steps_total", "next=\"clear\"", "Handshakes that failed, and what is tried next"),
     { "ringpost_delivery_queued_seconds", NULL, "From arrival to delivery", METRIC_HISTOGRAM, 1e-3,
       offsetof(struct deliver_metrics, queued_ms) },
 };

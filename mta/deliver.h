@@ -18,7 +18,7 @@
 
 struct deliver_metrics {
     uint64_t attempts, delivered, deferred, bounced, expired, held, rerouted, bounces_sent,
-        bounces_suppressed, bounces_limited, destination_failures;
+        bounces_suppressed, bounces_limited, destination_failures, tls_steps, clear_after_failure;
     struct histogram queued_ms; /* from arrival to delivery */
 };
 extern const struct metric deliver_metrics_table[];
@@ -31,6 +31,7 @@ struct deliver {
     struct generations *generations;
     struct smtp_clients *clients;
     struct resolves *resolves;
+    struct tls_shard *tls;
     unsigned shards; /* that share the limits per next hop */
     struct pool hops;
     struct pool links;

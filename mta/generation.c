@@ -16,6 +16,9 @@ int generations_init(struct generations *generations)
 
 void generations_free(struct generations *generations)
 {
+    if (generations->current != NULL && generations->unmade != NULL)
+        generations->unmade(generations->owner, generations->current);
+    generations->current = NULL;
     pool_free(&generations->pool);
 }
 
@@ -23,6 +26,8 @@ static void generation_release(struct generations *generations, struct generatio
 {
     const struct config *config = generation->config;
     list_remove(&generation->node);
+    if (generations->unmade != NULL)
+        generations->unmade(generations->owner, generation);
     pool_give(&generations->pool, generation);
     if (generations->released != NULL)
         generations->released(generations->owner, config);
@@ -35,6 +40,11 @@ int generations_switch(struct generations *generations, const struct config *con
         return -EBUSY;
     *generation = (struct generation) { .config = config };
     list_init(&generation->node);
+    int r = generations->made != NULL ? generations->made(generations->owner, generation) : 0;
+    if (r < 0) {
+        pool_give(&generations->pool, generation);
+        return r;
+    }
     struct generation *old = generations->current;
     generations->current = generation;
     if (old == NULL)

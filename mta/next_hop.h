@@ -54,6 +54,10 @@ struct link {
     struct attempt *attempt;
     struct smtp_client_timeouts timeouts;
     unsigned target;
+    enum tls_step step; /* what it offered; TLS_STEPS: it goes in clear, after handshakes failed */
+    uint8_t host_key[TLS_CLIENT_HOST_BYTES];
+    struct slice names[2]; /* that a certificate may bear, unless the route says which */
+    char below[PATTERN_TEXT_MAX + 3];
     bool ready; /* the client may take a transaction */
     bool was_ready;
     char host[256];

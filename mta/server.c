@@ -313,6 +313,7 @@ static int server_log_open(struct server_shard *server, struct server_log *log, 
         .generations = &server->generations,
         .clients = &server->clients,
         .resolves = &server->resolves,
+        .tls = &server->tls,
         .shards = shards,
         .draining = true, /* nothing is delivered before server_shard_start */
     };
@@ -403,6 +404,7 @@ static void server_on_hook(struct hook *hook)
     metric_set(&server->accepting, server_shard_ready(server));
     for (unsigned i = 0; i < server->logs_count; i++)
         server_log_balance(&server->logs[i]);
+    server_tls_idle(server);
     struct shard *shard = &server->shard;
     if (server->drained_told) {
         shard->stop = true; /* its last word went out with the wait of this step */
@@ -417,7 +419,7 @@ static void server_on_hook(struct hook *hook)
 }
 
 int server_shard_init(struct server_shard *server, struct ring *ring, struct shard_group *group,
-                      unsigned index, const struct config *config)
+                      unsigned index, const struct config *config, struct tls_id_cache *ids)
 {
     *server = (struct server_shard) { .first = config,
                                       .messages_max = SERVER_MESSAGES_MAX,
@@ -436,7 +438,12 @@ int server_shard_init(struct server_shard *server, struct ring *ring, struct sha
         return -ENOMEM;
     int r = connection_pools_init(&server->pools, ring, sessions + clients);
     if (r == 0)
+        r = server_tls_init(server, config, ids);
+    if (r == 0)
         r = generations_init(&server->generations);
+    server->generations.owner = server;
+    server->generations.made = server_tls_made;
+    server->generations.unmade = server_tls_unmade;
     if (r == 0)
         r = generations_switch(&server->generations, config);
     if (r == 0)
@@ -447,7 +454,6 @@ int server_shard_init(struct server_shard *server, struct ring *ring, struct sha
         r = resolves_init(&server->resolves, shard, &server->dns, SERVER_RESOLVES_MAX);
     if (r < 0)
         return r;
-    server->generations.owner = server;
     server->generations.released = server_on_released;
     server->service = (struct smtp_service) {
         .shard = shard,
@@ -544,6 +550,7 @@ void server_shard_close(struct server_shard *server)
     smtp_clients_free(&server->clients);
     limits_free(server->limits);
     generations_free(&server->generations);
+    server_tls_free(server);
     connection_pools_free(&server->pools);
     free(server->logs);
     free(server->sockets);
@@ -591,6 +598,7 @@ void server_shard_metrics(struct server_shard *server, struct metrics *metrics)
                        &server->clients.numbers, index);
     metrics_add_source(metrics, &server->sources[3], resolve_metrics, resolve_metrics_count,
                        &server->resolves.numbers, index);
+    server_tls_metrics(server, metrics);
     for (unsigned i = 0; i < server->logs_count; i++) {
         struct server_log *log = &server->logs[i];
         /* A shard's further logs are numbered as if they were shards of their own: that is what

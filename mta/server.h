@@ -14,6 +14,7 @@
 #include "mta/config.h"
 #include "mta/deliver.h"
 #include "mta/smtp_server.h"
+#include "tls/tls_shard.h"
 
 enum {
     SERVER_LOGS_MAX = SHARDS_MAX, /* of one shard */
@@ -41,6 +42,7 @@ enum server_handoff {
     HANDOFF_ANSWERED,
     HANDOFF_DNS_ASK,
     HANDOFF_DNS_ANSWER,
+    HANDOFF_TICKETS, /* pointer: struct tls_ticket_keys, wiped and freed by who gets it */
 };
 
 /* One log with its queue and deliveries. */
@@ -79,7 +81,12 @@ struct server_shard {
     struct server_socket *sockets;
     unsigned sockets_count;
     struct hook hook;
+    struct tls_shard tls;
+    struct tls_client_cache tls_sessions;
+    struct tls_hosts tls_hosts;
+    struct task tls_fill; /* makes the loop turn, so that key shares are made in its idle time */
     struct metrics_source sources[4];
+    struct metrics_source tls_sources[6];
     char quarantine[SERVER_PATH_MAX];
     uint32_t messages_max; /* of a queue; tests lower them before server_shard_open */
     uint32_t recipients_max;
@@ -95,10 +102,13 @@ struct server_shard {
 /* What the shard needs from its ring. */
 struct ring_options server_ring_options(const struct config *config, unsigned shards);
 
-/* group has the mail shards first and control as the last one. 0 or errno. */
+/* group has the mail shards first and control as the last one. ids: TLS sessions by their id, of
+ * all shards, outlives them; NULL: none. 0 or errno. */
 [[nodiscard]] int server_shard_init(struct server_shard *server, struct ring *ring,
                                     struct shard_group *group, unsigned index,
-                                    const struct config *config);
+                                    const struct config *config, struct tls_id_cache *ids);
+/* New keys for session tickets; before the threads run. Later they come by HANDOFF_TICKETS. */
+void server_shard_tickets(struct server_shard *server, const struct tls_ticket_keys *keys);
 /* Opens the listening sockets; before privileges go. fds: passed by the service manager, one for
  * each address in the order of the file, or NULL. 0 or errno, *why names the address. */
 [[nodiscard]] int server_shard_listen(struct server_shard *server, const int *fds,
@@ -115,5 +125,16 @@ void server_shard_close(struct server_shard *server);
 void server_shard_metrics(struct server_shard *server, struct metrics *metrics);
 /* Takes new mail now? */
 bool server_shard_ready(const struct server_shard *server);
+
+/* ---- server_tls.c: for server.c only ---- */
+
+[[nodiscard]] int server_tls_init(struct server_shard *server, const struct config *config,
+                                  struct tls_id_cache *ids);
+void server_tls_free(struct server_shard *server);
+int server_tls_made(void *server, struct generation *generation);
+void server_tls_unmade(void *server, struct generation *generation);
+/* At the end of each turn. */
+void server_tls_idle(struct server_shard *server);
+void server_tls_metrics(struct server_shard *server, struct metrics *metrics);
 
 #endif

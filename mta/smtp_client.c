@@ -48,6 +48,8 @@ static const struct {
     [SMTP_CLIENT_GREETING] = { "greeting", client_greeting,      SMTP_STAGE_GREETING },
     [SMTP_CLIENT_EHLO]     = { "ehlo",     client_hello,         SMTP_STAGE_HELO },
     [SMTP_CLIENT_HELO]     = { "helo",     client_hello,         SMTP_STAGE_HELO },
+    [SMTP_CLIENT_STARTTLS] = { "starttls", smtp_client_starttls, SMTP_STAGE_TLS },
+    [SMTP_CLIENT_HANDSHAKE] = { "handshake", smtp_client_handshake, SMTP_STAGE_TLS },
     [SMTP_CLIENT_READY]    = { "ready",    client_ready,         SMTP_STAGE_NONE },
     [SMTP_CLIENT_ENVELOPE] = { "envelope", smtp_client_envelope, SMTP_STAGE_MAIL },  /* and on */
     [SMTP_CLIENT_CONTENT]  = { "content",  smtp_client_content,  SMTP_STAGE_CONTENT },
@@ -62,6 +64,7 @@ static const size_t stage_timeouts[SMTP_STAGES] = {
     [SMTP_STAGE_CONNECT]  = offsetof(struct smtp_client_timeouts, connect_ms),
     [SMTP_STAGE_GREETING] = offsetof(struct smtp_client_timeouts, greeting_ms),
     [SMTP_STAGE_HELO]     = offsetof(struct smtp_client_timeouts, helo_ms),
+    [SMTP_STAGE_TLS]      = offsetof(struct smtp_client_timeouts, tls_ms),
     [SMTP_STAGE_MAIL]     = offsetof(struct smtp_client_timeouts, mail_ms),
     [SMTP_STAGE_RCPT]     = offsetof(struct smtp_client_timeouts, rcpt_ms),
     [SMTP_STAGE_DATA]     = offsetof(struct smtp_client_timeouts, data_ms),
@@ -217,9 +220,7 @@ enum client_step smtp_client_unasked(struct smtp_client *c)
     return smtp_client_fail(c, SMTP_GONE_VIOLATION, 0);
 }
 
-/* True: sent, or on its way. False: no block, await tells. */
-static bool client_say(struct smtp_client *c,
-                       size_t (*write)(const struct smtp_client *, uint8_t *))
+bool smtp_client_say(struct smtp_client *c, size_t (*write)(const struct smtp_client *, uint8_t *))
 {
     uint8_t *out = connection_reserve(&c->connection, SMTP_CLIENT_COMMAND_MAX);
     if (out == NULL)
@@ -268,7 +269,11 @@ static void client_end(struct smtp_client *c, enum smtp_gone why, int error)
     c->end.enhanced = words->enhanced;
     bool planned = why == SMTP_GONE_QUIT || why == SMTP_GONE_ABORT || client_idle(c);
     c->end.verdict = planned ? SMTP_VERDICT_NONE : SMTP_VERDICT_TEMPORARY;
-    if (why == SMTP_GONE_REFUSED || why == SMTP_GONE_CLOSING) {
+    if (why == SMTP_GONE_TLS) {
+        if (c->end.fault == SMTP_TLS_NOT_OFFERED || c->end.fault == SMTP_TLS_REFUSED)
+            c->end.enhanced = (struct smtp_enhanced) { 4, 7, 0 };
+        client_end_text(c, slice_of_string(c->tls_why));
+    } else if (why == SMTP_GONE_REFUSED || why == SMTP_GONE_CLOSING) {
         client_end_by_reply(c);
         c->end.verdict = planned ? SMTP_VERDICT_NONE : c->end.verdict;
     } else if (words->words != NULL) {
@@ -294,6 +299,7 @@ static void client_count_end(struct smtp_client *c, enum smtp_gone why)
     case SMTP_GONE_TIMEOUT: metric_add(&numbers->timeouts, 1); break;
     case SMTP_GONE_VIOLATION: metric_add(&numbers->violations, 1); break;
     case SMTP_GONE_CHUNKING: metric_add(&numbers->chunking_broken, 1); break;
+    case SMTP_GONE_TLS: metric_add(&numbers->tls_faults[c->end.fault], 1); break;
     default: break;
     }
 }
@@ -358,7 +364,8 @@ static enum client_step client_connect(struct smtp_client *c)
 {
     if (!c->connection.connected)
         return smtp_client_await(c);
-    return smtp_client_enter(c, SMTP_CLIENT_GREETING);
+    bool implicit = c->target.tls.client != NULL && c->target.tls.implicit;
+    return smtp_client_enter(c, implicit ? SMTP_CLIENT_HANDSHAKE : SMTP_CLIENT_GREETING);
 }
 
 static enum client_step client_greeting(struct smtp_client *c)
@@ -384,7 +391,7 @@ static enum client_step client_hello(struct smtp_client *c)
 {
     if (!c->sent) {
         c->capabilities = (struct smtp_capabilities) { 0 };
-        if (!client_say(c, client_write_hello))
+        if (!smtp_client_say(c, client_write_hello))
             return smtp_client_await(c);
     }
     switch (smtp_client_reply(c)) {
@@ -401,8 +408,7 @@ static enum client_step client_hello(struct smtp_client *c)
     }
     if (c->response.code != 250)
         return client_refused(c);
-    c->tell_ready = true;
-    return smtp_client_enter(c, SMTP_CLIENT_READY);
+    return smtp_client_protect(c);
 }
 
 static enum client_step client_ready(struct smtp_client *c)
@@ -439,7 +445,7 @@ static enum client_step client_reset(struct smtp_client *c)
     if (!c->sent) {
         if (connection_has_input(&c->connection))
             return smtp_client_unasked(c);
-        if (!client_say(c, client_write_reset))
+        if (!smtp_client_say(c, client_write_reset))
             return smtp_client_await(c);
         metric_add(&c->clients->numbers.resets, 1);
     }
@@ -466,9 +472,14 @@ static size_t client_write_quit(const struct smtp_client *c, uint8_t *out)
 /* Whatever comes now, or nothing: what there was to decide is decided. */
 static enum client_step client_quit(struct smtp_client *c)
 {
-    if (!c->sent && !client_say(c, client_write_quit))
+    if (!c->sent && !smtp_client_say(c, client_write_quit))
         return client_shut(c);
-    if (connection_has_input(&c->connection) || client_dead(c) || c->timed_out)
+    bool over = connection_has_input(&c->connection) || client_dead(c) || c->timed_out;
+    if (over && !client_dead(c) && !c->timed_out && c->secured && !c->connection.bye_wanted) {
+        connection_bye(&c->connection);
+        connection_flush(&c->connection);
+    }
+    if (over && (connection_idle(&c->connection) || client_dead(c) || c->timed_out))
         return client_shut(c);
     connection_settle(&c->connection);
     return CLIENT_WAIT;

@@ -5,6 +5,9 @@
  *   smtp_client_start --> ready() --smtp_client_transact--> done() --> ready() ... --> gone()
  *                           '--smtp_client_quit, idle_ms, the peer's wish--------------^
  *
+ * TLS comes before ready(): STARTTLS, the handshake, EHLO again. Whether mail may go in clear was
+ * decided by whoever made the target; a client never takes that upon itself.
+ *
  * A client is taken from the pool by smtp_client_start and goes back by itself when gone() has
  * returned: drop the pointer there. Callbacks come from the shard's loop, never from inside a call
  * into this file. Each transaction that was handed over is given back by done(), once, before
@@ -24,6 +27,7 @@
 #include "mta/connection.h"
 #include "mta/smtp_data.h"
 #include "mta/smtp_reply.h"
+#include "tls/tls_client.h"
 
 enum {
     SMTP_CLIENT_SMALL_BYTES = 65'536,   /* a body up to this leaves together with its BDAT */
@@ -47,6 +51,7 @@ struct smtp_client_timeouts {
     uint32_t connect_ms;
     uint32_t greeting_ms; /* 5 min */
     uint32_t helo_ms;     /* 5 min; EHLO, HELO, LHLO */
+    uint32_t tls_ms;      /* the reply to STARTTLS, and the handshake */
     uint32_t mail_ms;     /* 5 min */
     uint32_t rcpt_ms;     /* 5 min, each */
     uint32_t data_ms;     /* 2 min: until 354 */
@@ -60,6 +65,15 @@ struct smtp_client_timeouts {
 
 extern const struct smtp_client_timeouts smtp_client_timeouts_default;
 
+/* How this connection is protected. What it points to must stay until gone(). */
+struct smtp_client_tls {
+    struct tls_client *client;              /* NULL: in clear, by decision of the caller */
+    const struct tls_client_policy *policy; /* its level is not NONE */
+    struct tls_client_target target;
+    bool clear_without_offer; /* at MAY: a host that offers no STARTTLS gets the mail in clear */
+    bool implicit;            /* TLS from the first octet */
+};
+
 /* Copied by smtp_client_start; what its pointers point to must stay until gone(). */
 struct smtp_client_target {
     struct net_address address; /* with port */
@@ -70,6 +84,7 @@ struct smtp_client_target {
     const struct net_address *source; /* to bind to; NULL: the kernel chooses */
     uint32_t transactions_max;        /* messages per connection; 0: no limit of ours */
     const struct smtp_client_timeouts *timeouts;
+    struct smtp_client_tls tls;
 };
 
 /* ---- a transaction ---- */
@@ -88,6 +103,7 @@ enum smtp_stage {
     SMTP_STAGE_CONNECT,
     SMTP_STAGE_GREETING,
     SMTP_STAGE_HELO,
+    SMTP_STAGE_TLS,
     SMTP_STAGE_MAIL,
     SMTP_STAGE_RCPT,
     SMTP_STAGE_DATA,    /* the reply to DATA */
@@ -175,12 +191,27 @@ enum smtp_gone {
     SMTP_GONE_CHUNKING,  /* offered CHUNKING, did not know BDAT: use SMTP_CLIENT_NO_CHUNKING */
     SMTP_GONE_BODY,      /* the body could not be read, or must not be sent */
     SMTP_GONE_LOCAL,     /* out of buffers */
+    SMTP_GONE_TLS,       /* the protection that was wanted did not come about: fault says why */
     SMTP_GONES,
 };
 const char *smtp_gone_name(enum smtp_gone why);
 
+enum smtp_tls_fault {
+    SMTP_TLS_NO_FAULT,
+    SMTP_TLS_NOT_OFFERED,
+    SMTP_TLS_REFUSED,   /* offered, and then not given */
+    SMTP_TLS_INJECTED,  /* something stood behind the 220 */
+    SMTP_TLS_HANDSHAKE, /* alert, cut, time, nothing in common */
+    SMTP_TLS_CHAIN,     /* the certificate is not valid */
+    SMTP_TLS_NAME,      /* it is, for others */
+    SMTP_TLS_FAULTS,
+};
+/* "starttls-none", "handshake", ...: for logs and metrics. */
+const char *smtp_tls_fault_name(enum smtp_tls_fault fault);
+
 struct smtp_client_end {
     enum smtp_gone why;
+    enum smtp_tls_fault fault; /* also when the connection was lost in the handshake */
     enum smtp_stage stage;     /* then */
     enum smtp_verdict verdict; /* for mail that waited for this connection: TEMPORARY, or PERMANENT
                                   when a greeting or EHLO was refused by 5xx (another host of the
@@ -210,6 +241,8 @@ struct smtp_client_numbers {
     uint64_t delivered, deferred, refused;      /* recipients */
     uint64_t unknown;                           /* recipients: sent, reply never seen */
     uint64_t content_bytes;
+    uint64_t tls_faults[SMTP_TLS_FAULTS];
+    uint64_t clear_not_offered; /* connections that went on in clear */
     uint64_t closings, lost, timeouts, violations, chunking_broken, damaged_bodies, resets;
     uint64_t open; /* now: a gauge */
 };
@@ -234,6 +267,8 @@ enum smtp_client_state {
     SMTP_CLIENT_GREETING,
     SMTP_CLIENT_EHLO, /* or LHLO */
     SMTP_CLIENT_HELO,
+    SMTP_CLIENT_STARTTLS,
+    SMTP_CLIENT_HANDSHAKE,
     SMTP_CLIENT_READY,
     SMTP_CLIENT_ENVELOPE,
     SMTP_CLIENT_CONTENT,
@@ -250,6 +285,8 @@ struct smtp_client {
     struct smtp_capabilities capabilities; /* good from ready() on */
     enum smtp_client_state state;
     uint32_t transactions; /* begun */
+    bool secured;          /* by TLS */
+    bool clear_unoffered;  /* in clear, for it was not offered */
 
     /* The rest is for smtp_client*.c only. */
     struct smtp_clients *clients;
@@ -299,6 +336,7 @@ struct smtp_client {
     struct slice last_text; /* in the transaction's texts, to be shared */
     struct smtp_response response;
     uint8_t end_text[SMTP_RESPONSE_TEXT_MAX];
+    char tls_why[TLS_TEXT_MAX]; /* words about end.fault */
 };
 
 /* Takes a client and connects. callbacks is kept. 0; -ENOBUFS: all clients are taken; or an errno
@@ -316,5 +354,9 @@ void smtp_client_body_ready(struct smtp_client *client);
 void smtp_client_quit(struct smtp_client *client);
 /* Ends now; done() and gone() follow. */
 void smtp_client_abort(struct smtp_client *client);
+
+/* What is known of its TLS, as fields of a line. */
+struct log_line;
+void smtp_client_log_tls(const struct smtp_client *client, struct log_line *line);
 
 #endif

@@ -33,10 +33,19 @@ enum client_step smtp_client_await(struct smtp_client *c);
 enum client_step smtp_client_unasked(struct smtp_client *c);
 /* What is left of the input may only be a 421. */
 bool smtp_client_only_421(struct smtp_client *c);
+/* Sends what write puts together. True: sent, or on its way. False: no block, await tells. */
+bool smtp_client_say(struct smtp_client *c, size_t (*write)(const struct smtp_client *, uint8_t *));
 /* The end: what is undecided becomes temporary. error: for end.error. */
 enum client_step smtp_client_fail(struct smtp_client *c, enum smtp_gone why, int error);
 /* The same for the 421 in c->response. */
 enum client_step smtp_client_closing(struct smtp_client *c);
+
+/* ---- smtp_client_tls.c ---- */
+
+/* After EHLO or HELO, in clear: on to READY, or to STARTTLS, or the end. */
+enum client_step smtp_client_protect(struct smtp_client *c);
+enum client_step smtp_client_starttls(struct smtp_client *c);
+enum client_step smtp_client_handshake(struct smtp_client *c);
 
 /* ---- smtp_client_mail.c ---- */
 

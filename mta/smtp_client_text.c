@@ -17,6 +17,7 @@ const struct smtp_client_timeouts smtp_client_timeouts_default = {
     .connect_ms     =      30'000,
     .greeting_ms    =     300'000,
     .helo_ms        =     300'000,
+    .tls_ms         =      30'000,
     .mail_ms        =     300'000,
     .rcpt_ms        =     300'000,
     .data_ms        =     120'000,
@@ -34,6 +35,7 @@ static const char *const stage_names[SMTP_STAGES] = {
     [SMTP_STAGE_CONNECT]  = "connect",
     [SMTP_STAGE_GREETING] = "greeting",
     [SMTP_STAGE_HELO]     = "EHLO",
+    [SMTP_STAGE_TLS]      = "STARTTLS",
     [SMTP_STAGE_MAIL]     = "MAIL",
     [SMTP_STAGE_RCPT]     = "RCPT",
     [SMTP_STAGE_DATA]     = "DATA",
@@ -55,12 +57,31 @@ static const struct smtp_gone_words gone_words[SMTP_GONES] = {
     [SMTP_GONE_CHUNKING]  = { "chunking",  "BDAT offered but not understood", { 4, 5, 1 } },
     [SMTP_GONE_BODY]      = { "body",      "content could not be read",       { 4, 3, 0 } },
     [SMTP_GONE_LOCAL]     = { "local",     "out of buffers",                  { 4, 3, 1 } },
+    [SMTP_GONE_TLS]       = { "tls",       "the connection cannot be protected as it must be", { 4, 7, 5 } },
+};
+
+static const char *const fault_names[SMTP_TLS_FAULTS] = {
+    [SMTP_TLS_NO_FAULT]    = "none",
+    [SMTP_TLS_NOT_OFFERED] = "starttls-none",
+    [SMTP_TLS_REFUSED]     = "starttls-refused",
+    [SMTP_TLS_INJECTED]    = "starttls-injected",
+    [SMTP_TLS_HANDSHAKE]   = "handshake",
+    [SMTP_TLS_CHAIN]       = "chain",
+    [SMTP_TLS_NAME]        = "name",
 };
 
 #define NUMBER(field, metric_name, metric_labels, metric_help)                                     \
     { .name = (metric_name), .labels = (metric_labels), .help = (metric_help),                     \
       .offset = offsetof(struct smtp_client_numbers, field) }
+#define FAULT(fault, label)                                                                         \
+    NUMBER(tls_faults[fault], "ringpost_client_tls_faults_total", "fault=\"" label "\"",             \
+           "Connections that did not get the TLS they had to have, by fault")
 const struct metric smtp_client_metrics[] = {
+    FAULT(SMTP_TLS_NOT_OFFERED, "starttls-none"), FAULT(SMTP_TLS_REFUSED, "starttls-refused"),
+    FAULT(SMTP_TLS_INJECTED, "starttls-injected"), FAULT(SMTP_TLS_HANDSHAKE, "handshake"),
+    FAULT(SMTP_TLS_CHAIN, "chain"), FAULT(SMTP_TLS_NAME, "name"),
+    NUMBER(clear_not_offered, "ringpost_client_clear_total", "why=\"starttls-none\"",
+           "Connections used in clear although TLS was wanted where it is offered"),
     NUMBER(connects, "ringpost_client_connects_total", NULL, "Outbound connections tried"),
     NUMBER(connect_failures, "ringpost_client_connect_failures_total", NULL,
            "Outbound connections that did not come about"),
@@ -97,6 +118,12 @@ const struct metric smtp_client_metrics[] = {
 };
 /* clang-format on */
 const unsigned smtp_client_metrics_count = ARRAY_COUNT(smtp_client_metrics);
+
+const char *smtp_tls_fault_name(enum smtp_tls_fault fault)
+{
+    CHECK(fault < SMTP_TLS_FAULTS);
+    return fault_names[fault];
+}
 
 const char *smtp_stage_name(enum smtp_stage stage)
 {

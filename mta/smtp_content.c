@@ -28,6 +28,7 @@ int smtp_begin_content(struct smtp_server *s)
     const struct smtp_origin origin = {
         .helo = slice_of(s->helo, s->helo_size),
         .esmtp = s->esmtp,
+        .tls = s->connection.tls,
         .peer = &s->peer,
         .hostname = s->listener->banner,
         .wall_us = s->service->shard->wall_us,
@@ -204,7 +205,8 @@ static void smtp_log_received(struct smtp_server *s, const char *id)
     log_list_end(&line);
     log_number(&line, "recipients", t->envelope.recipients_count);
     log_number(&line, "size", (int64_t)t->envelope.body_bytes);
-    log_string(&line, "proto", s->esmtp ? "ESMTP" : "SMTP");
+    log_string(&line, "proto", s->secured ? "ESMTPS" : s->esmtp ? "ESMTP" : "SMTP");
+    smtp_log_tls(s, &line);
     log_number(&line, "commit_us", (int64_t)((shard->now_ns - t->ended_ns) / 1000));
     log_end(&line);
 }

@@ -4,18 +4,20 @@
 #include "mta/smtp_incoming.h"
 
 #include <errno.h>
+#include <stdio.h>
 
 #include "core/check.h"
 #include "mta/pattern.h"
 #include "queue/bounce.h"
 
 enum {
-    TRACE_MAX = 1'024,
+    TRACE_MAX = 1'152,
+    TRACE_TLS_MAX = 128,   /* version, suite and group, as their standards name them */
     TRACE_WORDS_MAX = 160, /* our words, address of the peer, id and date */
     US_IN_S = 1'000'000,
 };
-static_assert(TRACE_WORDS_MAX + SMTP_HELO_BYTES + PATTERN_TEXT_MAX + ADDRESS_LOCAL_MAX + 1 +
-                  ADDRESS_DOMAIN_MAX <=
+static_assert(TRACE_WORDS_MAX + TRACE_TLS_MAX + SMTP_HELO_BYTES + PATTERN_TEXT_MAX +
+                  ADDRESS_LOCAL_MAX + 1 + ADDRESS_DOMAIN_MAX <=
               TRACE_MAX);
 
 struct smtp_incoming *smtp_incoming_new(struct smtp_service *service, struct task *task)
@@ -161,13 +163,38 @@ static struct slice trace_date(struct smtp_service *service, int64_t wall_us)
     return slice_of(service->date, service->date_size);
 }
 
-/* RFC 5321 4.4 and 3848, 6531: with clause. The recipient is named only when there is one, so that
+/* RFC 3848, 6531. */
+static struct slice trace_with(const struct smtp_incoming *t, const struct smtp_origin *origin)
+{
+    bool utf8 = (t->envelope.flags & ENVELOPE_SMTPUTF8) != 0;
+    if (origin->tls != NULL)
+        return utf8 ? SLICE(" with UTF8SMTPS") : SLICE(" with ESMTPS");
+    if (utf8)
+        return SLICE(" with UTF8SMTP");
+    return origin->esmtp ? SLICE(" with ESMTP") : SLICE(" with SMTP");
+}
+
+/* A comment: " (TLSv1.3 TLS_AES_128_GCM_SHA256 X25519)", or nothing. */
+static struct slice trace_tls(const struct smtp_origin *origin, char out[static TRACE_TLS_MAX])
+{
+    if (origin->tls == NULL)
+        return slice_of(NULL, 0);
+    struct tls_facts facts;
+    tls_session_facts(origin->tls, &facts);
+    int size = snprintf(out, TRACE_TLS_MAX, " (%s %s%s%s)", facts.version, facts.suite,
+                        *facts.group != '\0' ? " " : "", facts.group);
+    CHECK(size > 0 && size < TRACE_TLS_MAX);
+    return slice_of(out, (size_t)size);
+}
+
+/* RFC 5321 4.4. The recipient is named only when there is one, so that
  * no recipient learns of another. */
 static size_t trace_write(const struct smtp_incoming *t, const struct smtp_origin *origin,
                           char out[static TRACE_MAX])
 {
     char peer[NET_TEXT_MAX];
     char id[SMTP_ID_TEXT];
+    char tls[TRACE_TLS_MAX];
     const size_t peer_size = net_text(origin->peer, false, peer);
     smtp_id_text(t->writer.id, id);
     const bool one = t->envelope.recipients_count == 1;
@@ -179,9 +206,9 @@ static size_t trace_write(const struct smtp_incoming *t, const struct smtp_origi
         slice_of(peer, peer_size),
         SLICE("])\r\n\tby "),
         slice_of_string(origin->hostname),
-        (t->envelope.flags & ENVELOPE_SMTPUTF8) ? SLICE(" with UTF8SMTP id ")
-        : origin->esmtp                         ? SLICE(" with ESMTP id ")
-                                                : SLICE(" with SMTP id "),
+        trace_with(t, origin),
+        trace_tls(origin, tls),
+        SLICE(" id "),
         slice_of(id, SMTP_ID_TEXT - 1),
         one ? SLICE("\r\n\tfor <") : SLICE(""),
         one ? t->envelope.recipients[0].address : SLICE(""),

@@ -55,6 +55,7 @@ void smtp_incoming_free(struct smtp_incoming *t);
 struct smtp_origin { /* what the trace field tells */
     struct slice helo;
     bool esmtp;
+    const struct tls_session *tls; /* NULL: in clear */
     const struct net_address *peer;
     const char *hostname;
     int64_t wall_us;

@@ -1,7 +1,8 @@
 /*
  * smtp_server.c - the inbound session: states in protocol order
  *
- *   OPEN -> [PROXY] -> GREET -> COMMAND <-> DATA|BDAT -> COMMIT -> COMMAND ... -> CLOSE
+ *   OPEN -> [PROXY] -> [HANDSHAKE] -> GREET -> COMMAND <-> DATA|BDAT -> COMMIT -> COMMAND ... ->
+ * CLOSE HANDSHAKE <-STARTTLS-'
  *
  * OPEN lets one turn of the loop pass with receiving armed, so that GREET can see who talks before
  * the banner. Content that cannot be kept (refused, too big, a failed spool) is read to its end and
@@ -45,6 +46,7 @@ static const struct {
 } smtp_states[SMTP_STATES] = {
     [SMTP_OPEN]    = { "open",    smtp_open },
     [SMTP_PROXY]   = { "proxy",   smtp_proxy },        /* only for listed peers */
+    [SMTP_HANDSHAKE] = { "handshake", smtp_handshake }, /* nothing from before it survives */
     [SMTP_GREET]   = { "greet",   smtp_greet },        /* who talked before it is sent away */
     [SMTP_COMMAND] = { "command", smtp_command_step },
     [SMTP_DATA]    = { "data",    smtp_data_step },
@@ -79,7 +81,7 @@ enum step smtp_enter(struct smtp_server *s, enum smtp_state state)
 
 /* ---- deadlines: one timer, moved lazily ---- */
 
-static void smtp_wait_until(struct smtp_server *s, uint32_t timeout_ms)
+void smtp_wait_until(struct smtp_server *s, uint32_t timeout_ms)
 {
     uint64_t deadline = s->service->shard->now_ms + timeout_ms;
     if (s->transaction != NULL)
@@ -89,7 +91,7 @@ static void smtp_wait_until(struct smtp_server *s, uint32_t timeout_ms)
         timer_arm(&s->service->shard->timers, &s->timer, s->deadline_ms);
 }
 
-static bool smtp_under_load(const struct smtp_server *s)
+bool smtp_under_load(const struct smtp_server *s)
 {
     const struct config_limits *l = smtp_limits(s);
     return limits_under_load(s->service->limits, &l->connections, l->load_percent);
@@ -144,7 +146,7 @@ void smtp_say(struct smtp_server *s, enum smtp_reply_id id)
     smtp_say_with(s, id, slice_of(NULL, 0));
 }
 
-static void smtp_log_refusal(struct smtp_server *s, enum smtp_reply_id id, struct slice what)
+void smtp_log_refusal(struct smtp_server *s, enum smtp_reply_id id, struct slice what)
 {
     struct shard *shard = s->service->shard;
     if (shard->log == NULL)
@@ -177,6 +179,7 @@ void smtp_reset(struct smtp_server *s)
 enum step smtp_finish(struct smtp_server *s, enum smtp_reply_id id)
 {
     smtp_say_with(s, id, slice_of_string(s->listener->banner));
+    connection_bye(&s->connection);
     smtp_reset(s);
     s->lingering = id != SMTP_REPLY_BYE;
     s->connection_deadline_ms = UINT64_MAX; /* may be over, and these words have to leave */
@@ -201,20 +204,35 @@ static enum step smtp_timed_out(struct smtp_server *s)
                 s->service->shard->now_ms >=
                     s->transaction->begun_ms + smtp_limits(s)->transaction_timeout_ms;
     metric_add(late ? &smtp_metrics(s)->slow : &smtp_metrics(s)->timeouts, 1);
-    if (s->state == SMTP_OPEN || s->state == SMTP_PROXY || !smtp_has_room(s) ||
-        (s->connection.output != NULL && s->connection.send.inflight))
+    if (s->state == SMTP_HANDSHAKE)
+        smtp_tls_failed(s, SLICE("the handshake took too long"));
+    if (s->state == SMTP_OPEN || s->state == SMTP_PROXY || s->state == SMTP_HANDSHAKE ||
+        !smtp_has_room(s) || (s->connection.output != NULL && s->connection.send.inflight))
         return smtp_drop(s);
     return smtp_finish(s, late ? SMTP_REPLY_SLOW : SMTP_REPLY_TIMEOUT);
 }
 
 /* ---- before the first command ---- */
 
+/* The state behind all that comes before the protocol. */
+static void smtp_begin(struct smtp_server *s)
+{
+    if (s->listener->tls == CONFIG_TLS_IMPLICIT)
+        smtp_enter_handshake(s);
+    else
+        smtp_enter(s, SMTP_GREET);
+}
+
 static enum step smtp_open(struct smtp_server *s)
 {
     const struct config_listener *listener = s->listener;
+    if (s->refusal != SMTP_REPLIES && listener->tls == CONFIG_TLS_IMPLICIT)
+        return smtp_drop(s); /* words would be no TLS */
     if (s->refusal != SMTP_REPLIES)
         return smtp_finish(s, (enum smtp_reply_id)s->refusal);
-    smtp_enter(s, policy_expects_proxy(listener, &s->peer) ? SMTP_PROXY : SMTP_GREET);
+    smtp_begin(s);
+    if (policy_expects_proxy(listener, &s->peer))
+        smtp_enter(s, SMTP_PROXY);
     /* One turn of the loop: what was sent before the banner has then been received. */
     connection_settle(&s->connection);
     shard_run_later(s->service->shard, &s->runnable);
@@ -260,11 +278,14 @@ static enum step smtp_proxy(struct smtp_server *s)
         return smtp_drop(s);
     }
     connection_collected(&s->connection, used);
-    smtp_enter(s, SMTP_GREET);
+    s->deadline_ms = 0;
+    smtp_begin(s);
     if (header.family == PROXY_FAMILY_NONE)
         return STEP_AGAIN;
     if (smtp_count_again(s, &header.source))
         return STEP_AGAIN;
+    if (s->listener->tls == CONFIG_TLS_IMPLICIT)
+        return smtp_drop(s);
     return smtp_finish(s, SMTP_REPLY_TOO_MANY_CONNECTIONS);
 }
 
@@ -287,7 +308,7 @@ static enum step smtp_greet(struct smtp_server *s)
 
 /* ---- commands ---- */
 
-static enum step smtp_ok(struct smtp_server *s, enum smtp_reply_id id)
+enum step smtp_ok(struct smtp_server *s, enum smtp_reply_id id)
 {
     smtp_say(s, id);
     return STEP_AGAIN;
@@ -300,7 +321,7 @@ enum step smtp_refuse(struct smtp_server *s, enum smtp_reply_id id, struct slice
     return STEP_AGAIN;
 }
 
-static enum step smtp_bad(struct smtp_server *s, enum smtp_reply_id id)
+enum step smtp_bad(struct smtp_server *s, enum smtp_reply_id id)
 {
     metric_add(&smtp_metrics(s)->bad_commands, 1);
     if (++s->bad_commands > smtp_limits(s)->bad_commands_max)
@@ -325,7 +346,7 @@ static enum step smtp_ehlo(struct smtp_server *s, const struct smtp_command *com
     snprintf(size, sizeof(size), "SIZE %llu", (unsigned long long)s->listener->size_max);
     snprintf(limits, sizeof(limits), "LIMITS RCPTMAX=%u MAILMAX=%u", smtp_limits(s)->recipients_max,
              smtp_limits(s)->messages_max);
-    const struct slice lines[] = {
+    struct slice lines[] = {
         banner,
         SLICE("PIPELINING"),
         slice_of_string(size),
@@ -336,12 +357,14 @@ static enum step smtp_ehlo(struct smtp_server *s, const struct smtp_command *com
         SLICE("DSN"),
         slice_of_string(limits),
         SLICE("HELP"),
+        SLICE("STARTTLS"),
     };
+    size_t count = ARRAY_COUNT(lines) - (smtp_offers_tls(s) ? 0 : 1);
     uint8_t *out = connection_reserve(&s->connection, REPLY_ROOM);
     if (out == NULL)
         return STEP_AGAIN; /* there was room: its error is set */
-    int written = smtp_reply_write_lines(250, (struct smtp_enhanced) { 0 }, lines,
-                                         ARRAY_COUNT(lines), out, REPLY_ROOM);
+    int written =
+        smtp_reply_write_lines(250, (struct smtp_enhanced) { 0 }, lines, count, out, REPLY_ROOM);
     CHECK(written > 0);
     connection_commit(&s->connection, (size_t)written);
     return STEP_AGAIN;
@@ -467,9 +490,33 @@ static enum step smtp_bdat_command(struct smtp_server *s, const struct smtp_chun
     return smtp_enter(s, SMTP_BDAT);
 }
 
+/* RFC 3207 4: before TLS only what leads there, or away. BDAT is refused by its own rules, for its
+ * octets have to be read: there is no transaction that they could belong to. */
+static bool smtp_too_early(const struct smtp_server *s, enum smtp_verb verb)
+{
+    if (s->listener->tls != CONFIG_TLS_REQUIRED || s->secured)
+        return false;
+    switch (verb) {
+    case SMTP_VERB_EHLO:
+    case SMTP_VERB_HELO:
+    case SMTP_VERB_NOOP:
+    case SMTP_VERB_RSET:
+    case SMTP_VERB_QUIT:
+    case SMTP_VERB_STARTTLS:
+    case SMTP_VERB_BDAT: return false;
+    default: return true;
+    }
+}
+
 static enum step smtp_do(struct smtp_server *s, const struct smtp_command *command)
 {
+    if (smtp_too_early(s, command->verb)) {
+        s->data_refused = command->verb == SMTP_VERB_DATA;
+        metric_add(&smtp_metrics(s)->tls_demanded, 1);
+        return smtp_bad(s, SMTP_REPLY_TLS_REQUIRED);
+    }
     switch (command->verb) {
+    case SMTP_VERB_STARTTLS: return smtp_starttls(s);
     case SMTP_VERB_EHLO:
     case SMTP_VERB_HELO: return smtp_ehlo(s, command);
     case SMTP_VERB_MAIL: return smtp_mail(s, &command->mail);
@@ -610,6 +657,7 @@ static void smtp_on_closed(struct connection *connection)
     struct smtp_server *s = container_of(connection, struct smtp_server, connection);
     struct smtp_service *service = s->service;
     timer_disarm(&service->shard->timers, &s->timer);
+    smtp_handshake_over(s);
     if (s->refusal == SMTP_REPLIES)
         limits_close(service->limits, &s->counted);
     metric_sub(&service->metrics.connections_open, 1);

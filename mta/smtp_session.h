@@ -13,6 +13,7 @@ enum step { STEP_AGAIN, STEP_WAIT, STEP_GONE };
 enum smtp_state {
     SMTP_OPEN,
     SMTP_PROXY,
+    SMTP_HANDSHAKE,
     SMTP_GREET,
     SMTP_COMMAND,
     SMTP_DATA,
@@ -50,7 +51,9 @@ struct smtp_server {
     bool fired;
     bool drain;
     bool lingering;
-    bool shut; /* FIN is sent, the rest of the client's talk is dropped */
+    bool shut;        /* FIN is sent, the rest of the client's talk is dropped */
+    bool handshaking; /* counted among those under way */
+    bool secured;
     uint16_t helo_size;
     uint8_t helo[SMTP_HELO_BYTES];
 };
@@ -88,6 +91,25 @@ void smtp_reset(struct smtp_server *s);
 enum step smtp_finish(struct smtp_server *s, enum smtp_reply_id id);
 /* The client is gone, or silent for good: nothing to say. */
 enum step smtp_drop(struct smtp_server *s);
+/* A reply, and the next command; bad: one that counts as the client's mistake. */
+enum step smtp_ok(struct smtp_server *s, enum smtp_reply_id id);
+enum step smtp_bad(struct smtp_server *s, enum smtp_reply_id id);
+void smtp_log_refusal(struct smtp_server *s, enum smtp_reply_id id, struct slice what);
+void smtp_wait_until(struct smtp_server *s, uint32_t timeout_ms);
+bool smtp_under_load(const struct smtp_server *s);
+
+/* ---- smtp_starttls.c ---- */
+
+bool smtp_offers_tls(const struct smtp_server *s);
+enum step smtp_starttls(struct smtp_server *s);
+void smtp_enter_handshake(struct smtp_server *s);
+enum step smtp_handshake(struct smtp_server *s);
+void smtp_tls_failed(struct smtp_server *s, struct slice why);
+/* It is no longer counted among those under way. Harmless when it never was. */
+void smtp_handshake_over(struct smtp_server *s);
+/* What is known of it, for the lines of the log. Nothing in clear. */
+struct log_line;
+void smtp_log_tls(const struct smtp_server *s, struct log_line *line);
 
 /* ---- smtp_content.c ---- */
 

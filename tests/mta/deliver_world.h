@@ -17,6 +17,7 @@
 #include "mta/config.h"
 #include "mta/deliver.h"
 #include "mta/next_hop.h"
+#include "mta/generation_tls.h"
 #include "mta/smtp_server.h"
 #include "tests/sim/sim_actor_inside.h"
 
@@ -42,11 +43,14 @@ struct deliver_world {
     struct resolves resolves;
     struct spool *spool;
     struct queue queue;
+    struct tls_shard tls;
+    struct tls_hosts hosts;
     struct deliver deliver;
-    const char *more; /* configuration */
-    uint8_t notify;   /* of recipients to come */
-    bool first_never; /* the first recipient of each message has NOTIFY=NEVER */
-    uint32_t flags;   /* of envelopes to come */
+    unsigned released; /* configurations, for tests that count them */
+    const char *more;  /* configuration */
+    uint8_t notify;    /* of recipients to come */
+    bool first_never;  /* the first recipient of each message has NOTIFY=NEVER */
+    uint32_t flags;    /* of envelopes to come */
     uint8_t ret;
 };
 
@@ -92,6 +96,18 @@ static MAYBE_UNUSED struct config *deliver_config(const char *more)
     return config;
 }
 
+static int deliver_world_made(void *argument, struct generation *generation)
+{
+    struct deliver_world *w = argument;
+    return generation_tls_make(generation, &w->tls);
+}
+
+static void deliver_world_unmade(void *argument, struct generation *generation)
+{
+    (void)argument;
+    generation_tls_free(generation);
+}
+
 static MAYBE_UNUSED void deliver_world_open(struct deliver_world *w)
 {
     const struct ring_options ring = {
@@ -133,7 +149,13 @@ static MAYBE_UNUSED void deliver_world_open(struct deliver_world *w)
     };
     w->dns = sim_dns_of(w->names);
     cr_assert_eq(connection_pools_init(&w->pools, w->ring, 64), 0);
+    cr_assert_eq(tls_shard_init(&w->tls, &w->shard.wall_us), 0);
+    cr_assert_eq(tls_hosts_init(&w->hosts, 64, DAY_MS), 0);
+    w->tls.hosts = &w->hosts;
     cr_assert_eq(generations_init(&w->generations), 0);
+    w->generations.owner = w;
+    w->generations.made = deliver_world_made;
+    w->generations.unmade = deliver_world_unmade;
     cr_assert_eq(generations_switch(&w->generations, w->config), 0);
     cr_assert_eq(smtp_clients_init(&w->clients, &w->shard, &w->pools, 40), 0);
     cr_assert_eq(resolves_init(&w->resolves, &w->shard, &w->dns, 32), 0);
@@ -144,6 +166,7 @@ static MAYBE_UNUSED void deliver_world_open(struct deliver_world *w)
         .generations = &w->generations,
         .clients = &w->clients,
         .resolves = &w->resolves,
+        .tls = &w->tls,
         .shards = 1,
         .draining = true, /* as the server does until all is open */
     };
@@ -305,6 +328,8 @@ static void deliver_world_drop(struct deliver_world *w)
     resolves_free(&w->resolves);
     smtp_clients_free(&w->clients);
     generations_free(&w->generations);
+    tls_hosts_free(&w->hosts);
+    tls_shard_free(&w->tls);
     connection_pools_free(&w->pools);
 }
 

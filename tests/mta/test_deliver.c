@@ -333,10 +333,11 @@ Test(deliver, the_next_address_is_tried_when_one_is_dead)
 
 /* ---- routes that change ---- */
 
-static void on_released(void *owner, const struct config *config)
+static void on_released(void *argument, const struct config *config)
 {
+    struct deliver_world *w = argument;
     (void)config;
-    ++*(unsigned *)owner;
+    w->released++;
 }
 
 Test(deliver, mail_follows_its_route_though_there_is_much_of_it)
@@ -344,8 +345,6 @@ Test(deliver, mail_follows_its_route_though_there_is_much_of_it)
     struct deliver_world *w =
         deliver_world_new(20, "route \"old\" { domains = { x.test } hosts = { \"9.9.8.2:25\" } }\n"
                               "delivery { retry-initial = \"10m\" }");
-    unsigned released = 0;
-    w->generations.owner = &released;
     w->generations.released = on_released;
     sim_host(w->sim, deliver_address("9.9.8.2"), SIM_HOST_REFUSES);
     struct sim_actor *new_hop = deliver_hop(w, "9.9.8.5");
@@ -362,7 +361,7 @@ Test(deliver, mail_follows_its_route_though_there_is_much_of_it)
     cr_assert_geq(sim_hop_connections(new_hop), 1);
     cr_assert_eq(w->deliver.metrics.rerouted, 300);
     deliver_world_run(w, 10 * MINUTE_MS);
-    cr_assert_eq(released, 1, "nobody uses the old one any more");
+    cr_assert_eq(w->released, 1, "nobody uses the old one any more");
     deliver_world_free(w);
     config_free(old);
 }

@@ -139,7 +139,7 @@ static int start_rings(struct server_sim *s)
     CHECK(r == 0);
     for (unsigned i = 0; i < s->shards; i++) {
         r = server_shard_init(&s->servers[i], sim_ring(s->sim, s->machine, &mail), &s->group, i,
-                              config);
+                              config, NULL);
         CHECK(r == 0);
         s->servers[i].dns = sim_dns_of(s->dns);
         s->servers[i].messages_max = MESSAGES_MAX;

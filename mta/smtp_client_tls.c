@@ -1,0 +1,148 @@
+/*
+ * smtp_client_tls.c - how an outbound session comes by TLS
+ *
+ *   EHLO --offered--> STARTTLS --220--> HANDSHAKE --done--> EHLO, as if nothing had been said
+ *     '--not offered--> READY in clear, if the target allows it; else the end
+ *   implicit: CONNECT --> HANDSHAKE --> GREETING
+ *
+ * Each fault ends the connection: what follows (another try that offers less, another host, plain
+ * text) is decided by who asked for it, on a new one. What stands behind the 220 was said in clear
+ * and would be taken for an answer under TLS: nothing of it is read.
+ */
+#include <errno.h>
+#include <stdio.h>
+
+#include "core/check.h"
+#include "core/log.h"
+#include "mta/smtp_client_inside.h"
+#include "mta/smtp_tls_log.h"
+#include "tls/tls_verify.h"
+
+static const struct smtp_client_tls *tls_of(const struct smtp_client *c)
+{
+    return &c->target.tls;
+}
+
+static enum client_step protected_ready(struct smtp_client *c)
+{
+    c->tell_ready = true;
+    return smtp_client_enter(c, SMTP_CLIENT_READY);
+}
+
+/* The end, with the fault and words about it. */
+static enum client_step client_fault(struct smtp_client *c, enum smtp_tls_fault fault,
+                                     const char *words)
+{
+    c->end.fault = fault;
+    snprintf(c->tls_why, sizeof(c->tls_why), "%s", words);
+    return smtp_client_fail(c, SMTP_GONE_TLS, 0);
+}
+
+enum client_step smtp_client_protect(struct smtp_client *c)
+{
+    const struct smtp_client_tls *tls = tls_of(c);
+    if (tls->client == NULL || c->secured)
+        return protected_ready(c);
+    if (c->state == SMTP_CLIENT_EHLO && (c->capabilities.can & SMTP_CAN_STARTTLS) != 0)
+        return smtp_client_enter(c, SMTP_CLIENT_STARTTLS);
+    if (tls->policy->level > TLS_LEVEL_MAY || !tls->clear_without_offer)
+        return client_fault(c, SMTP_TLS_NOT_OFFERED, "STARTTLS is not offered");
+    c->clear_unoffered = true;
+    metric_add(&c->clients->numbers.clear_not_offered, 1);
+    return protected_ready(c);
+}
+
+static size_t write_starttls(const struct smtp_client *c, uint8_t *out)
+{
+    (void)c;
+    memcpy(out, "STARTTLS\r\n", 10);
+    return 10;
+}
+
+enum client_step smtp_client_starttls(struct smtp_client *c)
+{
+    if (!c->sent && !smtp_client_say(c, write_starttls))
+        return smtp_client_await(c);
+    switch (smtp_client_reply(c)) {
+    case CLIENT_REPLY_NONE: return smtp_client_await(c);
+    case CLIENT_REPLY_BAD: return smtp_client_fail(c, SMTP_GONE_VIOLATION, 0);
+    case CLIENT_REPLY_DONE: break;
+    }
+    if (c->response.code == 421)
+        return smtp_client_closing(c);
+    if (c->response.code != 220) {
+        char words[TLS_TEXT_MAX];
+        struct slice text = smtp_response_text(&c->response);
+        snprintf(words, sizeof(words), "STARTTLS was offered and is refused: %u %.*s",
+                 c->response.code, (int)MIN(text.size, (size_t)160), (const char *)text.data);
+        return client_fault(c, SMTP_TLS_REFUSED, words);
+    }
+    if (connection_has_input(&c->connection))
+        return client_fault(c, SMTP_TLS_INJECTED, "there was more behind the reply to STARTTLS");
+    return smtp_client_enter(c, SMTP_CLIENT_HANDSHAKE);
+}
+
+static enum client_step handshake_failed(struct smtp_client *c)
+{
+    const struct connection *connection = &c->connection;
+    struct tls_facts facts;
+    tls_session_facts(connection->tls, &facts);
+    enum smtp_tls_fault fault = SMTP_TLS_HANDSHAKE;
+    bool judged = tls_of(c)->policy->level >= TLS_LEVEL_CHAIN && facts.peer != NULL;
+    if (judged && facts.peer->verdict != TLS_VERDICT_VALID)
+        fault = SMTP_TLS_CHAIN;
+    else if (judged && tls_of(c)->policy->level == TLS_LEVEL_NAME &&
+             !tls_client_name_ok(connection->tls))
+        fault = SMTP_TLS_NAME;
+    char why[TLS_TEXT_MAX] = "TLS handshake: cut by the peer";
+    if (!connection->tls_cut) {
+        size_t size = (size_t)snprintf(why, sizeof(why), "TLS handshake: ");
+        char words[TLS_TEXT_MAX];
+        (void)tls_session_why(connection->tls, words);
+        snprintf(why + size, sizeof(why) - size, "%s", words);
+    }
+    return client_fault(c, fault, why);
+}
+
+enum client_step smtp_client_handshake(struct smtp_client *c)
+{
+    struct connection *connection = &c->connection;
+    if (connection->tls == NULL) {
+        if (!connection_idle(connection))
+            return smtp_client_await(c);
+        struct tls_session *session = tls_client_connect(
+            tls_of(c)->client, tls_of(c)->policy, &tls_of(c)->target, &connection_ends, connection);
+        if (session == NULL)
+            return smtp_client_fail(c, SMTP_GONE_LOCAL, -ENOBUFS);
+        connection_secure(connection, session);
+    }
+    c->end.fault = SMTP_TLS_HANDSHAKE; /* until it is over, whatever ends it */
+    switch (connection_handshake(connection)) {
+    case TLS_OK: break;
+    case TLS_WANT_IN:
+    case TLS_WANT_OUT:
+        if (c->timed_out)
+            return client_fault(c, SMTP_TLS_HANDSHAKE, "TLS handshake: timed out");
+        if (connection->error < 0 && !connection->recv.inflight)
+            return client_fault(c, SMTP_TLS_HANDSHAKE, "TLS handshake: the connection was reset");
+        return smtp_client_await(c);
+    default: return handshake_failed(c);
+    }
+    c->end.fault = SMTP_TLS_NO_FAULT;
+    c->secured = true;
+    c->capabilities = (struct smtp_capabilities) { 0 };
+    return smtp_client_enter(c, tls_of(c)->implicit ? SMTP_CLIENT_GREETING : SMTP_CLIENT_EHLO);
+}
+
+void smtp_client_log_tls(const struct smtp_client *c, struct log_line *line)
+{
+    if (c->clear_unoffered)
+        log_string(line, "clear", "STARTTLS is not offered");
+    if (!c->secured || c->connection.tls == NULL)
+        return;
+    struct tls_facts facts;
+    tls_session_facts(c->connection.tls, &facts);
+    smtp_tls_log(&facts, line);
+    if (facts.peer != NULL)
+        log_bool(line, "cert_name", tls_client_name_ok(c->connection.tls));
+}
