@@ -433,6 +433,7 @@ void world_config(const struct world_options *o, unsigned variant,
         "  data-init-timeout = 1m  data-block-timeout = 1m  data-end-timeout = 2m\n"
         "  connections-per-hop = %u  connections-per-shard = 24  messages-per-connection = 20\n"
         "}\n"
+        "tls { key-shares = 0  tickets = no  client-cache = 16  hosts = 16 }\n"
         "dns { timeout = 5s }\nadmin { socket = \"\" }\nbounce { per-minute = 0 }\n",
         o->segment_kib, o->size_max_mib, o->cache_kib, 1 + variant % 4,
         variant % 2 == 0 ? ""
