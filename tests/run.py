@@ -29,6 +29,7 @@ FUZZ_SECONDS = int(os.environ.get("FUZZ_SECONDS", "10"))
 SIM_SEEDS = os.environ.get("SIM_SEEDS", "200")
 KILLS = os.environ.get("KILLS", "8")
 CUTS = os.environ.get("CUTS", "3")
+HANDSHAKES = os.environ.get("HANDSHAKES", "2000")
 TIDY_SECONDS = int(os.environ.get("TIDY_SECONDS", "480"))
 NOT_RUN = 77
 BORINGSSL = os.environ.get("BORINGSSL", "bundled")
@@ -254,6 +255,11 @@ def step_unit():
     for directory in ("build", "build-asan"):
         if (ROOT / directory / "tests").exists():
             unit(directory)
+    for directory in ("build-asan", "build-tsan"):
+        soak = ROOT / directory / "tests" / "ringpost-soak"
+        if soak.exists():
+            check(f"TLS handshakes, {HANDSHAKES} in {directory}", f"{directory}.soak",
+                  [*prefix_of(directory), soak, HANDSHAKES], 300)
     hammer = ROOT / "build-tsan" / "tests" / "ringpost-hammer"
     if hammer.exists():
         check("shared session cache in build-tsan", "build-tsan.hammer", [*prefix_of("build-tsan"), hammer], 300)
