@@ -276,6 +276,19 @@ void tls_session_facts(const struct tls_session *s, struct tls_facts *facts)
     };
 }
 
+unsigned tls_session_chain_count(const struct tls_session *s)
+{
+    const STACK_OF(CRYPTO_BUFFER) *chain = SSL_get0_peer_certificates(s->ssl);
+    return chain == NULL ? 0 : (unsigned)sk_CRYPTO_BUFFER_num(chain);
+}
+
+struct slice tls_session_chain_at(const struct tls_session *s, unsigned index)
+{
+    CHECK(index < tls_session_chain_count(s));
+    const CRYPTO_BUFFER *buffer = sk_CRYPTO_BUFFER_value(SSL_get0_peer_certificates(s->ssl), index);
+    return slice_of(CRYPTO_BUFFER_data(buffer), CRYPTO_BUFFER_len(buffer));
+}
+
 size_t tls_session_why(const struct tls_session *s, char out[static TLS_TEXT_MAX])
 {
     const char *words = s->reason;
@@ -286,7 +299,7 @@ size_t tls_session_why(const struct tls_session *s, char out[static TLS_TEXT_MAX
     size_t size = 0;
     for (; words[size] != '\0' && size < TLS_TEXT_MAX - 1; size++) {
         char c = words[size];
-        out[size] = c == '_' ? ' ' : c;
+        out[size] = s->reason == NULL && c == '_' ? ' ' : c;
         if (s->reason == NULL && c >= 'A' && c <= 'Z')
             out[size] = (char)(c - 'A' + 'a');
     }

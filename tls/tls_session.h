@@ -64,6 +64,9 @@ struct tls_facts {
     const struct tls_peer *peer; /* what it presented; NULL: nothing */
 };
 void tls_session_facts(const struct tls_session *session, struct tls_facts *facts);
+/* Certificates that the peer presented, as far as the handshake got; DER, the leaf first. */
+unsigned tls_session_chain_count(const struct tls_session *session);
+struct slice tls_session_chain_at(const struct tls_session *session, unsigned index);
 /* Why it failed, in words; its length. */
 size_t tls_session_why(const struct tls_session *session, char out[static TLS_TEXT_MAX]);
 
