@@ -255,3 +255,27 @@ int tls_certificate_read(X509 *x509, struct tls_certificate *certificate, const 
     ERR_clear_error();
     return r;
 }
+
+int tls_certificate_look(struct slice der, struct tls_certificate *certificate, const char **why)
+{
+    *certificate = (struct tls_certificate) { 0 };
+    *why = "is none that can be read";
+    if (tls_certificate_digests(der, certificate) < 0)
+        return -EBADMSG;
+    X509 *x509 = tls_certificate_parse(der);
+    if (x509 == NULL)
+        return -EBADMSG;
+    int r = tls_certificate_read(x509, certificate, why);
+    X509_free(x509);
+    return r;
+}
+
+void tls_certificate_key_text(enum tls_key key, unsigned bits, char text[static TLS_KEY_TEXT_BYTES])
+{
+    switch (key) {
+    case TLS_KEY_EC: tls_text_append(text, TLS_KEY_TEXT_BYTES, 0, "ECDSA P-%u", bits); break;
+    case TLS_KEY_RSA: tls_text_append(text, TLS_KEY_TEXT_BYTES, 0, "RSA %u bits", bits); break;
+    case TLS_KEY_ED25519: tls_text_append(text, TLS_KEY_TEXT_BYTES, 0, "Ed25519"); break;
+    default: tls_text_append(text, TLS_KEY_TEXT_BYTES, 0, "of an unknown kind"); break;
+    }
+}

@@ -21,6 +21,7 @@ enum {
     TLS_RSA_BITS_MIN = 2'048,
     TLS_RSA_BITS_MAX = 8'192,
     TLS_EC_BITS_MIN = 256,
+    TLS_KEY_TEXT_BYTES = 24,
 };
 
 enum tls_key { TLS_KEY_OTHER, TLS_KEY_RSA, TLS_KEY_EC, TLS_KEY_ED25519 };
@@ -55,6 +56,13 @@ struct tls_certificate {
 /* All but the digests. 0, or -EBADMSG with why. */
 [[nodiscard]] int tls_certificate_read(X509 *x509, struct tls_certificate *certificate,
                                        const char **why);
+
+/* Both, and frees what it parsed: for looking at. 0, or -EBADMSG with why. */
+[[nodiscard]] int tls_certificate_look(struct slice der, struct tls_certificate *certificate,
+                                       const char **why);
+/* "ECDSA P-256", "RSA 2048 bits". */
+void tls_certificate_key_text(enum tls_key key, unsigned bits,
+                              char text[static TLS_KEY_TEXT_BYTES]);
 
 static inline struct slice tls_certificate_der(const CRYPTO_BUFFER *buffer)
 {

@@ -339,8 +339,10 @@ static void warn(struct load *l, int64_t now)
 static int load_all(struct load *l)
 {
     int r;
-    if ((r = load_chain(l)) < 0 || (r = read_leaf(l)) < 0 || (r = load_key(l)) < 0 ||
-        (r = check_key_fits(l)) < 0 || (r = check_strength(l)) < 0)
+    if ((r = load_chain(l)) < 0 || (r = read_leaf(l)) < 0)
+        return r;
+    if (l->key_path != NULL &&
+        ((r = load_key(l)) < 0 || (r = check_key_fits(l)) < 0 || (r = check_strength(l)) < 0))
         return r;
     return check_order(l);
 }
@@ -372,10 +374,17 @@ int tls_credential_load(const char *chain_path, const char *key_path,
     return tls_credential_load_at(chain_path, key_path, time(NULL), credential, why);
 }
 
+int tls_credential_look(const char *chain_path, struct tls_credential **credential,
+                        char why[static TLS_WHY_MAX])
+{
+    return tls_credential_load_at(chain_path, NULL, time(NULL), credential, why);
+}
+
 /* ---- what is made of it ---- */
 
 int tls_credential_use_on(const struct tls_credential *credential, SSL_CTX *context)
 {
+    CHECK(credential->key != NULL);
     int ok = SSL_CTX_set_chain_and_key(context, (CRYPTO_BUFFER *const *)credential->chain,
                                        credential->count, credential->key, NULL);
     ERR_clear_error();
@@ -384,6 +393,7 @@ int tls_credential_use_on(const struct tls_credential *credential, SSL_CTX *cont
 
 int tls_credential_use_for(const struct tls_credential *credential, SSL *ssl)
 {
+    CHECK(credential->key != NULL);
     int ok = SSL_set_chain_and_key(ssl, (CRYPTO_BUFFER *const *)credential->chain,
                                    credential->count, credential->key, NULL);
     ERR_clear_error();
@@ -405,14 +415,6 @@ const CRYPTO_BUFFER *tls_credential_chain_at(const struct tls_credential *creden
 {
     CHECK(index < credential->count);
     return credential->chain[index];
-}
-
-static void describe_key(const struct tls_certificate *leaf, char text[static TLS_KEY_TEXT_BYTES])
-{
-    if (leaf->key == TLS_KEY_EC)
-        tls_text_append(text, TLS_KEY_TEXT_BYTES, 0, "ECDSA P-%u", leaf->key_bits);
-    else
-        tls_text_append(text, TLS_KEY_TEXT_BYTES, 0, "RSA %u bits", leaf->key_bits);
 }
 
 static void describe_tlsa(const struct tls_credential *c, struct tls_credential_text *text)
@@ -460,7 +462,7 @@ int tls_credential_describe(const struct tls_credential *credential, const struc
     memcpy(text->subject, leaf->subject, sizeof(text->subject));
     memcpy(text->issuer, leaf->issuer, sizeof(text->issuer));
     memcpy(text->serial, leaf->serial, sizeof(text->serial));
-    describe_key(leaf, text->key);
+    tls_certificate_key_text(leaf->key, leaf->key_bits, text->key);
     tls_text_date(leaf->not_before, text->not_before);
     tls_text_date(leaf->not_after, text->not_after);
     tls_text_hex(slice_of(leaf->digest, TLS_DIGEST_BYTES), text->fingerprint, TLS_DIGEST_HEX_BYTES);

@@ -17,7 +17,6 @@ enum {
     TLS_CREDENTIAL_FILE_BYTES_MAX = 1 << 20,
     TLS_PIN_BASE64_BYTES = 45,
     TLS_TLSA_BYTES = sizeof("3 1 1 ") + 2 * TLS_DIGEST_BYTES,
-    TLS_KEY_TEXT_BYTES = 24,
 };
 
 struct tls_credential;
@@ -51,6 +50,9 @@ struct tls_credential_text {
 [[nodiscard]] int tls_credential_load_at(const char *chain_path, const char *key_path,
                                          int64_t now_seconds, struct tls_credential **credential,
                                          char why[static TLS_WHY_MAX]);
+/* A chain without its key: to be described, not to be presented. */
+[[nodiscard]] int tls_credential_look(const char *chain_path, struct tls_credential **credential,
+                                      char why[static TLS_WHY_MAX]);
 struct tls_credential *tls_credential_use(struct tls_credential *credential);
 /* The last one frees it. NULL is left alone. */
 void tls_credential_drop(struct tls_credential *credential);
