@@ -97,14 +97,15 @@ static enum MHD_Result answer_metrics(struct admin *admin, struct MHD_Connection
                   (size_t)size, MHD_RESPMEM_MUST_FREE);
 }
 
-static enum MHD_Result answer_reload(struct admin_daemon *daemon, struct MHD_Connection *connection)
+static enum MHD_Result answer_change(struct admin_daemon *daemon, struct MHD_Connection *connection,
+                                     int (*change)(struct control *, char *), const char *done)
 {
     if (!daemon->local)
         return answer_text(connection, MHD_HTTP_FORBIDDEN, "only on the unix socket\n");
     char words[CONTROL_WORDS_MAX];
-    if (control_reload(daemon->admin->control, words) < 0)
+    if (change(daemon->admin->control, words) < 0)
         return answer_text(connection, MHD_HTTP_CONFLICT, words);
-    return answer_text(connection, MHD_HTTP_OK, "reloaded\n");
+    return answer_text(connection, MHD_HTTP_OK, done);
 }
 
 /* ---- the queue ---- */
@@ -251,7 +252,10 @@ static enum MHD_Result admin_on_request(void *cls, struct MHD_Connection *connec
     if (get && strncmp(url, "/v1/queue/", 10) == 0)
         return admin_queue(request, url + 10);
     if (post && strcmp(url, "/v1/reload") == 0)
-        return answer_reload(daemon, connection);
+        return answer_change(daemon, connection, control_reload, "reloaded\n");
+    if (post && strcmp(url, "/v1/tls/rotate") == 0)
+        return answer_change(daemon, connection, control_tls_rotate,
+                             "rotated: new keys seal session tickets\n");
     return get || post ? answer_text(connection, MHD_HTTP_NOT_FOUND, "no such page\n")
                        : answer_text(connection, MHD_HTTP_METHOD_NOT_ALLOWED, "GET or POST\n");
 }

@@ -1,5 +1,5 @@
 /*
- * client_cli.c - `ringpost queue` and `ringpost reload`
+ * client_cli.c - `ringpost queue`, `ringpost reload` and `ringpost tls rotate`
  *
  * HTTP by libcurl, over the unix socket that the configuration names (or --socket).
  */
@@ -229,6 +229,18 @@ static const char reload_help[] =
     "  -s, --socket PATH   the socket itself\n"
     "Exit status: 0 reloaded, 1 refused or not reachable, 2 usage.\n";
 
+static const char rotate_help[] =
+    "ringpost tls rotate                        new keys for session tickets, now\n"
+    "\n"
+    "The keys in use still open the tickets that they sealed; those before them do not any more.\n"
+    "With tls { ticket-key-file } the new keys are written to that file, from which the rest of "
+    "the\n"
+    "fleet takes them once it is distributed. To make all tickets worthless, rotate twice.\n"
+    "  -c, --config FILE   the server's configuration, to find the socket (default: built in)\n"
+    "  -s, --socket PATH   the socket itself\n"
+    "Exit status: 0 rotated, 1 refused (no tickets, a key file that cannot be written) or not\n"
+    "reachable, 2 usage.\n";
+
 struct arguments {
     const char *config;
     const char *socket;
@@ -286,12 +298,13 @@ int queue_main(int argc, char **argv)
     return result;
 }
 
-int reload_main(int argc, char **argv)
+/* Has the server do something; prints what it says. */
+static int post_main(int argc, char **argv, const char *help, const char *path)
 {
     struct arguments a;
     int r = arguments_read(argc, argv, &a);
     if (r < 0 || a.help || argc != optind) {
-        fputs(reload_help, r == 0 && a.help ? stdout : stderr);
+        fputs(help, r == 0 && a.help ? stdout : stderr);
         return r == 0 && a.help ? 0 : 2;
     }
     char *found = a.socket == NULL ? socket_of(a.config) : NULL;
@@ -299,10 +312,20 @@ int reload_main(int argc, char **argv)
     if (socket == NULL)
         return 1;
     struct reply reply;
-    long status = ask(socket, "/v1/reload", true, &reply);
+    long status = ask(socket, path, true, &reply);
     if (status >= 0)
         fputs(reply.text == NULL ? "" : reply.text, status == 200 ? stdout : stderr);
     free(reply.text);
     free(found);
     return status == 200 ? 0 : 1;
+}
+
+int reload_main(int argc, char **argv)
+{
+    return post_main(argc, argv, reload_help, "/v1/reload");
+}
+
+int rotate_main(int argc, char **argv)
+{
+    return post_main(argc, argv, rotate_help, "/v1/tls/rotate");
 }

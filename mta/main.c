@@ -9,6 +9,7 @@
 #include "mta/check.h"
 #include "mta/client_cli.h"
 #include "mta/control.h"
+#include "mta/tls_cli.h"
 #include "tls/tls_library.h"
 
 static int serve_main(int argc, char **argv);
@@ -23,6 +24,7 @@ static const struct {
     { "check", check_main, "read a configuration and say what is wrong with it" },
     { "queue", queue_main, "look at the queue of the running server" },
     { "reload", reload_main, "have the running server read its configuration again" },
+    { "tls", tls_main, "rotate: new keys for session tickets" },
     { "--version", version_main, "print version, compiler, and which BoringSSL it has" },
 };
 
