@@ -14,6 +14,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "mta/cli.h"
 #include "mta/config.h"
 
 enum { ANSWER_BYTES_MAX = 64 << 20, URL_MAX = 256 };
@@ -71,19 +72,9 @@ static long ask(const char *socket, const char *path, bool post, struct reply *r
 /* Where the configuration puts the socket; malloc'd, or NULL (said why). */
 static char *socket_of(const char *file)
 {
-    struct config_report *report = calloc(1, sizeof(*report));
-    struct config *config = NULL;
-    if (report == NULL)
-        return NULL;
-    config_report_init(report);
-    int r = file != NULL ? config_load(file, 1, report, &config)
-                         : config_load_text(slice_of_string(config_default_text),
-                                            "built-in default", 1, report, &config);
+    struct config *config = cli_config(file);
     char *path = NULL;
-    for (unsigned i = 0; r < 0 && i < report->count; i++)
-        fprintf(stderr, "%s:%u: %s: %s\n", report->messages[i].file, report->messages[i].line,
-                report->messages[i].key, report->messages[i].text);
-    if (r < 0)
+    if (config == NULL)
         fprintf(stderr, "ringpost: the configuration has errors, so the server would refuse it; "
                         "--socket reaches the server without it\n");
     else if (config->admin.socket[0] == '\0')
@@ -91,8 +82,6 @@ static char *socket_of(const char *file)
     else
         path = strdup(config->admin.socket);
     config_free(config);
-    config_report_free(report);
-    free(report);
     return path;
 }
 

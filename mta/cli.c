@@ -1,0 +1,69 @@
+/*
+ * cli.c - reading a configuration, and lines for people made of the same objects as the JSON
+ *
+ * A command makes one JSON object of what it found; --json prints it, else its lines are made of
+ * it. So both always say the same.
+ */
+#include "mta/cli.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "mta/config.h"
+
+enum { LABEL_COLUMNS = 12 };
+
+struct config *cli_config(const char *file)
+{
+    struct config_report *report = calloc(1, sizeof(*report));
+    struct config *config = NULL;
+    if (report == NULL)
+        return NULL;
+    config_report_init(report);
+    int r = file != NULL ? config_load(file, 1, report, &config)
+                         : config_load_text(slice_of_string(config_default_text),
+                                            "built-in default", 1, report, &config);
+    for (unsigned i = 0; r < 0 && i < report->count; i++)
+        fprintf(stderr, "%s:%u: %s: %s\n", report->messages[i].file, report->messages[i].line,
+                report->messages[i].key, report->messages[i].text);
+    config_report_free(report);
+    free(report);
+    return r < 0 ? NULL : config;
+}
+
+json_t *cli_string(const char *text)
+{
+    json_t *string = text == NULL ? NULL : json_string(text);
+    return string == NULL ? json_null() : string;
+}
+
+const char *cli_text(const json_t *object, const char *key)
+{
+    const char *text = json_string_value(json_object_get(object, key));
+    return text == NULL ? "" : text;
+}
+
+void cli_line(const char *label, const char *words)
+{
+    if (*words != '\0')
+        printf("  %-*s%s\n", LABEL_COLUMNS, label, words);
+}
+
+void cli_line_list(const char *label, const json_t *array)
+{
+    size_t count = json_array_size(array);
+    if (count == 0)
+        return;
+    printf("  %-*s", LABEL_COLUMNS, label);
+    for (size_t i = 0; i < count; i++)
+        printf("%s%s", i == 0 ? "" : ", ", json_string_value(json_array_get(array, i)));
+    printf("\n");
+}
+
+int cli_print_json(json_t *object, int status)
+{
+    int r = json_dumpf(object, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII);
+    putchar('\n');
+    json_decref(object);
+    return r < 0 ? 1 : status;
+}
