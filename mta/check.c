@@ -18,7 +18,7 @@
 
 enum { LINT_KEY_MAX = 128, WIDE_V4_BITS = 8, WIDE_V6_BITS = 16 };
 
-static const char *default_path(void)
+const char *check_default_path(void)
 {
     return "/etc/ringpost/ringpost.conf";
 }
@@ -314,7 +314,7 @@ static int usage(FILE *out)
             "usage: ringpost check [-c FILE] [--json] [--quiet]\n"
             "Reads a configuration (default %s) and tells all that is wrong with it.\n"
             "Exit code: 0 usable (maybe with warnings), 1 errors, 2 usage.\n",
-            default_path());
+            check_default_path());
     return CHECK_EXIT_USAGE;
 }
 
@@ -327,7 +327,7 @@ int check_main(int argc, char **argv)
         { "help", no_argument, NULL, 'h' },
         { NULL, 0, NULL, 0 },
     };
-    const char *path = default_path();
+    const char *path = check_default_path();
     bool json = false, quiet = false;
     optind = 0; /* start anew: the main program has looked at its own */
     for (int option; (option = getopt_long(argc, argv, "c:jqh", options, NULL)) != -1;) {

@@ -11,6 +11,8 @@ enum { CHECK_EXIT_OK = 0, CHECK_EXIT_ERRORS = 1, CHECK_EXIT_USAGE = 2 };
 
 /* argv[0] is the subcommand. `check [-c FILE] [--json] [--quiet]`. Returns the exit code. */
 int check_main(int argc, char **argv);
+/* The configuration when none is named. */
+const char *check_default_path(void);
 
 /* Looks at what is right by itself and wrong together, or wrong on this machine; adds warnings and
  * errors to the report. Reads the file system, asks no DNS. */

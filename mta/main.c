@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core/compiler.h"
+#include "mta/cert_cli.h"
 #include "mta/check.h"
 #include "mta/client_cli.h"
 #include "mta/control.h"
@@ -24,6 +25,7 @@ static const struct {
     { "check", check_main, "read a configuration and say what is wrong with it" },
     { "queue", queue_main, "look at the queue of the running server" },
     { "reload", reload_main, "have the running server read its configuration again" },
+    { "cert", cert_main, "show the certificates of a configuration, make a self-signed one" },
     { "tls", tls_main, "rotate: new keys for session tickets" },
     { "--version", version_main, "print version, compiler, and which BoringSSL it has" },
 };
