@@ -13,22 +13,32 @@
 
 enum { LABEL_COLUMNS = 12 };
 
-struct config *cli_config(const char *file)
+/* text NULL: from the file called name. */
+static struct config *load(const char *text, const char *name)
 {
     struct config_report *report = calloc(1, sizeof(*report));
     struct config *config = NULL;
     if (report == NULL)
         return NULL;
     config_report_init(report);
-    int r = file != NULL ? config_load(file, 1, report, &config)
-                         : config_load_text(slice_of_string(config_default_text),
-                                            "built-in default", 1, report, &config);
+    int r = text == NULL ? config_load(name, 1, report, &config)
+                         : config_load_text(slice_of_string(text), name, 1, report, &config);
     for (unsigned i = 0; r < 0 && i < report->count; i++)
         fprintf(stderr, "%s:%u: %s: %s\n", report->messages[i].file, report->messages[i].line,
                 report->messages[i].key, report->messages[i].text);
     config_report_free(report);
     free(report);
     return r < 0 ? NULL : config;
+}
+
+struct config *cli_config(const char *file)
+{
+    return file != NULL ? load(NULL, file) : load(config_default_text, "built-in default");
+}
+
+struct config *cli_config_text(const char *text, const char *name)
+{
+    return load(text, name);
 }
 
 json_t *cli_string(const char *text)
@@ -62,7 +72,7 @@ void cli_line_list(const char *label, const json_t *array)
 
 int cli_print_json(json_t *object, int status)
 {
-    int r = json_dumpf(object, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII);
+    int r = json_dumpf(object, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII | JSON_REAL_PRECISION(6));
     putchar('\n');
     json_decref(object);
     return r < 0 ? 1 : status;

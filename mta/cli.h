@@ -11,6 +11,8 @@ struct config;
 /* Loads a configuration, NULL: the built-in default. NULL: it has errors, and all of them were said
  * on standard error. To be freed by config_free. */
 struct config *cli_config(const char *file);
+/* The same of a text that is called name. */
+struct config *cli_config_text(const char *text, const char *name);
 
 /* null for NULL, and for what is not UTF-8. */
 json_t *cli_string(const char *text);

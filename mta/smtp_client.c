@@ -168,6 +168,8 @@ enum client_reply smtp_client_reply(struct smtp_client *c)
             continue;
         if (c->state == SMTP_CLIENT_EHLO && c->response.code == 250)
             smtp_capabilities_add(&c->capabilities, smtp_response_line(&c->response));
+        if (c->callbacks->heard != NULL)
+            c->callbacks->heard(c, smtp_response_line(&c->response));
         if (result == SMTP_RESPONSE_DONE) {
             c->reply_taken = true;
             return CLIENT_REPLY_DONE;

@@ -232,6 +232,13 @@ struct smtp_client_callbacks {
     void (*ready)(struct smtp_client *client); /* idle, may take a transaction */
     void (*done)(struct smtp_client *client, struct smtp_transaction *transaction);
     void (*gone)(struct smtp_client *client, const struct smtp_client_end *end);
+
+    /* For who wants to show it all; NULL: nobody does. Neither may call into this file. */
+    /* Each line of a reply, as it came; code is in client->response. */
+    void (*heard)(struct smtp_client *client, struct slice line);
+    /* It begins; later it is over, one way or the other, and the connection still has it. Not over
+     * when the connection is lost meanwhile. */
+    void (*handshake)(struct smtp_client *client, bool over);
 };
 
 /* Per shard; all in counts since start. */

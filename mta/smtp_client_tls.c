@@ -82,8 +82,21 @@ enum client_step smtp_client_starttls(struct smtp_client *c)
     return smtp_client_enter(c, SMTP_CLIENT_HANDSHAKE);
 }
 
+static void tell(struct smtp_client *c, bool over)
+{
+    if (c->callbacks->handshake != NULL)
+        c->callbacks->handshake(c, over);
+}
+
+static enum client_step handshake_broken(struct smtp_client *c, const char *words)
+{
+    tell(c, true);
+    return client_fault(c, SMTP_TLS_HANDSHAKE, words);
+}
+
 static enum client_step handshake_failed(struct smtp_client *c)
 {
+    tell(c, true);
     const struct connection *connection = &c->connection;
     struct tls_facts facts;
     tls_session_facts(connection->tls, &facts);
@@ -115,6 +128,7 @@ enum client_step smtp_client_handshake(struct smtp_client *c)
         if (session == NULL)
             return smtp_client_fail(c, SMTP_GONE_LOCAL, -ENOBUFS);
         connection_secure(connection, session);
+        tell(c, false);
     }
     c->end.fault = SMTP_TLS_HANDSHAKE; /* until it is over, whatever ends it */
     switch (connection_handshake(connection)) {
@@ -122,12 +136,13 @@ enum client_step smtp_client_handshake(struct smtp_client *c)
     case TLS_WANT_IN:
     case TLS_WANT_OUT:
         if (c->timed_out)
-            return client_fault(c, SMTP_TLS_HANDSHAKE, "TLS handshake: timed out");
+            return handshake_broken(c, "TLS handshake: timed out");
         if (connection->error < 0 && !connection->recv.inflight)
-            return client_fault(c, SMTP_TLS_HANDSHAKE, "TLS handshake: the connection was reset");
+            return handshake_broken(c, "TLS handshake: the connection was reset");
         return smtp_client_await(c);
     default: return handshake_failed(c);
     }
+    tell(c, true);
     c->end.fault = SMTP_TLS_NO_FAULT;
     c->secured = true;
     c->capabilities = (struct smtp_capabilities) { 0 };

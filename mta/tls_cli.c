@@ -8,12 +8,14 @@
 
 #include "core/compiler.h"
 #include "mta/client_cli.h"
+#include "mta/probe_cli.h"
 
 static const struct {
     const char *name;
     int (*main)(int argc, char **argv);
     const char *words;
 } commands[] = {
+    { "probe", probe_main, "meet a next hop as a delivery would, and show all of its TLS" },
     { "rotate", rotate_main, "have the running server take new keys for session tickets" },
 };
 

@@ -1,16 +1,19 @@
 """test_tls_cli.py - ringpost tls rotate, tls probe, cert show, cert make: what an operator asks about TLS"""
+import contextlib
 import datetime
 import json
 import os
 import pathlib
+import shutil
 import socket
 import ssl
 import subprocess
+import tempfile
 import threading
 import unittest
 
 import harness
-from harness import Ringpost, free_port, program, quoted, section
+from harness import Ringpost, free_port, program
 
 
 def certificate(server, *names, more=(), name=None):
@@ -255,6 +258,238 @@ class CertShow(Tls):
         self.assertTrue([w for w in shown["warnings"] if w.startswith("expired on ")], shown["warnings"])
         self.assertLess(shown["days_left"], 0)
         self.assertIn("days over", server.cli("cert", "show", str(chain), config=False).stdout)
+
+
+class Host:
+    """A next hop that does to STARTTLS what the test says: a context for real TLS, or octets."""
+
+    def __init__(self, test, context=None, answer=b"220 go\r\n", ehlo=b"250-host\r\n250 STARTTLS\r\n",
+                 greeting=b"220 host\r\n", after=b""):
+        self.context, self.answer, self.ehlo, self.greeting, self.after = context, answer, ehlo, greeting, after
+        self.listening = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listening.getsockname()[1]
+        self.connections = 0
+        test.addCleanup(self.listening.close)
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            try:
+                s, _ = self.listening.accept()
+            except OSError:
+                return
+            self.connections += 1
+            threading.Thread(target=self.serve, args=(s,), daemon=True).start()
+
+    def serve(self, s):
+        s.settimeout(harness.WAIT_SECONDS)
+        with contextlib.suppress(OSError):
+            s.sendall(self.greeting)
+            self.talk(s, s.makefile("rb"))
+        with contextlib.suppress(OSError):
+            s.close()
+
+    def talk(self, s, lines):
+        for line in lines:
+            verb = line.split()[0].upper()
+            if verb == b"STARTTLS":
+                s.sendall(self.answer)
+                if not self.answer.startswith(b"220"):
+                    continue
+                s.sendall(self.after)
+                if self.context is not None:
+                    tls = self.context.wrap_socket(s, server_side=True)
+                    self.talk(tls, tls.makefile("rb"))
+                return
+            s.sendall(self.ehlo if verb in (b"EHLO", b"LHLO") else b"221 bye\r\n" if verb == b"QUIT" else b"250 ok\r\n")
+            if verb == b"QUIT":
+                return
+
+
+class Probe(Tls):
+    @classmethod
+    def setUpClass(cls):
+        cls.directory = pathlib.Path(tempfile.mkdtemp(prefix="ringpost-probe."))
+        cls.pki = Authority(cls.directory / "pki")
+        cls.chain, cls.key = cls.pki.leaf("host.flow.test", names=["host.flow.test", "*.below.test"])
+
+    @classmethod
+    def tearDownClass(cls):
+        shutil.rmtree(cls.directory)
+
+    def setUp(self):
+        self.server = Ringpost(self)    # for its directory and cli(); not started
+        self.server.listeners = {"in": {}}
+
+    def context(self, chain=None, key=None, **more):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(chain or self.chain, key or self.key)
+        for name, value in more.items():
+            setattr(context, name, value)
+        return context
+
+    def route(self, port, **keys):
+        """A configuration whose route leads to that port, with our roots."""
+        self.server.sections['roots "own"'] = {"file": self.pki.root}
+        self.server.routes = {"host": {"domains": ["d.test"], "hosts": [f"127.0.0.1:{port}"], "roots": "own", **keys}}
+        self.server.write_config()
+
+    def probe(self, port, *words, status=0, config=False):
+        done = self.server.cli("tls", "probe", "--json", *words, f"127.0.0.1:{port}", config=config)
+        self.assertEqual((done.returncode, done.stderr), (status, ""), done.stdout)
+        result = json.loads(done.stdout)
+        self.assertEqual(result["ok"], status == 0)
+        self.assertEqual(result["why"] == "", status == 0)
+        people = self.server.cli("tls", "probe", *words, f"127.0.0.1:{port}", config=config)
+        self.assertEqual((people.returncode, people.stderr), (status, ""))
+        self.assertIn("is met" if status == 0 else "is NOT met", people.stdout)
+        result["people"] = people.stdout
+        return result
+
+    def test_usage(self):
+        for words in ((), ("a.example", "b.example"), ("--level", "most", "a.example"), ("mx",), ("mx:a.example",),
+                      ("a b",), ("a.example:0",), ("--port", "0", "a.example"), ("--port", "26", "a.example:25"),
+                      ("--timeout", "0", "a.example"), ("--name", "a b", "a.example"), ("--domain", "..", "a.example"),
+                      ("--implicit", "--level", "may", "192.0.2.1"), ("--level", "name", "192.0.2.1"), ("--burn",)):
+            self.refused(self.server.cli("tls", "probe", *words, config=False), status=2)
+        done = self.server.cli("tls", "probe", "--help", config=False)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+
+    def test_nobody_there(self):
+        result = self.probe(free_port(), status=1)
+        self.assertIsNone(result["satisfies"])
+        self.assertIn("refused", result["why"])
+
+    def test_broken_configuration(self):
+        self.server.config_path.write_text("nonsense = 1\n")
+        self.refused(self.server.cli("tls", "probe", "127.0.0.1"), "nonsense")
+
+    def test_in_clear(self):
+        host = Host(self, ehlo=b"250-host\r\n250 SIZE 5\r\n")
+        result = self.probe(host.port)
+        self.assertEqual((result["satisfies"], result["starttls"], result["secured"]), ("may", False, False))
+        self.assertEqual(result["ehlo"], ["SIZE 5"])
+        self.assertIn("not offered", result["people"])
+        result = self.probe(host.port, "--level", "encrypt", status=1)
+        self.assertEqual((result["satisfies"], result["attempts"][0]["fault"]), ("may", "starttls-none"))
+        self.probe(host.port, "--level", "none")
+        self.route(host.port, cleartext="never")
+        self.probe(host.port, config=True, status=1)
+
+    def test_all_of_it(self):
+        host = Host(self, self.context())
+        self.route(host.port, **{"tls": "name", "tls-name": ["host.flow.test"]})
+        result = self.probe(host.port, config=True)
+        self.assertEqual((result["route"], result["level"], result["satisfies"]), ("host", "name", "name"))
+        self.assertEqual((result["verdict"], result["root"]), ("valid", "CN=Root"))
+        self.assertEqual(result["name"], {"ok": True, "matched": "host.flow.test", "why": ""})
+        self.assertEqual([c["subject"] for c in result["certificates"]], ["CN=host.flow.test", "CN=Middle"])
+        leaf = result["certificates"][0]
+        self.assertEqual((leaf["names"], leaf["key"]), (["host.flow.test", "*.below.test"], "ECDSA P-256"))
+        tls = result["tls"]
+        self.assertEqual((tls["version"], tls["resumed"], tls["hello_retry"]), ("TLSv1.3", False, False))
+        self.assertTrue(tls["suite"].startswith("TLS_AES_") or "CHACHA" in tls["suite"])
+        self.assertGreater(tls["handshake_ms"], 0)
+        self.assertTrue(result["resumption"]["resumed"], result["resumption"])
+        self.assertEqual(result["greeting"], ["220 host"])
+        for words in ("TLSv1.3", leaf["pin"], "fits: host.flow.test", "yes, in", "satisfies name; level name is met"):
+            self.assertIn(words, result["people"])
+
+    def test_names(self):
+        host = Host(self, self.context())
+        self.route(host.port, tls="chain")
+        result = self.probe(host.port, "--name", "other.test", config=True)
+        self.assertEqual((result["satisfies"], result["name"]["ok"]), ("chain", False))
+        result = self.probe(host.port, "--level", "name", "--name", "other.test", config=True, status=1)
+        self.assertEqual((result["satisfies"], result["attempts"][0]["fault"]), ("chain", "name"))
+        self.assertIn("wanted other.test", result["why"])
+        self.probe(host.port, "--level", "name", "--name", "other.test", "--name", "a.below.test", config=True)
+        result = self.probe(host.port, "--domain", "below.test", "--level", "may", config=True)
+        self.assertEqual((result["route"], result["names"]), ("", ["below.test", "*.below.test"]))
+        result = self.probe(host.port, "--domain", "d.test", config=True)
+        self.assertEqual(result["route"], "host")
+
+    def test_whom_nobody_vouches_for(self):
+        host = Host(self, self.context())
+        result = self.probe(host.port)      # by the system's roots
+        self.assertEqual((result["satisfies"], result["verdict"]), ("encrypt", "untrusted"))
+        self.assertIn("CN=Root", result["reason"])
+        self.probe(host.port, "--level", "encrypt")
+        result = self.probe(host.port, "--level", "chain", status=1)
+        self.assertEqual((result["satisfies"], result["attempts"][0]["fault"]), ("encrypt", "chain"))
+        self.assertEqual(len(result["attempts"]), 1)    # a certificate does not get better
+
+    def test_expired(self):
+        chain, key = self.pki.leaf("old.flow.test", days=-5)
+        host = Host(self, self.context(chain, key))
+        self.route(host.port, tls="chain")
+        result = self.probe(host.port, config=True, status=1)
+        self.assertEqual((result["satisfies"], result["verdict"]), ("encrypt", "expired"))
+        self.assertIn("expired", result["why"])
+        self.assertLess(result["certificates"][0]["days_left"], 0)
+
+    def test_old_and_odd(self):
+        host = Host(self, self.context(maximum_version=ssl.TLSVersion.TLSv1_2))
+        result = self.probe(host.port, "--level", "encrypt")
+        self.assertEqual((result["tls"]["version"], result["satisfies"]), ("TLSv1.2", "encrypt"))
+        self.assertTrue(result["resumption"]["resumed"], result["resumption"])
+        context = self.context()
+        context.set_ecdh_curve("prime256v1")
+        result = self.probe(Host(self, context).port)
+        self.assertEqual((result["tls"]["group"], result["tls"]["hello_retry"]), ("P-256", True))
+        context = self.context(maximum_version=ssl.TLSVersion.TLSv1_2)
+        context.set_ciphers("ECDHE+AES+SHA:@SECLEVEL=0")
+        result = self.probe(Host(self, context).port)
+        self.assertEqual(result["satisfies"], "may")    # with AES-CBC
+        self.probe(Host(self, context).port, "--level", "encrypt", status=1)
+        context = self.context(options=ssl.OP_NO_TICKET, num_tickets=0)
+        result = self.probe(Host(self, context).port)
+        self.assertFalse(result["resumption"]["resumed"])
+
+    def test_faults_of_starttls(self):
+        for host, fault, words in (
+                (Host(self, answer=b"454 4.7.0 not now\r\n"), "starttls-refused", "454 4.7.0 not now"),
+                (Host(self, after=b"250 injected\r\n", answer=b"220 go\r\n"), "starttls-injected", ""),
+                (Host(self, after=b"", answer=b"220 go\r\n"), "handshake", "TLS handshake: ")):
+            with self.subTest(fault):
+                result = self.probe(host.port, "--timeout", "20", status=1)
+                if fault == "starttls-injected" and result["attempts"][-1]["fault"] == "handshake":
+                    continue    # it came a little later, as the beginning of the handshake
+                self.assertEqual(result["attempts"][-1]["fault"], fault)
+                self.assertIn(words, result["why"])
+                self.assertEqual((result["satisfies"], result["secured"]), ("may", False))
+                if fault == "handshake":
+                    steps = [a["step"] for a in result["attempts"]]
+                    self.assertEqual((steps[0], steps[-1]), ("all", "tls-1.2"))
+                    self.assertIn("in clear, at its second attempt", result["why"])
+
+    def test_refused_and_silent(self):
+        result = self.probe(Host(self, greeting=b"554 no service\r\n").port, status=1)
+        self.assertIn("554 no service", result["why"])
+        self.assertEqual(result["greeting"], ["554 no service"])
+        result = self.probe(Host(self, ehlo=b"550 go away\r\n").port, status=1)
+        self.assertEqual(result["refused"], ["550 go away"])
+        result = self.probe(Host(self, greeting=b"").port, "--timeout", "1", status=1)
+        self.assertIn("timed out", result["why"])
+        result = self.probe(Host(self, greeting=b"220-host \xff\x1b[2J\r\n220 x\r\n", ehlo=b"250 x\r\n").port)
+        self.assertNotIn("\x1b", result["people"])
+
+    def test_a_ringpost(self):
+        server = self.ringpost(("mx.flow.test",))
+        server.sections["spool"] = {"directory": server.spool}
+        implicit = free_port()
+        server.listeners["smtps"] = {"addresses": [f"127.0.0.1:{implicit}"], "certificates": ["mx.flow.test"],
+                                     "tls": "implicit"}
+        server.write_config()
+        server.start()
+        result = self.probe(server.port, "--level", "encrypt")
+        self.assertTrue(result["tls"]["key_share_pooled"])
+        self.assertTrue(result["resumption"]["resumed"])
+        self.assertNotIn("STARTTLS", result["ehlo_tls"])
+        result = self.probe(implicit, "--implicit")
+        self.assertEqual((result["level"], result["satisfies"]), ("encrypt", "encrypt"))
+        self.probe(implicit, "--timeout", "1", status=1)
+        server.stop()
 
 
 if __name__ == "__main__":

@@ -279,7 +279,11 @@ static void world_gone(struct smtp_client *client, const struct smtp_client_end 
     w->client = NULL;
 }
 
-const struct smtp_client_callbacks world_callbacks = { world_ready, world_done, world_gone };
+const struct smtp_client_callbacks world_callbacks = {
+    .ready = world_ready,
+    .done = world_done,
+    .gone = world_gone,
+};
 
 bool world_is_gone(void *argument)
 {

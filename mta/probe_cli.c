@@ -1,0 +1,445 @@
+/*
+ * probe_cli.c - `ringpost tls probe`: whom to meet, by which policy, and the lines for people
+ *
+ * The policy is that of the route which a delivery would take, or the default; options change it
+ * for this one look. Names come from the system's resolver.
+ */
+#include "mta/probe_cli.h"
+
+#include <getopt.h>
+#include <netdb.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "mta/cert_text.h"
+#include "mta/cli.h"
+#include "mta/config.h"
+#include "mta/probe.h"
+
+enum {
+    PORT_SMTP = 25,
+    PORT_SMTPS = 465,
+    TIMEOUT_S = 30,
+    TIMEOUT_S_MAX = 600,
+    MS_IN_S = 1'000,
+    WORDS_BYTES = 1'536,
+};
+
+static const char probe_help[] =
+    "ringpost tls probe [OPTION...] HOST[:PORT]\n"
+    "\n"
+    "Connects to a next hop as a delivery would, up to EHLO by TLS, and shows all that was seen:\n"
+    "addresses tried, greeting, EHLO keywords, STARTTLS, what was tried when a handshake failed,\n"
+    "version, suite, group, certificates with pins, the verdict on them, whether a name fits,\n"
+    "whether a second connection resumes the session, and the highest level that this host\n"
+    "satisfies. Sends no mail. HOST is a name, an address, or [an address] (IPv6 with a port).\n"
+    "  -c, --config FILE   by the roots, client certificates and routes of this configuration: "
+    "the\n"
+    "                      route that names HOST, or --domain's, or the default. Else by the\n"
+    "                      system's roots, and what is usual (tls = may)\n"
+    "  -d, --domain NAME   of recipients: whose route, and whose names in certificates (NAME and\n"
+    "                      all below it), as for an MX host of theirs\n"
+    "  -l, --level LEVEL   none, may, encrypt, chain or name (default: the route's)\n"
+    "  -n, --name NAME     wanted in the certificate, instead of HOST or what the route says; n, "
+    "or\n"
+    "                      *.n; may stand more than once\n"
+    "  -i, --implicit      TLS from the first octet; port 465 unless one is given\n"
+    "  -p, --port N        default 25\n"
+    "  -t, --timeout N     seconds for each step (default 30)\n"
+    "      --json          one object, with \"ok\"\n"
+    "Exit status: 0 the level is met, 1 it is not (or nobody answers), 2 usage.\n";
+
+/* What stands for a configuration when none is named; its hostname is the machine's name. */
+static const char no_config[] = "listener probe { addresses = { 127.0.0.1:25 } }\n";
+
+static struct look {
+    const char *config_file;
+    const char *domain;
+    int level; /* -1: the route's */
+    bool implicit;
+    bool as_json;
+    uint16_t port; /* 0: not given */
+    uint32_t timeout_ms;
+    char host_text[ROUTE_HOST_TEXT_MAX];
+    char address_text[NET_TEXT_MAX];
+    struct route_host host;
+    char domain_text[PATTERN_TEXT_MAX];
+    char name_texts[PROBE_NAMES_MAX][PATTERN_TEXT_MAX + 2];
+    struct slice names[PROBE_NAMES_MAX];
+    unsigned names_count;
+    const struct config *config;
+    const struct route *route;
+    bool by_host; /* the route names it */
+    struct tls_client_policy policy;
+    struct net_address addresses[PROBE_ADDRESSES_MAX];
+    unsigned addresses_count;
+} look;
+
+static int usage_because(const char *what, const char *why)
+{
+    fprintf(stderr, "ringpost: tls probe: %s: %s\n", what, why);
+    return 2;
+}
+
+/* ---- options ---- */
+
+/* n, or *.n, in normal form. */
+static bool add_name(const char *from)
+{
+    bool below = strncmp(from, "*.", 2) == 0;
+    if (look.names_count == PROBE_NAMES_MAX)
+        return false;
+    char *text = look.name_texts[look.names_count];
+    memcpy(text, "*.", 2);
+    if (pattern_normalise(slice_of_string(below ? from + 2 : from), text + (below ? 2 : 0)) <= 0)
+        return false;
+    look.names[look.names_count++] = slice_of_string(text);
+    return true;
+}
+
+static int level_of(const char *text)
+{
+    for (int level = TLS_LEVEL_NONE; level <= TLS_LEVEL_NAME; level++)
+        if (strcmp(text, probe_level_name((enum tls_level)level)) == 0)
+            return level;
+    return -1;
+}
+
+static int take_host(const char *text)
+{
+    const char *why = "";
+    struct slice host = slice_of_string(text);
+    struct net_address plain; /* an IPv6 address needs no brackets when no port is meant */
+    if (net_parse(host, 0, &plain) == 0 && !net_is_v4(&plain) && plain.port == 0)
+        look.host = (struct route_host) { .kind = ROUTE_HOST_ADDRESS, .address = plain };
+    else if (route_host_parse(host, look.host_text, &look.host, &why) < 0)
+        return usage_because(text, why);
+    if (look.host.kind == ROUTE_HOST_MX || look.host.kind == ROUTE_HOST_MX_OF)
+        return usage_because(text, "name a host; MX records are not looked up here");
+    uint16_t own = look.host.kind == ROUTE_HOST_ADDRESS && look.host.port == 0
+                       ? look.host.address.port
+                       : look.host.port;
+    if (own != 0 && look.port != 0 && own != look.port)
+        return usage_because(text, "has another port than --port");
+    look.port = own != 0 ? own : look.port;
+    return 0;
+}
+
+/* -1: go on. Else the exit status. */
+static int take_options(int argc, char **argv)
+{
+    static const struct option options[] = {
+        { "config", required_argument, NULL, 'c' },  { "domain", required_argument, NULL, 'd' },
+        { "level", required_argument, NULL, 'l' },   { "name", required_argument, NULL, 'n' },
+        { "implicit", no_argument, NULL, 'i' },      { "port", required_argument, NULL, 'p' },
+        { "timeout", required_argument, NULL, 't' }, { "json", no_argument, NULL, 'j' },
+        { "help", no_argument, NULL, 'h' },          { NULL, 0, NULL, 0 },
+    };
+    uint64_t number;
+    look.level = -1;
+    look.timeout_ms = TIMEOUT_S * MS_IN_S;
+    for (int option; (option = getopt_long(argc, argv, "c:d:l:n:ip:t:jh", options, NULL)) != -1;) {
+        switch (option) {
+        case 'c': look.config_file = optarg; break;
+        case 'd':
+            if (pattern_normalise(slice_of_string(optarg), look.domain_text) <= 0)
+                return usage_because("--domain", "is no domain");
+            look.domain = look.domain_text;
+            break;
+        case 'l':
+            if ((look.level = level_of(optarg)) < 0)
+                return usage_because("--level", "is none, may, encrypt, chain or name");
+            break;
+        case 'n':
+            if (!add_name(optarg))
+                return usage_because("--name", "is no name (n, or *.n), or there are too many");
+            break;
+        case 'i': look.implicit = true; break;
+        case 'p':
+            if (slice_to_u64(slice_of_string(optarg), UINT16_MAX, &number) < 0 || number == 0)
+                return usage_because("--port", "is a number from 1 to 65535");
+            look.port = (uint16_t)number;
+            break;
+        case 't':
+            if (slice_to_u64(slice_of_string(optarg), TIMEOUT_S_MAX, &number) < 0 || number == 0)
+                return usage_because("--timeout", "is a number of seconds, 1 to 600");
+            look.timeout_ms = (uint32_t)number * MS_IN_S;
+            break;
+        case 'j': look.as_json = true; break;
+        case 'h': fputs(probe_help, stdout); return 0;
+        default: fputs(probe_help, stderr); return 2;
+        }
+    }
+    if (optind + 1 != argc) {
+        fputs(probe_help, stderr);
+        return 2;
+    }
+    return take_host(argv[optind]) == 0 ? -1 : 2;
+}
+
+/* ---- the policy ---- */
+
+static bool is_host_of(const struct route *route)
+{
+    for (unsigned i = 0; i < route->hosts_count; i++) {
+        const struct route_host *host = &route->hosts[i];
+        bool same = host->kind == look.host.kind &&
+                    (host->kind == ROUTE_HOST_NAME
+                         ? strcmp(host->name, look.host.name) == 0
+                         : host->kind == ROUTE_HOST_ADDRESS &&
+                               net_equal_host(&host->address, &look.host.address));
+        if (!same || (look.port != 0 && host->port != look.port))
+            continue;
+        look.port = host->port;
+        return true;
+    }
+    return false;
+}
+
+static void choose_route(void)
+{
+    const struct config *config = look.config;
+    if (look.domain != NULL)
+        look.route = route_select(config, slice_of_string(look.domain));
+    for (unsigned i = 0; look.route == NULL && i < config->routes_count; i++)
+        if (is_host_of(&config->routes[i]))
+            look.route = &config->routes[i];
+    if (look.route == NULL)
+        look.route = &config->default_route;
+    look.by_host = is_host_of(look.route);
+}
+
+/* As deliver.c has it: the route's names, the host's where it is configured by name, else those of
+ * the domain. */
+static void choose_names(void)
+{
+    const struct route *route = look.route;
+    char below[PATTERN_TEXT_MAX + 2];
+    if (look.names_count > 0)
+        return;
+    for (unsigned i = 0; i < MIN(route->tls_names_count, (unsigned)PROBE_NAMES_MAX); i++)
+        look.names[look.names_count++] = route->tls_names[i];
+    if (look.names_count > 0)
+        return;
+    if (look.domain != NULL && !look.by_host) {
+        snprintf(below, sizeof(below), "*.%s", look.domain);
+        (void)add_name(look.domain);
+        (void)add_name(below);
+    } else if (look.host.kind == ROUTE_HOST_NAME) {
+        (void)add_name(look.host.name);
+    }
+}
+
+/* 0, or the exit status. */
+static int choose_policy(void)
+{
+    choose_route();
+    choose_names();
+    look.policy = look.route->tls;
+    bool implicit_by_route = look.by_host && look.route->tls_implicit && look.level != 0;
+    look.implicit = look.implicit || implicit_by_route;
+    if (look.level >= 0)
+        look.policy.level = (enum tls_level)look.level;
+    else if (look.implicit)
+        look.policy.level = MAX(look.policy.level, TLS_LEVEL_ENCRYPT);
+    if (look.policy.level <= TLS_LEVEL_MAY)
+        look.policy.credential = NULL; /* not shown to whom we do not insist on TLS with */
+    if (look.implicit && look.policy.level <= TLS_LEVEL_MAY)
+        return usage_because("--implicit", "leaves no way in clear: --level encrypt or more");
+    if (look.policy.level == TLS_LEVEL_NAME && look.names_count == 0)
+        return usage_because("--level name", "an address has no name; say which by --name");
+    if (look.policy.level >= TLS_LEVEL_CHAIN && look.policy.roots == NULL)
+        return usage_because("--level", "the system has no roots; install ca-certificates");
+    tls_client_policy_seal(&look.policy, look.names, look.names_count);
+    if (look.port == 0)
+        look.port = look.implicit ? PORT_SMTPS : PORT_SMTP;
+    return 0;
+}
+
+/* ---- addresses ---- */
+
+static int resolve(void)
+{
+    if (look.host.kind == ROUTE_HOST_ADDRESS) {
+        look.addresses[look.addresses_count++] = look.host.address;
+    } else {
+        const struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_family = AF_UNSPEC };
+        struct addrinfo *found = NULL;
+        int r = getaddrinfo(look.host.name, NULL, &hints, &found);
+        if (r != 0) {
+            fprintf(stderr, "ringpost: %s: %s\n", look.host.name, gai_strerror(r));
+            return -1;
+        }
+        for (struct addrinfo *each = found;
+             each != NULL && look.addresses_count < PROBE_ADDRESSES_MAX; each = each->ai_next) {
+            struct sockaddr_storage name = { 0 };
+            memcpy(&name, each->ai_addr, MIN((size_t)each->ai_addrlen, sizeof(name)));
+            net_from_sockaddr(&name, &look.addresses[look.addresses_count++]);
+        }
+        freeaddrinfo(found);
+    }
+    for (unsigned i = 0; i < look.addresses_count; i++)
+        look.addresses[i].port = look.port;
+    return 0;
+}
+
+/* ---- for people ---- */
+
+static void print_attempts(const json_t *result)
+{
+    size_t index;
+    const json_t *each;
+    json_array_foreach(json_object_get(result, "attempts"), index, each)
+    {
+        char line[WORDS_BYTES];
+        bool ok = json_is_true(json_object_get(each, "ok"));
+        const char *step = cli_text(each, "step");
+        snprintf(line, sizeof(line), "%s%s%s: %s", cli_text(each, "address"),
+                 *step == '\0' || strcmp(step, "all") == 0 ? "" : ", step ",
+                 strcmp(step, "all") == 0 ? "" : step, ok ? "ok" : cli_text(each, "why"));
+        cli_line("tried", line);
+    }
+}
+
+static void print_talk(const json_t *result)
+{
+    cli_line_list("greeting", json_object_get(result, "greeting"));
+    cli_line_list("EHLO", json_object_get(result, "ehlo"));
+    cli_line_list("refused", json_object_get(result, "refused"));
+    if (json_object_get(result, "ehlo") != NULL && !look.implicit)
+        cli_line("STARTTLS",
+                 json_is_true(json_object_get(result, "starttls")) ? "offered" : "not offered");
+    cli_line_list("reply", json_object_get(result, "starttls_reply"));
+}
+
+static void print_tls(const json_t *result)
+{
+    char line[WORDS_BYTES];
+    const json_t *tls = json_object_get(result, "tls");
+    if (cli_text(tls, "version")[0] != '\0') {
+        snprintf(line, sizeof(line), "%s, %s, %s", cli_text(tls, "version"), cli_text(tls, "suite"),
+                 cli_text(tls, "group"));
+        cli_line("TLS", line);
+        snprintf(line, sizeof(line), "%.1f ms, key share %s, %s HelloRetryRequest%s%s",
+                 json_real_value(json_object_get(tls, "handshake_ms")),
+                 json_is_true(json_object_get(tls, "key_share_pooled")) ? "from the pool"
+                                                                        : "made on the spot",
+                 json_is_true(json_object_get(tls, "hello_retry")) ? "after a" : "no",
+                 cli_text(tls, "sni")[0] == '\0' ? ", no SNI" : ", SNI ", cli_text(tls, "sni"));
+        cli_line("handshake", line);
+    }
+    cli_line_list("EHLO by TLS", json_object_get(result, "ehlo_tls"));
+    const json_t *again = json_object_get(result, "resumption");
+    if (again == NULL)
+        return;
+    if (json_is_true(json_object_get(again, "resumed")))
+        snprintf(line, sizeof(line), "yes, in %.1f ms",
+                 json_real_value(json_object_get(again, "handshake_ms")));
+    else
+        snprintf(line, sizeof(line), "no: %s", cli_text(again, "why"));
+    cli_line("resumed", line);
+}
+
+static void print_certificates(const json_t *result)
+{
+    size_t index;
+    const json_t *each;
+    json_array_foreach(json_object_get(result, "certificates"), index, each)
+    {
+        printf("certificate %zu\n", index + 1);
+        cert_print(each);
+    }
+    if (cli_text(result, "verdict")[0] == '\0')
+        return;
+    printf("verdict\n");
+    cli_line("root", cli_text(result, "root"));
+    char line[WORDS_BYTES];
+    const char *reason = cli_text(result, "reason");
+    snprintf(line, sizeof(line), "%s%s%s", cli_text(result, "verdict"), *reason != '\0' ? ": " : "",
+             reason);
+    cli_line("chain", line);
+    const json_t *name = json_object_get(result, "name");
+    if (json_is_true(json_object_get(name, "ok")))
+        snprintf(line, sizeof(line), "fits: %s", cli_text(name, "matched"));
+    else
+        snprintf(line, sizeof(line), "does not fit: %s", cli_text(name, "why"));
+    cli_line("name", line);
+}
+
+static void print_people(const json_t *result)
+{
+    const char *route = cli_text(result, "route");
+    printf("%s port %u, level %s, route %s\n", cli_text(result, "host"), look.port,
+           cli_text(result, "level"), *route != '\0' ? route : "(default)");
+    cli_line_list("names", json_object_get(result, "names"));
+    print_attempts(result);
+    print_talk(result);
+    print_tls(result);
+    print_certificates(result);
+    const char *satisfies = cli_text(result, "satisfies");
+    const char *why = cli_text(result, "why");
+    printf("satisfies %s; level %s is %s%s%s\n", *satisfies == '\0' ? "nothing" : satisfies,
+           cli_text(result, "level"), *why == '\0' ? "met" : "NOT met", *why == '\0' ? "" : ": ",
+           why);
+}
+
+/* ---- the command ---- */
+
+static int look_at_it(void)
+{
+    int status = choose_policy();
+    if (status != 0)
+        return status;
+    if (resolve() < 0)
+        return 1;
+    bool is_name = look.host.kind == ROUTE_HOST_NAME;
+    if (!is_name)
+        net_text(&look.host.address, false, look.address_text);
+    const struct probe_options options = {
+        .addresses = look.addresses,
+        .addresses_count = look.addresses_count,
+        .host = is_name ? look.host.name : look.address_text,
+        .is_name = is_name,
+        .helo_name = look.route->ehlo,
+        .is_lmtp = look.by_host && look.route->protocol == ROUTE_LMTP,
+        .is_implicit = look.implicit,
+        .clear = look.route->clear,
+        .policy = &look.policy,
+        .names = look.names,
+        .names_count = look.names_count,
+        .timeout_ms = look.timeout_ms,
+    };
+    json_t *result = probe_run(&options);
+    if (result == NULL)
+        return 1;
+    json_t *names = json_array();
+    for (unsigned i = 0; i < look.names_count; i++)
+        json_array_append_new(names,
+                              json_stringn((const char *)look.names[i].data, look.names[i].size));
+    json_object_set_new(result, "host", cli_string(options.host));
+    json_object_set_new(result, "port", json_integer(look.port));
+    json_object_set_new(result, "route", cli_string(look.route->name));
+    json_object_set_new(result, "level", cli_string(probe_level_name(look.policy.level)));
+    json_object_set_new(result, "names", names);
+    status = json_is_true(json_object_get(result, "ok")) ? 0 : 1;
+    if (look.as_json)
+        return cli_print_json(result, status);
+    print_people(result);
+    json_decref(result);
+    return status;
+}
+
+int probe_main(int argc, char **argv)
+{
+    int status = take_options(argc, argv);
+    if (status >= 0)
+        return status;
+    struct config *config = look.config_file == NULL ? cli_config_text(no_config, "what is usual")
+                                                     : cli_config(look.config_file);
+    if (config == NULL)
+        return 1;
+    look.config = config;
+    status = look_at_it();
+    config_free(config);
+    return status;
+}
