@@ -3,9 +3,10 @@
 #
 #   deploy/quickstart.sh [--keep]
 #
-# Installs what is missing (root), fetches BoringSSL (tls/boringssl/get.py), builds, starts ringpost on its built-in configuration (loopback
-# ports 2525 and 8025, everything below build/quickstart/) and a sink that takes its mail, sends a
-# message with swaks, and shows its trace. Stops both at the end; --keep leaves them running.
+# Installs what is missing (root), fetches BoringSSL (tls/boringssl/get.py), builds, makes a self-signed
+# certificate, starts ringpost (loopback ports 2525 and 8025, everything below build/quickstart/) and a
+# sink that takes its mail, sends a message with swaks by TLS, and shows its trace. Its configuration
+# is the built-in one and the certificate. Stops both at the end; --keep leaves them running.
 set -eu
 keep=
 case ${1:-} in
@@ -64,39 +65,63 @@ await() {   # await SECONDS COMMAND...
     return 1
 }
 
-step "ringpost serve (built-in configuration), and a sink on port 2526"
+step "ringpost cert make: a self-signed certificate; and a configuration that uses it"
+rm -rf tls
+"$build/ringpost" cert make --name localhost.localdomain --name localhost --out tls > certificate.conf
+{
+    cat certificate.conf
+    cat << 'CONFIG'
+hostname = localhost.localdomain
+user = ""
+spool { directory = spool }
+listener "in" {
+    addresses = { "127.0.0.1:2525", "[::1]:2525" }
+    certificates = { localhost.localdomain }
+}
+relay { domains = { example.org, "*.example.org", "*.test" } }
+limits { per-address = 0 per-v4-24 = 0 per-v6-64 = 0 }
+route "sink" { domains = { "*" } hosts = { "127.0.0.1:2526" } }
+admin { socket = admin.sock addresses = { "127.0.0.1:8025" } }
+CONFIG
+} > ringpost.conf
+"$build/ringpost" cert show -c ringpost.conf
+
+step "ringpost serve, and a sink on port 2526"
 "$build/ringpost-bench" sink --listen 127.0.0.1:2526 --received sink.received --quiet > sink.log 2>&1 &
 sink_pid=$!
 echo $sink_pid > sink.pid
-"$build/ringpost" serve > ringpost.log 2>&1 &
+"$build/ringpost" serve -c ringpost.conf > ringpost.log 2>&1 &
 ringpost_pid=$!
 echo $ringpost_pid > ringpost.pid
 await 20 curl --noproxy '*' -fs http://127.0.0.1:8025/readyz || { tail -5 ringpost.log; fail "ringpost is not ready"; }
-echo "ready: SMTP on 127.0.0.1:2525, HTTP on 127.0.0.1:8025"
+echo "ready: SMTP with STARTTLS on 127.0.0.1:2525, HTTP on 127.0.0.1:8025"
 
-step "a message by swaks"
-swaks --server 127.0.0.1 --port 2525 --from you@example.com --to friend@example.org \
+step "a message by swaks, with STARTTLS"
+swaks --tls --server 127.0.0.1 --port 2525 --from you@example.com --to friend@example.org \
     --header "Subject: hello" --body "Through ringpost." --hide-informational > swaks.log 2>&1 ||
     { cat swaks.log; fail "swaks could not send"; }
-grep -E '^ *(->|<-|<~|\*\*)' swaks.log
+grep -E '^ *(->|~>|<-|<~|\*\*)' swaks.log
 id=$(sed -n 's/.*queued as \([0-9A-Z]*\).*/\1/p' swaks.log)
 [ -n "$id" ] || fail "no queue id in the reply"
 
 step "its trace in the log: $id"
 await 20 grep -q "\"delivered\".*\"$id\"" ringpost.log || { grep "$id" ringpost.log; fail "not delivered"; }
 grep "$id" ringpost.log
+echo
+echo "received by TLS: $(grep "\"received\".*\"$id\"" ringpost.log | grep -oE '"(tls|suite|group|resumed)":("[^"]*"|[a-z]+)' | paste -sd ' ')"
 [ "$(wc -l < sink.received)" -ge 1 ] || fail "the sink has nothing"
 
 step "/metrics, some of them"
 curl --noproxy '*' -fs http://127.0.0.1:8025/metrics |
-    grep -E '^ringpost_(smtp_messages_total|spool_syncs_total|delivery_recipients_total.*delivered|queue_messages)[{ ]'
+    grep -E '^ringpost_(smtp_messages_total|spool_syncs_total|delivery_recipients_total.*delivered|queue_messages|tls_handshakes_total.*server.*full[^ ]*)[{ ]'
 
 step "ringpost queue list"
-"$build/ringpost" queue list
+"$build/ringpost" queue list -c ringpost.conf
 
 step "what to try next"
 cat <<NEXT
   deploy/quickstart.sh --keep                          leave it running (here: $here)
+  build/ringpost tls probe 127.0.0.1:2525              while it runs: all that a sender sees of its TLS
   build/ringpost-bench source --to 127.0.0.1:2525 --connections 100 --seconds 10 --rcpt x@example.org
                                                        load, with percentiles
   build/ringpost check -c deploy/ringpost.conf.example every key, explained; copy it and make it yours
