@@ -107,6 +107,35 @@ Test(smtp_client, connections_that_do_not_come_about)
     }
 }
 
+static char heard[1024];
+
+static void on_heard(struct smtp_client *client, struct slice line)
+{
+    size_t size = strlen(heard);
+    snprintf(heard + size, sizeof(heard) - size, "%u:%.*s|", client->response.code, (int)line.size,
+             (const char *)line.data);
+}
+
+Test(smtp_client, who_wants_to_hears_each_line)
+{
+    SCRIPT(two, SAY("", "220-mx.test\r\n220 ESMTP\r\n"), SAY("EHLO us.test\r\n", HELLO_PIPELINING),
+           BYE);
+    struct smtp_client_callbacks callbacks = world_callbacks;
+    callbacks.heard = on_heard;
+    EACH_SEED(seed)
+    {
+        struct world *w = world_new(seed, two);
+        heard[0] = '\0';
+        cr_assert_eq(smtp_client_start(&w->clients, &w->target, &callbacks, w, &w->client), 0);
+        smtp_client_quit(w->client);
+        cr_assert(sim_run_until(w->sim, sim_now_ms(w->sim) + 60'000, world_is_gone, w));
+        cr_expect_eq(w->end.why, SMTP_GONE_QUIT);
+        const char *begin = "220:mx.test|220:ESMTP|250:mx.test hello|250:PIPELINING|";
+        cr_expect_eq(strncmp(heard, begin, strlen(begin)), 0, "%s", heard);
+        world_free(w);
+    }
+}
+
 Test(smtp_client, a_full_pool_says_so)
 {
     SCRIPT(nothing, SAY("", NULL));
