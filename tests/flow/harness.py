@@ -555,6 +555,13 @@ class Peer:
         s.sendall(octets(text) + b"\r\n")
         return int(text[:3])
 
+    def keywords(self, _):
+        """What EHLO on this connection tells."""
+        return self.extensions
+
+    def starttls(self, s, _):
+        self.say(s, "500 5.5.1 what?")
+
     def end(self, s, mail, rcpts, content, how, number):
         if b"\0" in content or re.search(rb"\r(?!\n)|(?<!\r)\n", content):
             self.faults.append(f"bare CR, LF or NUL in content: {content[:200]!r}")
@@ -581,8 +588,8 @@ class Peer:
             with self.lock:
                 self.commands.append(line)
             if verb in ("EHLO", "LHLO"):
-                usual = "".join(f"250-{e}\r\n" for e in ("peer.test", *self.extensions)[:-1])
-                usual += "250 " + ("peer.test", *self.extensions)[-1]
+                keywords = ("peer.test", *self.keywords(s))
+                usual = "".join(f"250-{e}\r\n" for e in keywords[:-1]) + "250 " + keywords[-1]
                 mail, rcpts, chunks = None, [], b""
                 self.say(s, self.answer("EHLO", line, usual))
             elif verb == "MAIL":
@@ -626,6 +633,9 @@ class Peer:
                 self.say(s, "250 2.0.0 ok")
             elif verb == "HELO":
                 self.say(s, self.answer("HELO", line, "250 peer.test"))
+            elif verb == "STARTTLS":
+                mail, rcpts, chunks = None, [], b""
+                self.starttls(s, number)
             else:
                 self.say(s, "500 5.5.1 what?")
 
