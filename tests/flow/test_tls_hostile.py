@@ -221,7 +221,7 @@ class NextHops(unittest.TestCase):
     def serve(self, authority, routes, **config):
         roots = scratch(self) / "roots.pem"
         roots.write_text(authority.root.pem)
-        self.server = Ringpost(self, routes=routes, delivery=FAST, relay={"domains": ["*"]},
+        self.server = Ringpost(self, routes=routes, delivery=FAST,
                                **{'roots "test"': {"file": roots}}, **config).start()
         self.addCleanup(self.server.stop)
         return self.server
