@@ -517,6 +517,26 @@ static void link_learn(const struct link *link)
     tls_hosts_put(deliver->tls->hosts, &key, deliver->shard->now_ms, &host);
 }
 
+/* What this host is begun with from now on. */
+static void link_remember_step(const struct link *link, struct tls_host *host, enum tls_step step)
+{
+    struct deliver *deliver = link->hop->deliver;
+    const struct tls_lru_key key = link_host(link);
+    host->step = (uint8_t)step;
+    host->step_until_ms = deliver->shard->now_ms + STEP_BELIEVED_MS;
+    tls_hosts_put(deliver->tls->hosts, &key, deliver->shard->now_ms, host);
+}
+
+/* TLS_STEPS: nothing is left but plain text. */
+static enum tls_step link_step_next(const struct link *link, const struct smtp_client_end *end,
+                                    const struct tls_host *host)
+{
+    if (end->fault == SMTP_TLS_REFUSED)
+        return TLS_STEPS;
+    enum tls_step next = tls_client_step_after(&link->hop->route->tls, link->step);
+    return next == TLS_STEP_12 && host->refuses_less ? TLS_STEPS : next;
+}
+
 /* The handshake failed. True: another try, with less, is worth it, now. */
 static bool link_step_down(struct link *link, const struct smtp_client_end *end)
 {
@@ -525,17 +545,27 @@ static bool link_step_down(struct link *link, const struct smtp_client_end *end)
     const struct route *route = hop->route;
     if (route == NULL || (end->fault != SMTP_TLS_HANDSHAKE && end->fault != SMTP_TLS_REFUSED))
         return false; /* a certificate does not get better, nor does a host that we do not trust */
-    enum tls_step next =
-        end->fault == SMTP_TLS_REFUSED ? TLS_STEPS : tls_client_step_after(&route->tls, link->step);
-    bool clear = route->tls.level == TLS_LEVEL_MAY && route->clear == ROUTE_CLEAR_HANDSHAKE;
-    if (next == TLS_STEPS && !clear)
-        return false;
     const struct tls_lru_key key = link_host(link);
     struct tls_host host;
     (void)tls_hosts_get(deliver->tls->hosts, &key, deliver->shard->now_ms, &host);
-    host.step = (uint8_t)next;
-    host.step_until_ms = deliver->shard->now_ms + STEP_BELIEVED_MS;
-    tls_hosts_put(deliver->tls->hosts, &key, deliver->shard->now_ms, &host);
+    if (end->offered_less) {
+        /* What failed before was a mishap, or somebody's doing: from the top, at the next attempt.
+         */
+        host.refuses_less = true;
+        link_remember_step(link, &host, TLS_STEP_ALL);
+        link_log_step(link, end, TLS_STEP_ALL);
+        metric_add(&deliver->metrics.tls_steps_back, 1);
+        return false;
+    }
+    enum tls_step next = link_step_next(link, end, &host);
+    bool clear = route->tls.level == TLS_LEVEL_MAY && route->clear == ROUTE_CLEAR_HANDSHAKE;
+    if (next == TLS_STEPS && !clear) {
+        /* None has helped, so none is worth remembering: the host may be well again soon. */
+        if (host.step != TLS_STEP_ALL)
+            link_remember_step(link, &host, TLS_STEP_ALL);
+        return false;
+    }
+    link_remember_step(link, &host, next);
     link_log_step(link, end, next);
     metric_add(
         next == TLS_STEPS ? &deliver->metrics.clear_after_failure : &deliver->metrics.tls_steps, 1);
@@ -771,6 +801,7 @@ const struct metric deliver_metrics_table[] = {
     DELIVER_COUNTER(bounces_limited, "bounces_total", "result=\"delayed\"", "Delivery status notifications"),
     DELIVER_COUNTER(destination_failures, "destination_failures_total", NULL, "Next hops found unreachable as a whole"),
     DELIVER_COUNTER(tls_steps, "tls_steps_total", "next=\"weaker\"", "Handshakes that failed, and what is tried next"),
+    DELIVER_COUNTER(tls_steps_back, "tls_steps_total", "next=\"strongest\"", "Handshakes that failed, and what is tried next"),
     DELIVER_COUNTER(clear_after_failure, "tls_steps_total", "next=\"clear\"", "Handshakes that failed, and what is tried next"),
     { "ringpost_delivery_queued_seconds", NULL, "From arrival to delivery", METRIC_HISTOGRAM, 1e-3,
       offsetof(struct deliver_metrics, queued_ms) },

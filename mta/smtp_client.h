@@ -212,6 +212,7 @@ const char *smtp_tls_fault_name(enum smtp_tls_fault fault);
 struct smtp_client_end {
     enum smtp_gone why;
     enum smtp_tls_fault fault; /* also when the connection was lost in the handshake */
+    bool offered_less;         /* in a handshake that failed, than the host says that it takes */
     enum smtp_stage stage;     /* then */
     enum smtp_verdict verdict; /* for mail that waited for this connection: TEMPORARY, or PERMANENT
                                   when a greeting or EHLO was refused by 5xx (another host of the

@@ -114,6 +114,7 @@ static enum client_step handshake_failed(struct smtp_client *c)
         (void)tls_session_why(connection->tls, words);
         snprintf(why + size, sizeof(why) - size, "%s", words);
     }
+    c->end.offered_less = tls_client_offered_less(connection->tls);
     return client_fault(c, fault, why);
 }
 

@@ -308,6 +308,14 @@ bool tls_client_retried(const struct tls_session *session)
     return SSL_used_hello_retry_request(session->ssl) != 0;
 }
 
+bool tls_client_offered_less(const struct tls_session *session)
+{
+    int reason = ERR_GET_LIB(session->error) == ERR_LIB_SSL ? ERR_GET_REASON(session->error) : 0;
+    return session->target.step >= TLS_STEP_12 &&
+           (reason == SSL_R_TLSV1_ALERT_INAPPROPRIATE_FALLBACK ||
+            reason == SSL_R_TLSV1_ALERT_PROTOCOL_VERSION);
+}
+
 bool tls_client_name_ok(const struct tls_session *session)
 {
     return session->is_name_ok;

@@ -72,6 +72,9 @@ struct tls_session *tls_client_connect(struct tls_client *client,
 uint16_t tls_client_group(const struct tls_session *session);
 /* The host asked for another key share than we had guessed. */
 bool tls_client_retried(const struct tls_session *session);
+/* After a failure: the host says that it takes more than we offered (RFC 7507), or that it takes
+ * nothing that old. Then less is not what it needs. */
+bool tls_client_offered_less(const struct tls_session *session);
 /* Whether one of the names wanted was presented (also where the level does not ask). */
 bool tls_client_name_ok(const struct tls_session *session);
 

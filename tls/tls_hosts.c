@@ -63,6 +63,7 @@ bool tls_hosts_get(struct tls_hosts *hosts, const struct tls_lru_key *key, uint6
     if (now_ms >= host->step_until_ms) {
         host->step = 0;
         host->stalls_when_large = false;
+        host->refuses_less = false;
     }
     return entry != NULL;
 }
