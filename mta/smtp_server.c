@@ -230,9 +230,10 @@ static enum step smtp_open(struct smtp_server *s)
         return smtp_drop(s); /* words would be no TLS */
     if (s->refusal != SMTP_REPLIES)
         return smtp_finish(s, (enum smtp_reply_id)s->refusal);
-    smtp_begin(s);
     if (policy_expects_proxy(listener, &s->peer))
         smtp_enter(s, SMTP_PROXY);
+    else
+        smtp_begin(s);
     /* One turn of the loop: what was sent before the banner has then been received. */
     connection_settle(&s->connection);
     shard_run_later(s->service->shard, &s->runnable);
