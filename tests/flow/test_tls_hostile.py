@@ -5,9 +5,11 @@ forbids that. Each case is a next hop and a route of its own; one server talks t
 once. Every octet that a next hop got is kept as it came (tls_wire.Wire), and searched for the mark.
 """
 import contextlib
+import re
 import socket
 import ssl
 import struct
+import subprocess
 import threading
 import time
 import unittest
@@ -528,6 +530,412 @@ class NextHops(unittest.TestCase):
                 peer.wait(1)
                 self.assertEqual(peer.in_clear(MARK), [])
                 self.assertEqual(peer.handshakes[-1]["version"], "TLSv1.3")
+
+
+# ---- clients ----
+
+EVIL = b"MAIL FROM:<evil@example.com>\r\nRCPT TO:<rcpt@example.org>\r\nDATA\r\nSubject: evil\r\n\r\nevil\r\n.\r\n"
+REFUSED = 'ringpost_smtp_refused_total{reason="%s"}'
+
+
+class Session:
+    """A client's TLS with a hand on each octet: what is to be sent is given to the caller."""
+
+    def __init__(self, name=NAME, **options):
+        self.into, self.out = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = client_context(**options).wrap_bio(self.into, self.out, server_hostname=name)
+
+    def shake(self, s):
+        while True:
+            try:
+                self.tls.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                s.sendall(self.out.read())
+                got = s.recv(65536)
+                if not got:
+                    raise EOFError from None
+                self.into.write(got)
+        s.sendall(self.out.read())
+
+    def seal(self, text):
+        self.tls.write(harness.octets(text))
+        return self.out.read()
+
+    def read(self, s):
+        while True:
+            try:
+                return self.tls.read(65536)
+            except ssl.SSLWantReadError:
+                got = s.recv(65536)
+                if not got:
+                    raise EOFError from None
+                self.into.write(got)
+            except ssl.SSLZeroReturnError:
+                return b""
+
+    def until(self, s, code):
+        """Reads replies until a last line with this code."""
+        heard = b""
+        while not re.search(rb"(?m)^%d .*\r\n" % code, heard):
+            got = self.read(s)
+            if not got:
+                raise AssertionError(f"closed; heard {heard!r}, not {code}")
+            heard += got
+        return heard
+
+    def bye(self):
+        with contextlib.suppress(ssl.SSLError):
+            self.tls.unwrap()
+        return self.out.read()
+
+
+class Clients(unittest.TestCase):
+    def serve(self, listeners=None, shards=2, **config):
+        base = scratch(self)
+        chain, key = pki.Authority().leaf(NAME).write(base, "t")
+        self.implicit, self.proxied = (("127.0.0.1", harness.free_port()) for _ in range(2))
+        listeners = listeners or {
+            "in": {}, "smtps": {"addresses": ["%s:%d" % self.implicit], "tls": "implicit"},
+            "proxied": {"addresses": ["%s:%d" % self.proxied], "tls": "implicit", "proxy-from": ["127.0.0.0/8"]}}
+        for keys in listeners.values():
+            keys["certificates"] = ["t"]
+        self.peer = harness.Peer(self)
+        self.server = Ringpost(self, routes={"peer": self.peer.route()}, listeners=listeners,
+                               top={"shards": shards}, **{'certificate "t"': {"chain": chain, "key": key}},
+                               **config).start()
+        self.addCleanup(self.server.stop)
+        self.address = self.server.address
+        return self.server
+
+    def plain(self):
+        client = Smtp(self.address)
+        self.addCleanup(client.close)
+        client.hello()
+        return client
+
+    def upgrading(self):
+        """A client that has been told to go on."""
+        client = self.plain()
+        client.expect(220, "STARTTLS")
+        return client
+
+    def in_order(self, evil=0):
+        """Nothing of evil was taken; somebody with good intentions is served, by TLS and without."""
+        with Client(self.address) as client:
+            client.starttls(client_context())
+            client.message()
+        with Client(self.implicit, implicit=client_context()) as client:
+            client.hello()
+            client.message()
+        self.server.send()
+        self.server.wait_log("received", 3)
+        self.assertEqual([e for e in self.server.log("received") if "evil" in e["from"]], [])
+        wait_for(lambda: self.server.metric("ringpost_smtp_connections") == 0,
+                 lambda: f"no connections: {self.server.metric('ringpost_smtp_connections')}")
+
+    def refused(self, reason, count):
+        self.server.wait_metric(REFUSED % reason, count)
+        self.assertEqual(self.server.metric(REFUSED % reason), count)
+
+    def test_commands_behind_starttls(self):
+        """What came in clear would be believed under TLS: 421, and nothing of it is done."""
+        self.serve()
+        behind = [EVIL, b"R", b"\r\n", b"NOOP\r\n", hello(), b"\0" * 4000]
+        for number, text in enumerate(behind):
+            with self.subTest(text=text[:20]):
+                client = self.plain()
+                client.send(b"STARTTLS\r\n" + text)
+                self.assertEqual(client.reply().code, 421)
+                self.assertEqual(client.rest(), b"")
+                self.refused("input_behind_starttls", number + 1)
+        with self.subTest("a whole session in one segment"):
+            client = Smtp(self.address)
+            client.send(b"EHLO x.example.com\r\nSTARTTLS\r\n" + EVIL)
+            self.assertEqual([client.reply().code, client.reply().code], [250, 421])
+            self.assertEqual(client.rest(), b"")
+        event = self.server.wait_log("refused")[0]
+        self.assertEqual(event["what"], "STARTTLS")
+        self.in_order()
+
+    def test_no_client_hello(self):
+        """Anything else behind the 220 ends the connection, with words in the log."""
+        self.serve()
+        texts = [EVIL, b"GET / HTTP/1.0\r\n\r\n", bytes(range(256)) * 8, b"\0" * 6,
+                 b"\x80\x2e\x01\x00\x02\x00\x15\x00\x00\x00\x10" + b"\x01" * 40,      # SSL 2
+                 b"\x16\x03\x01\xff\xff" + b"\1" * 70000, b"\x16\x03\x01\x00\x00" * 100,
+                 b"\x17\x03\x03\x00\x05EHLO\n", b"\x14\x03\x03\x00\x01\x01",
+                 b"\x16\x03\x01\x40\x00\x01\xff\xff\xff" + b"\1" * 16380]
+        for number, text in enumerate(texts):
+            for implicit in (False, True):
+                with self.subTest(text=text[:12], implicit=implicit):
+                    client = Smtp(self.implicit, greet=False) if implicit else self.upgrading()
+                    with contextlib.suppress(ConnectionError), client:
+                        client.send(text)
+                        left = client.rest()
+                        self.assertNotRegex(left, rb"(?m)^[2-5]\d\d[ -]")
+            self.refused("tls_handshake", 2 * (number + 1))
+        for event in self.server.log("tls_failed"):
+            self.assertGreater(len(event["why"]), 5)
+        self.assertEqual({e["listener"] for e in self.server.log("tls_failed")}, {"in", "smtps"})
+        self.in_order()
+
+    def test_cut_after_each_octet(self):
+        """Of a ClientHello. Slots for handshakes are few, so that one which is lost is missed."""
+        self.serve(tls={"handshakes": 4})
+        text = hello()
+        for size in range(len(text)):
+            with Smtp(self.implicit, greet=False) as client:
+                client.send(text[:size])
+                if size % 3 == 1:
+                    client.socket.shutdown(socket.SHUT_WR)
+                    self.assertEqual(client.rest()[:1] in (b"", b"\x15"), True)
+                elif size % 3 == 2:
+                    client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            if size % 16 == 0:
+                with self.upgrading() as client:
+                    client.send(text[:size])
+            wait_for(lambda: self.server.metric("ringpost_smtp_connections") <= 2, "connections to go") \
+                if size % 8 == 7 else None
+        self.in_order()
+
+    def test_octet_by_octet(self):
+        """However a handshake is cut into segments, it is one."""
+        self.serve()
+        for address in (self.implicit, self.address):
+            client = Smtp(address, greet=False) if address == self.implicit else self.upgrading()
+            client.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            session = Session()
+
+            class Slow:
+                recv = client.socket.recv
+
+                @staticmethod
+                def sendall(octets):
+                    for octet in octets:
+                        client.send(bytes([octet]))
+            session.shake(Slow)
+            Slow.sendall(session.seal("NOOP\r\n")) if address == self.address else None
+            self.assertEqual(session.read(client.socket)[:3], b"250" if address == self.address else b"220")
+            client.close()
+        self.in_order()
+
+    def test_alerts(self):
+        """Instead of each flight of ours, and behind the last."""
+        self.serve()
+        alert = b"\x15\x03\x03\x00\x02\x02\x28"
+        for versions in (("TLSv1_3", "TLSv1_3"), ("TLSv1_2", "TLSv1_2")):
+            with self.subTest(versions=versions):
+                with self.upgrading() as client:
+                    client.send(alert)
+                    client.rest()
+                self.server.wait_metric(REFUSED % "tls_handshake", 1)
+                with self.upgrading() as client:        # behind its first flight
+                    client.send(hello(versions=versions))
+                    client.socket.recv(65536)
+                    client.send(alert)
+                    client.rest()
+                with self.upgrading() as client:        # by one who does not believe us
+                    with self.assertRaises(ssl.SSLCertVerificationError):
+                        client.socket = client_context(versions, roots=pki.Authority("X").root.pem).wrap_socket(
+                            client.socket, server_hostname=NAME)
+                with self.upgrading() as client:        # in clear, where ciphertext is due
+                    session = Session(versions=versions)
+                    session.shake(client.socket)
+                    client.send(session.seal("EHLO x.example.com\r\n"))
+                    session.until(client.socket, 250)
+                    client.send(alert)
+                    client.rest()
+        events = [e["why"] for e in self.server.log("tls_failed")]
+        self.assertTrue(any("alert" in why for why in events), events)
+        self.in_order()
+
+    def test_starttls_twice(self):
+        self.serve()
+        with Client(self.address) as client:
+            keywords = client.starttls(client_context())
+            self.assertNotIn("STARTTLS", keywords)
+            self.assertEqual(client.cmd("STARTTLS").code, 503)
+            client.send(b"STARTTLS\r\nNOOP\r\n")
+            self.assertEqual([client.reply().code, client.reply().code], [503, 250])
+            client.message()
+        self.in_order()
+
+    def test_nothing_survives(self):
+        """RFC 3207 4.2: what was said in clear, is forgotten."""
+        self.serve()
+        with Client(self.address) as client:
+            client.hello("first.example.com")
+            client.begin()
+            client.expect(220, "STARTTLS")
+            client.secure(client_context())
+            self.assertEqual(client.cmd("RCPT TO:<rcpt@example.org>").code, 503)
+            self.assertEqual(client.cmd("DATA").code, 503)
+            self.assertEqual(client.cmd("MAIL FROM:<sender@example.com>").code, 503)
+            client.hello("second.example.com")
+            self.assertEqual(client.cmd("RCPT TO:<rcpt@example.org>").code, 503)
+            client.message()
+        self.peer.wait(1)
+        self.assertIn(b"second.example.com", self.peer.messages[0].content)
+        self.assertNotIn(b"first.example.com", self.peer.messages[0].content)
+
+    def test_a_cut_is_no_end(self):
+        """A close without close_notify in a message: somebody on the way may have made it."""
+        self.serve()
+        whole = b"Subject: x\r\n\r\nthe first half, and\r\n"
+        for versions in (("TLSv1_3", "TLSv1_3"), ("TLSv1_2", "TLSv1_2")):
+            for how in ("close", "half", "reset", "notify", "within a record"):
+                with self.subTest(versions=versions, how=how), self.upgrading() as client:
+                    session = Session(versions=versions)
+                    session.shake(client.socket)
+                    for line, code in (("EHLO x.example.com", 250), ("MAIL FROM:<evil@example.com>", 250),
+                                       ("RCPT TO:<rcpt@example.org>", 250), ("DATA", 354)):
+                        client.send(session.seal(line + "\r\n"))
+                        session.until(client.socket, code)
+                    client.send(session.seal(whole))
+                    if how == "within a record":
+                        client.send(session.seal(".\r\n")[:-1])
+                    if how == "notify":
+                        client.send(session.bye())
+                    if how == "reset":
+                        client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    elif how != "close":
+                        client.socket.shutdown(socket.SHUT_WR)
+                        client.rest()
+        wait_for(lambda: self.server.metric("ringpost_smtp_aborted_total") >= 10,
+                 lambda: f"10 transactions given up, not {self.server.metric('ringpost_smtp_aborted_total')}")
+        self.in_order()
+
+    def test_after_close_notify(self):
+        """The connection is dead for both layers: neither plain text nor anything else is read."""
+        self.serve()
+        for behind in (b".\r\n", b"\r\n.\r\n" + EVIL, hello()):
+            for split in (False, True):
+                with self.subTest(behind=behind[:8], split=split), self.upgrading() as client:
+                    session = Session()
+                    session.shake(client.socket)
+                    for line, code in (("EHLO x.example.com", 250), ("MAIL FROM:<evil@example.com>", 250),
+                                       ("RCPT TO:<rcpt@example.org>", 250), ("BDAT 20", 250), ("BDAT 20 LAST", 0)):
+                        client.send(session.seal(line + "\r\n" + ("a" * 18 + "\r\n" if line == "BDAT 20" else "")))
+                        if code:
+                            session.until(client.socket, code)
+                    half = session.seal("a" * 10)
+                    if split:
+                        client.send(half + session.bye())
+                        with contextlib.suppress(ConnectionError):
+                            client.send(behind * 10)
+                    else:
+                        client.send(half + session.bye() + behind * 10)
+                    with contextlib.suppress(EOFError, ConnectionError, ssl.SSLError):
+                        self.assertEqual(session.read(client.socket), b"")
+        self.in_order()
+
+    def test_handshakes_that_stall(self):
+        """One that says nothing, one that says an octet every 100 ms: each has its deadline, and
+        nobody waits for them."""
+        self.serve(tls={"handshake-timeout": "2s"})
+        idle = [self.upgrading() for _ in range(10)] + [Smtp(self.implicit, greet=False) for _ in range(10)]
+        slow = [self.upgrading(), Smtp(self.implicit, greet=False)]
+        done = []
+
+        def trickle(client):
+            with contextlib.suppress(OSError):
+                for octet in hello() * 20:
+                    client.send(bytes([octet]))
+                    time.sleep(0.1)
+                    done.append(1)
+        for client in slow:
+            threading.Thread(target=trickle, args=(client,), daemon=True).start()
+        with Client(self.address) as client:
+            client.starttls(client_context())
+            client.message()
+        self.assertEqual(self.server.metric(REFUSED % "timeout"), 0, "it was served before any deadline")
+        for client in idle + slow:
+            self.assertNotRegex(client.rest(), rb"(?m)^2\d\d")
+            client.close()
+        self.assertLess(len(done), 2 * len(hello() * 20))
+        self.in_order()
+
+    def test_too_many_handshakes(self):
+        """454 over the bound; who does not want TLS, does not notice."""
+        self.serve(shards=1, tls={"handshakes": 5, "handshake-timeout": "3s"})
+        first = [self.upgrading() for _ in range(5)]
+        for _ in range(3):
+            late = self.plain()
+            reply = late.expect(454, "STARTTLS")
+            self.assertEqual(reply.text[:5], "4.7.0")
+            late.message()                          # and goes on in clear
+            late.close()
+        with Smtp(self.implicit, greet=False) as client:
+            self.assertEqual(client.rest(), b"")
+        self.assertEqual(self.server.metric(REFUSED % "tls_handshakes"), 4)
+        first.pop().close()
+
+        def served():
+            with Smtp(self.address) as client:
+                client.hello()
+                return client.cmd("STARTTLS").code == 220
+        wait_for(served, "a slot that was given back")
+        for client in first:
+            client.rest()
+        self.in_order()
+
+    def test_renegotiation(self):
+        """TLS 1.2 only; it ends the session (RFC 9325 says why)."""
+        self.serve()
+        words = [harness.program("openssl"), "s_client", "-starttls", "smtp", "-tls1_2", "-crlf",
+                 "-connect", "127.0.0.1:%d" % self.address[1]]
+        with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT) as process:
+            heard = b""
+            while b"---\n250 " not in heard and (line := process.stdout.readline()):
+                heard += line
+            process.stdin.write(b"R\n")
+            process.stdin.flush()
+            heard += process.stdout.read()
+        self.assertIn(b"RENEGOTIATING", heard)
+        self.assertRegex(heard, rb"(?i)no renegotiation|error|closed|alert")
+        self.in_order()
+
+    def test_proxy_header(self):
+        """It stands before the ClientHello, together with it or not; inside TLS it is no command."""
+        self.serve()
+        v1 = b"PROXY TCP4 192.0.2.7 127.0.0.1 5555 465\r\n"
+        v2 = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c" + socket.inet_aton("192.0.2.8") + b"\x7f\0\0\1\1\2\3\4"
+        for header, source in ((v1, "192.0.2.7"), (v2, "192.0.2.8")):
+            for split in (None, 1, len(header) - 1, len(header), len(header) + 5):
+                with self.subTest(source=source, split=split), Smtp(self.proxied, greet=False) as client:
+                    session = Session()
+                    with contextlib.suppress(ssl.SSLWantReadError):
+                        session.tls.do_handshake()
+                    text = header + session.out.read()
+                    client.send(text[:split])
+                    if split:
+                        time.sleep(0.02)
+                        client.send(text[split:])
+                    session.shake(client.socket)
+                    session.until(client.socket, 220)
+                    for line, code in (("EHLO x.example.com", 250), (f"MAIL FROM:<from{split}@example.com>", 250),
+                                       ("RCPT TO:<rcpt@example.org>", 250), ("DATA", 354), ("Subject: x\r\n\r\n.", 250)):
+                        client.send(session.seal(line + "\r\n"))
+                        session.until(client.socket, code)
+                    self.server.wait_log("received", client=source, **{"from": f"from{split}@example.com"})
+        for text in (v1 + EVIL, v1 + v1 + hello(), EVIL, hello()):      # no header, or not TLS behind it
+            with self.subTest(text=text[:50]), Smtp(self.proxied, greet=False) as client:
+                with contextlib.suppress(ConnectionError):
+                    client.send(text)
+                    client.socket.shutdown(socket.SHUT_WR)
+                    self.assertNotRegex(client.rest(), rb"(?m)^2\d\d")
+        with Smtp(self.proxied, greet=False) as client:
+            session = Session()
+            client.send(v1)
+            session.shake(client.socket)
+            session.until(client.socket, 220)
+            client.send(session.seal(v1))
+            session.until(client.socket, 500)
+        with Client(self.implicit, implicit=client_context()) as client:
+            self.assertEqual(client.cmd(v1.strip()).code, 500)
+        self.assertEqual([e for e in self.server.log("received") if "evil" in e["from"]], [])
 
 
 if __name__ == "__main__":
