@@ -16,6 +16,7 @@ import unittest
 
 import harness
 from harness import Peer, Ringpost, Sink, program
+from postfix import Postfix
 
 FAST = {"retry-initial": "1s", "retry-max": "1s", "retry-jitter": "0"}
 
@@ -137,47 +138,11 @@ class Servers(Delivery):
 
     def test_postfix(self):
         base = directory(self)
-        port = harness.free_port()
-        config, queue, data, mail = (base / n for n in ("etc", "queue", "data", "mail"))
-        for path in (config, queue, data, mail):
-            path.mkdir()
-        owner = pwd.getpwnam("postfix")
-        os.chown(data, owner.pw_uid, owner.pw_gid)
-        nobody = pwd.getpwnam("nobody")
-        os.chown(mail, nobody.pw_uid, nobody.pw_gid)
-        (config / "main.cf").write_text(
-            f"compatibility_level = 3.6\nmyhostname = mx.postfix.test\ninet_interfaces = 127.0.0.1\n"
-            f"inet_protocols = ipv4\nqueue_directory = {queue}\ndata_directory = {data}\n"
-            "mydestination =\nmynetworks =\nalias_maps =\nlocal_recipient_maps =\n"
-            "virtual_mailbox_domains = example.org\nvirtual_mailbox_base = " + str(mail) + "\n"
-            "virtual_mailbox_maps = static:all/\nvirtual_uid_maps = static:65534\n"
-            "virtual_gid_maps = static:65534\nvirtual_minimum_uid = 100\n"
-            "smtpd_relay_restrictions = reject_unauth_destination\nsmtpd_peername_lookup = no\n"
-            f"maillog_file_prefixes = {base}\nmaillog_file = {base}/log\nalternate_config_directories =\n"
-            "multi_instance_enable = yes\n")
-        source = next(p for p in ("/usr/share/postfix/master.cf.dist", "/etc/postfix/master.cf.proto",
-                                  "/etc/postfix/master.cf") if os.path.exists(p))
-        master = re.sub(r"(?m)^smtp +inet.*", f"127.0.0.1:{port} inet n - n - - smtpd",
-                        pathlib.Path(source).read_text())
-        master = re.sub(r"(?m)^(\w\S* +(?:unix|inet) +[-yn] +[-yn] +)y", r"\1n", master)
-        if not re.search(r"(?m)^postlog", master):
-            master += "postlog unix-dgram n - n - 1 postlogd\n"
-        (config / "master.cf").write_text(master)
-        words = [program("postfix"), "-c", str(config)]
-        subprocess.run([*words, "set-permissions"], capture_output=True, check=False)
-        done = subprocess.run([*words, "start"], capture_output=True, text=True, check=False)
-
-        def stop():
-            subprocess.run([*words, "stop"], capture_output=True, check=False)
-            pid = queue / "pid" / "master.pid"
-            harness.wait_for(lambda: not pid.exists() or not os.path.exists(
-                f"/proc/{pid.read_text().strip()}"), "Postfix to end", 30)
-        self.addCleanup(stop)
-        self.assertEqual(done.returncode, 0, done.stderr)
-        harness.wait_listening("127.0.0.1", port)
-        server = self.deliver(port, 20)
+        postfix = Postfix(self, base, Postfix.mailboxes(base))
+        mail = postfix.mail
+        server = self.deliver(postfix.port, 20)
         harness.wait_for(lambda: len(list(mail.glob("all/new/*"))) == 40,
-                         lambda: f"40 files: {(base / 'log').read_text()[-1500:]}")
+                         lambda: f"40 files: {postfix.told()[-1500:]}")
         for path in mail.glob("all/new/*"):
             text = path.read_bytes()
             self.assertEqual(text.count(b"X-Bench-Id: "), 1)
