@@ -603,12 +603,12 @@ class Peer:
                 usual = "354 go on" if mail and rcpts else "554 5.5.1 no valid recipients"
                 if self.say(s, self.answer("DATA", line, usual)) != 354:
                     continue
-                content = b""
+                content = bytearray()
                 while (row := lines.readline()) != b".\r\n":
                     if not row:
                         raise EOFError
                     content += row[1:] if row.startswith(b".") else row
-                self.end(s, mail, rcpts, content, "DATA", number)
+                self.end(s, mail, rcpts, bytes(content), "DATA", number)
                 mail, rcpts = None, []
             elif verb == "BDAT":
                 words = line.split()
