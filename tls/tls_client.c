@@ -53,6 +53,8 @@ static enum ssl_verify_result_t on_verify(SSL *ssl, uint8_t *alert)
 {
     struct tls_session *session = tls_session_of(ssl);
     const struct tls_client_policy *policy = session->policy;
+    if (policy->is_blind)
+        return ssl_verify_ok;
     if (session->peer == NULL)
         session->peer = calloc(1, sizeof(*session->peer));
     if (session->peer == NULL)
@@ -106,7 +108,8 @@ static int on_new_session(SSL *ssl, SSL_SESSION *kept)
 
 static void resume(struct tls_session *session)
 {
-    if (session->shard->sessions == NULL || session->target.step != TLS_STEP_ALL)
+    if (session->shard->sessions == NULL || session->target.step != TLS_STEP_ALL ||
+        session->target.is_fresh)
         return;
     const struct tls_lru_key key = tls_lru_key_of(slice_of(session->key, sizeof(session->key)));
     SSL_SESSION *kept = tls_client_cache_take(session->shard->sessions, &key,
@@ -222,18 +225,43 @@ enum tls_step tls_client_step_after(const struct tls_client_policy *policy, enum
 static const struct {
     uint16_t id;
     int nid;
+    const char *name;
 } groups[] = {
 #ifdef NID_X25519MLKEM768
-    { 0x11ec, NID_X25519MLKEM768 },
+    { 0x11ec, NID_X25519MLKEM768, "X25519MLKEM768" },
 #endif
-    { SSL_CURVE_X25519, NID_X25519 },       { SSL_CURVE_SECP256R1, NID_X9_62_prime256v1 },
-    { SSL_CURVE_SECP384R1, NID_secp384r1 }, { SSL_CURVE_SECP521R1, NID_secp521r1 },
+    { SSL_CURVE_X25519, NID_X25519, "X25519" },
+    { SSL_CURVE_SECP256R1, NID_X9_62_prime256v1, "P-256" },
+    { SSL_CURVE_SECP384R1, NID_secp384r1, "P-384" },
+    { SSL_CURVE_SECP521R1, NID_secp521r1, "P-521" },
 };
 static_assert(ARRAY_COUNT(groups) <= GROUPS_MAX);
+
+uint16_t tls_client_group_named(const char *name)
+{
+    for (unsigned i = 0; i < ARRAY_COUNT(groups); i++)
+        if (strcmp(groups[i].name, name) == 0)
+            return groups[i].id;
+    return 0;
+}
+
+static bool offer_only(SSL *ssl, const struct tls_client_target *target)
+{
+    int nids[2];
+    unsigned count = 0;
+    for (unsigned i = 0; i < ARRAY_COUNT(groups); i++)
+        if (groups[i].id == target->group_only)
+            nids[count++] = groups[i].nid;
+    if (target->version_max == TLS_VERSION_12 && target->group_only != SSL_CURVE_SECP256R1)
+        nids[count++] = NID_X9_62_prime256v1; /* else no such certificate can be presented */
+    return SSL_set1_curves(ssl, nids, count) == 1;
+}
 
 /* The one that the host chose last time comes first, so that its key share is there at once. */
 static bool offer_groups(SSL *ssl, const struct tls_client_target *target)
 {
+    if (target->group_only != 0)
+        return offer_only(ssl, target);
     int nids[GROUPS_MAX];
     unsigned count = 0;
     unsigned skip = has_hybrid() && target->step != TLS_STEP_ALL ? 1 : 0;
@@ -261,8 +289,12 @@ static bool offer(struct tls_session *session)
     const struct tls_client_policy *policy = session->policy;
     const struct tls_client_target *target = &session->target;
     unsigned most = target->step >= TLS_STEP_12 ? TLS_VERSION_12 : TLS_VERSION_13;
+    if (target->version_max != 0)
+        most = MIN(most, target->version_max);
     if (target->step == TLS_STEP_12)
         SSL_set_mode(ssl, SSL_MODE_SEND_FALLBACK_SCSV);
+    if (target->no_tickets)
+        SSL_set_options(ssl, SSL_OP_NO_TICKET);
     return SSL_set_min_proto_version(ssl, (uint16_t)MIN(policy->version_min, most)) == 1 &&
            SSL_set_max_proto_version(ssl, (uint16_t)most) == 1 &&
            SSL_set_cipher_list(ssl, suites_of(policy, target->step)) == 1 &&

@@ -40,6 +40,7 @@ struct tls_client_policy {
     const struct tls_roots *roots;           /* NULL: nothing is trusted */
     const struct tls_credential *credential; /* that we present when asked; or NULL */
     uint8_t digest[32]; /* what one policy has verified is nothing to another */
+    bool is_blind;      /* looks at no certificate: for a load generator, below CHAIN */
 };
 
 /* Lives until the handshake is over. */
@@ -50,6 +51,11 @@ struct tls_client_target {
     unsigned names_count;
     enum tls_step step;
     uint16_t group; /* that the host chose last time: offered first. 0: unknown */
+    /* For a load generator, which must know what it gets. 0 and false: none of it. */
+    uint16_t group_only;  /* no other one, but P-256 for certificates below TLS 1.3 */
+    unsigned version_max; /* less than the step's */
+    bool is_fresh;        /* a full handshake */
+    bool no_tickets;      /* not asked for: TLS 1.2 resumes by id then */
 };
 
 /* Fills in the digest from the rest and the names that are wanted. */
@@ -68,6 +74,8 @@ struct tls_session *tls_client_connect(struct tls_client *client,
                                        const struct tls_client_policy *policy,
                                        const struct tls_client_target *target,
                                        const struct tls_ends *ends, void *owner);
+/* "X25519", "P-256", ... to what group and group_only are; 0: the library has no such thing. */
+uint16_t tls_client_group_named(const char *name);
 /* Of the group of this session; 0: none. For the next target. */
 uint16_t tls_client_group(const struct tls_session *session);
 /* The host asked for another key share than we had guessed. */

@@ -210,13 +210,15 @@ static enum ssl_verify_result_t on_verify(SSL *ssl, uint8_t *alert)
 
 /* ---- contexts ---- */
 
-static bool context_groups(SSL_CTX *context)
-{
 #ifdef SSL_GROUP_X25519_MLKEM768
-    return SSL_CTX_set1_curves_list(context, "X25519MLKEM768:X25519:P-256:P-384") == 1;
+static const char groups_ours[] = "X25519MLKEM768:X25519:P-256:P-384";
 #else
-    return SSL_CTX_set1_curves_list(context, "X25519:P-256:P-384") == 1;
+static const char groups_ours[] = "X25519:P-256:P-384";
 #endif
+
+static bool context_groups(SSL_CTX *context, const char *groups)
+{
+    return SSL_CTX_set1_curves_list(context, groups == NULL ? groups_ours : groups) == 1;
 }
 
 static int context_make(struct tls_server *server, const struct tls_server_options *options,
@@ -228,14 +230,15 @@ static int context_make(struct tls_server *server, const struct tls_server_optio
     server->contexts[index] = context;
     uint8_t id[SHA256_DIGEST_LENGTH];
     SHA256((const uint8_t *)options->name, strlen(options->name), id);
-    bool done =
-        SSL_CTX_set_ex_data(context, context_index, server) == 1 &&
-        SSL_CTX_set_min_proto_version(context, (uint16_t)options->version_min) == 1 &&
-        SSL_CTX_set_max_proto_version(context, TLS_VERSION_13) == 1 &&
-        SSL_CTX_set_strict_cipher_list(context, options->allows_cbc ? suites_cbc : suites_aead) ==
-            1 &&
-        context_groups(context) && SSL_CTX_set_session_id_context(context, id, sizeof(id)) == 1 &&
-        tls_credential_use_on(server->credentials[index], context) == 0;
+    unsigned most = options->version_max == 0 ? TLS_VERSION_13 : options->version_max;
+    bool done = SSL_CTX_set_ex_data(context, context_index, server) == 1 &&
+                SSL_CTX_set_min_proto_version(context, (uint16_t)options->version_min) == 1 &&
+                SSL_CTX_set_max_proto_version(context, (uint16_t)most) == 1 &&
+                SSL_CTX_set_strict_cipher_list(context, options->allows_cbc ? suites_cbc
+                                                                            : suites_aead) == 1 &&
+                context_groups(context, options->groups) &&
+                SSL_CTX_set_session_id_context(context, id, sizeof(id)) == 1 &&
+                tls_credential_use_on(server->credentials[index], context) == 0;
     if (!done)
         return -EINVAL;
     SSL_CTX_set_select_certificate_cb(context, on_hello);
