@@ -37,6 +37,13 @@ static const char help[] =
     "                          leave the extension out; its use is then refused (pipelined\n"
     "                          commands are understood in any case)\n"
     "\n"
+    "  --tls MODE              none, starttls (offered), implicit (none)\n"
+    "  --cert CHAIN --key KEY  PEM; again for more: by server name, then what a client can verify\n"
+    "  --tls-version V         1.2 or 1.3 only\n"
+    "  --tls-group NAME        this one only (see source)\n"
+    "  --tls-resume SHARE      0: no session is resumed; else any may be (0)\n"
+    "  --tls-no-tickets        TLS 1.2 resumes by session id, TLS 1.3 does not\n"
+    "\n"
     "How it misbehaves:\n"
     "  --delay-ms D            wait so long before the final reply to a message\n"
     "  --reply-delay-ms D      wait so long before each reply (pipelined ones: each group)\n"
@@ -68,6 +75,7 @@ static const char help[] =
     "    seconds_active                      from the first message to the last\n"
     "    messages_per_second                 in seconds_active\n"
     "    latency_us {p50,p90,p99,p999,max,mean,count}     from MAIL to the final reply\n"
+    "    tls {full, resumed, failed, handshake_us {...}}  handshakes\n"
     "    cpu_us_self                         CPU time of this process\n"
     "  --quiet                 no progress lines on standard error\n"
     "  --help                  this text\n"
@@ -133,6 +141,8 @@ static bool sink_options(int argc, char **argv, struct sink_options *o)
         { "json", required_argument, NULL, JSON },
         { "quiet", no_argument, NULL, QUIET },
         { "help", no_argument, NULL, HELP },
+        SECURE_LONG_OPTIONS,
+        SECURE_SERVER_LONG_OPTIONS,
         { NULL, 0, NULL, 0 },
     };
     *o = (struct sink_options) { .threads = 1, .connections_max = CONNECTIONS_DEFAULT };
@@ -168,13 +178,16 @@ static bool sink_options(int argc, char **argv, struct sink_options *o)
         case JSON: o->json = optarg; break;
         case QUIET: o->quiet = true; break;
         case HELP: fputs(help, stdout); return false;
-        default: exit(EXIT_USAGE);
+        default:
+            if (!secure_option(&o->tls, option, optarg))
+                exit(EXIT_USAGE);
         }
     }
     if (optind < argc)
         option_wrong(argv[optind], "is not an option");
     if (o->listen.port == 0)
         option_wrong("--listen", "is needed");
+    secure_check_server(&o->tls);
     return true;
 }
 
@@ -248,6 +261,7 @@ static json_t *sink_json(const struct sink *sinks, unsigned threads, uint64_t be
     json_object_set_new(root, "messages_per_second",
                         json_real(active > 0 ? (double)messages / active : 0));
     json_object_set_new(root, "latency_us", result_latency(all));
+    json_object_set_new(root, "tls", secure_json(&sinks[0].counts.tls, sizeof(*sinks), threads));
     json_object_set_new(root, "cpu_us_self", json_integer((json_int_t)result_cpu_us()));
     free(all);
     return root;
@@ -266,7 +280,7 @@ static bool sink_stop(struct worker *worker)
 }
 
 static int sink_start(struct sink *sink, unsigned index, const struct sink_options *o,
-                      uint64_t *messages_total, const char **what)
+                      const struct secure_keys *keys, uint64_t *messages_total, const char **what)
 {
     sink->options = o;
     sink->messages_total = messages_total;
@@ -275,6 +289,11 @@ static int sink_start(struct sink *sink, unsigned index, const struct sink_optio
         return r;
     *what = "no memory for sessions";
     r = sink_prepare(sink);
+    if (r < 0)
+        return r;
+    *what = "cannot set up TLS";
+    r = secure_server_init(&sink->secure, &o->tls, keys, &sink->worker.shard.wall_us,
+                           &sink->worker.shard.now_ms);
     if (r < 0)
         return r;
     *what = "cannot open the list of ids";
@@ -348,8 +367,9 @@ int sink_main(int argc, char **argv)
     struct sink_options o;
     if (!sink_options(argc, argv, &o))
         return EXIT_OK;
+    struct secure_keys keys;
     struct sink *sinks = calloc(o.threads, sizeof(*sinks));
-    if (sinks == NULL)
+    if (sinks == NULL || secure_keys_make(&o.tls, &keys) < 0)
         return EXIT_NOTHING;
     uint64_t messages_total = 0;
     uint64_t begun_ns = result_now_ns();
@@ -357,7 +377,7 @@ int sink_main(int argc, char **argv)
     unsigned started = 0;
     for (; started < o.threads; started++) {
         const char *what = NULL;
-        int r = sink_start(&sinks[started], started, &o, &messages_total, &what);
+        int r = sink_start(&sinks[started], started, &o, &keys, &messages_total, &what);
         if (r < 0) {
             fprintf(stderr, "ringpost-bench sink: %s: %s\n", what, strerror(-r));
             status = EXIT_NOTHING;
@@ -377,8 +397,10 @@ int sink_main(int argc, char **argv)
         sink_report(sinks, &o, begun_ns);
     for (unsigned i = 0; i < o.threads; i++) {
         worker_free(&sinks[i].worker);
+        secure_server_free(&sinks[i].secure);
         pool_free(&sinks[i].sessions);
     }
+    secure_keys_free(&keys);
     free(sinks);
     return status;
 }

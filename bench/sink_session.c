@@ -5,6 +5,7 @@
  *           --BDAT--> CONTENT --chunk------> COMMAND
  *                             --last chunk-> FINAL
  *           --refused BDAT--> SKIP --its octets--> COMMAND
+ *           --STARTTLS------> HANDSHAKE (with --tls implicit it begins there) --> COMMAND
  *
  * FINAL waits --delay-ms; then the ids go to their list, and only after that the replies to the
  * socket: sessions that have a fresh 250 wait for the hook at the end of the step, which writes the
@@ -22,7 +23,7 @@
 
 enum { REPLY_ROOM = 512, US_IN_NS = 1'000, DROP_CONTENT_MAX = 2'048 };
 
-enum sink_state { SINK_COMMAND, SINK_CONTENT, SINK_SKIP, SINK_FINAL };
+enum sink_state { SINK_COMMAND, SINK_CONTENT, SINK_SKIP, SINK_FINAL, SINK_HANDSHAKE };
 
 /* Where a connection that is to be cut, is cut. */
 enum sink_drop {
@@ -45,9 +46,10 @@ struct sink_session {
     struct list unflushed;
     struct sink *sink;
     struct smtp_data data;
-    uint64_t begun_ns; /* MAIL */
-    uint64_t left;     /* octets to skip */
-    uint64_t drop_at;  /* octets of content */
+    uint64_t begun_ns;  /* MAIL */
+    uint64_t left;      /* octets to skip */
+    uint64_t drop_at;   /* octets of content */
+    uint64_t secure_ns; /* the handshake begun */
     uint32_t recipients;
     uint32_t finals; /* LMTP: replies still to give */
     uint32_t accepted;
@@ -60,6 +62,7 @@ struct sink_session {
     bool quit;
     bool final_begun; /* the delay before the final reply is under way or over */
     bool reply_held;  /* by --reply-delay-ms */
+    bool secured;
     uint8_t header[SINK_HEADER_KEPT];
 };
 
@@ -121,9 +124,30 @@ static bool drop_here(struct sink_session *s, enum sink_drop point)
 
 static void command_hello(struct sink_session *s, bool extended)
 {
+    bool offers = s->sink->options->tls.mode == SECURE_STARTTLS && !s->secured;
     transaction_end(s);
     s->greeted = true;
-    reply(s, extended ? s->sink->hello : SLICE("250 sink\r\n"));
+    if (!extended)
+        reply(s, SLICE("250 sink\r\n"));
+    else
+        reply(s, offers ? s->sink->hello_in_clear : s->sink->hello);
+}
+
+static void command_starttls(struct sink_session *s)
+{
+    if (s->sink->options->tls.mode != SECURE_STARTTLS || s->secured) {
+        reply_bad(s, SLICE("503 5.5.1 not now\r\n"));
+        return;
+    }
+    if (connection_has_input(&s->connection)) { /* RFC 3207 6: it was said in clear */
+        reply_bad(s, SLICE("554 5.5.1 nothing may follow STARTTLS\r\n"));
+        s->quit = true;
+        return;
+    }
+    transaction_end(s);
+    s->greeted = false;
+    s->state = SINK_HANDSHAKE;
+    reply(s, SLICE("220 2.0.0 go on\r\n"));
 }
 
 /* The next word of what is left of a line; empty at its end. */
@@ -307,6 +331,8 @@ static void command(struct sink_session *s, struct slice line)
         reply(s, SLICE("250 2.0.0 Ok\r\n"));
     } else if (slice_equal_nocase(verb, SLICE("NOOP")))
         reply(s, SLICE("250 2.0.0 Ok\r\n"));
+    else if (slice_equal_nocase(verb, SLICE("STARTTLS")))
+        command_starttls(s);
     else if (slice_equal_nocase(verb, SLICE("VRFY")))
         reply(s, SLICE("252 2.5.0 send it and see\r\n"));
     else if (slice_equal_nocase(verb, SLICE("QUIT"))) {
@@ -475,6 +501,11 @@ static bool session_final(struct sink_session *s)
 
 /* ---- the session ---- */
 
+static void session_greet(struct sink_session *s)
+{
+    reply(s, s->sink->options->lmtp ? SLICE("220 sink LMTP\r\n") : SLICE("220 sink ESMTP\r\n"));
+}
+
 static void session_flush(struct sink_session *s)
 {
     if (list_empty(&s->unflushed))
@@ -496,9 +527,52 @@ static bool session_hold_reply(struct sink_session *s)
     return false;
 }
 
+static void session_handshake_failed(struct sink_session *s)
+{
+    metric_add(&s->sink->counts.tls.failed, 1);
+    connection_close(&s->connection);
+}
+
+/* True: it is complete. */
+static bool session_handshake(struct sink_session *s)
+{
+    struct connection *c = &s->connection;
+    struct sink *sink = s->sink;
+    uint64_t now_ns = sink->worker.shard.now_ns;
+    if (c->tls == NULL) {
+        if (!connection_idle(c) && c->error == 0)
+            return false; /* the 220 leaves in clear */
+        struct tls_session *session =
+            c->error < 0 ? NULL
+                         : tls_server_accept(sink->secure.server, false, &connection_ends, c);
+        if (session == NULL) {
+            session_handshake_failed(s);
+            return false;
+        }
+        connection_secure(c, session);
+        s->secure_ns = now_ns;
+    }
+    enum tls_result result = connection_handshake(c);
+    if (result == TLS_FAILED || c->error < 0) {
+        session_handshake_failed(s);
+        return false;
+    }
+    if (result != TLS_OK) {
+        connection_settle(c);
+        return false;
+    }
+    secure_count(&sink->counts.tls, c->tls, (now_ns - s->secure_ns) / US_IN_NS);
+    s->secured = true;
+    s->state = SINK_COMMAND;
+    if (sink->options->tls.mode == SECURE_IMPLICIT)
+        session_greet(s);
+    return true;
+}
+
 static bool session_step(struct sink_session *s)
 {
     switch (s->state) {
+    case SINK_HANDSHAKE: return false; /* once the 220 has left */
     case SINK_CONTENT: return session_content(s);
     case SINK_SKIP: return session_skip(s);
     case SINK_FINAL: return session_final(s);
@@ -510,6 +584,8 @@ static void session_run(struct task *task)
 {
     struct sink_session *s = container_of(task, struct sink_session, task);
     struct connection *c = &s->connection;
+    if (s->state == SINK_HANDSHAKE && !session_handshake(s))
+        return;
     bool more = c->error == 0 && !s->reply_held;
     while (more && !s->quit && !c->closing) {
         if (connection_reserve(c, REPLY_ROOM) == NULL)
@@ -520,6 +596,8 @@ static void session_run(struct task *task)
         return;
     if (c->output != NULL && c->output->size == 0)
         connection_flush(c); /* reserved for nothing */
+    if (s->quit)
+        connection_bye(c);
     if (!session_hold_reply(s))
         session_flush(s);
     bool over = s->quit || (c->eof && !more && s->state != SINK_FINAL && !s->reply_held);
@@ -578,7 +656,10 @@ bool sink_accepted(struct acceptor *acceptor, int socket)
     connection_init(&s->connection, &sink->worker.shard, &sink->worker.pools, &s->task,
                     session_closed);
     connection_open(&s->connection, socket);
-    reply(s, sink->options->lmtp ? SLICE("220 sink LMTP\r\n") : SLICE("220 sink ESMTP\r\n"));
+    if (sink->options->tls.mode == SECURE_IMPLICIT)
+        s->state = SINK_HANDSHAKE;
+    else
+        session_greet(s);
     shard_run_later(&sink->worker.shard, &s->task);
     return true;
 }
@@ -605,19 +686,26 @@ static void sink_on_hook(struct hook *hook)
     }
 }
 
+static struct slice sink_hello(const struct sink_options *o, bool starttls, char *text, size_t room)
+{
+    int size = snprintf(
+        text, room, "250-sink\r\n%s%s%s%s%s%s250 %s\r\n", starttls ? "250-STARTTLS\r\n" : "",
+        o->no_pipelining ? "" : "250-PIPELINING\r\n", o->no_bdat ? "" : "250-CHUNKING\r\n",
+        o->no_8bitmime ? "" : "250-8BITMIME\r\n", o->no_size ? "" : "250-SIZE\r\n",
+        o->no_smtputf8 ? "" : "250-SMTPUTF8\r\n", "ENHANCEDSTATUSCODES");
+    CHECK(size > 0);
+    CHECK((size_t)size < room);
+    return slice_of(text, (size_t)size);
+}
+
 int sink_prepare(struct sink *sink)
 {
     const struct sink_options *o = sink->options;
     list_init(&sink->all);
     list_init(&sink->unflushed);
-    int size =
-        snprintf(sink->hello_text, sizeof(sink->hello_text), "250-sink\r\n%s%s%s%s%s250 %s\r\n",
-                 o->no_pipelining ? "" : "250-PIPELINING\r\n", o->no_bdat ? "" : "250-CHUNKING\r\n",
-                 o->no_8bitmime ? "" : "250-8BITMIME\r\n", o->no_size ? "" : "250-SIZE\r\n",
-                 o->no_smtputf8 ? "" : "250-SMTPUTF8\r\n", "ENHANCEDSTATUSCODES");
-    CHECK(size > 0);
-    CHECK((size_t)size < sizeof(sink->hello_text));
-    sink->hello = slice_of(sink->hello_text, (size_t)size);
+    size_t half = sizeof(sink->hello_text) / 2;
+    sink->hello = sink_hello(o, false, sink->hello_text, half);
+    sink->hello_in_clear = sink_hello(o, true, sink->hello_text + half, half);
     shard_hook(&sink->worker.shard, &sink->hook, sink_on_hook);
     return pool_init(&sink->sessions, "sessions", sizeof(struct sink_session), o->connections_max);
 }

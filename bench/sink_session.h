@@ -5,6 +5,7 @@
 #define RINGPOST_BENCH_SINK_SESSION_H
 
 #include "bench/result.h"
+#include "bench/secure.h"
 #include "bench/worker.h"
 #include "core/histogram.h"
 #include "core/pool.h"
@@ -28,6 +29,7 @@ struct sink_options {
     unsigned error_code; /* 0: 451 and 550 by turns */
     double errors;
     double drop;
+    struct secure_options tls;
     bool lmtp;
     bool no_pipelining;
     bool no_bdat;
@@ -54,6 +56,7 @@ struct sink_counts {
     uint64_t first_ns;           /* first and last message */
     uint64_t last_ns;
     struct histogram transaction; /* us from MAIL to the final reply */
+    struct secure_counts tls;
 };
 
 struct sink {
@@ -67,7 +70,9 @@ struct sink {
     uint64_t *messages_total; /* of all threads; for --max-messages */
     struct sink_counts counts;
     struct slice hello; /* reply to EHLO */
-    char hello_text[256];
+    struct slice hello_in_clear;
+    char hello_text[512];
+    struct secure_server secure;
     struct result_ids ids;
 };
 

@@ -79,7 +79,7 @@ static const char help[] =
     "  --ramp S               begin after so long even if not all connections are up (10). With\n"
     "                         --per-connection 1 and with --idle there is no waiting for them\n"
     "  --give-up S            end when no connection could be had for so long (30)\n"
-    "\n"
+    "\n" SECURE_CLIENT_HELP "\n"
     "What it tells:\n"
     "  --json FILE            the result; - is standard output. With --idle it is written anew\n"
     "                         every second, never seen half-written. Keys:\n"
@@ -93,9 +93,10 @@ static const char help[] =
     "    recipients, begun, failed, size (octets of content), connections (opened in all)\n"
     "    connections_open       that are up (at the end of the window)\n"
     "    errors {total, connect_refused, connect_failed, reset, closed, timeout, reply_421,\n"
-    "      reply_4xx, reply_5xx, protocol}\n"
+    "      reply_4xx, reply_5xx, protocol, tls}\n"
     "    latency_us {p50, p90, p99, p999, max, mean, count}   from MAIL to the final reply\n"
     "    commit_us {...}        from the end of the content to the final reply\n"
+    "    tls {full, resumed, failed, handshake_us {...}}      handshakes\n"
     "    cpu_us_self            CPU time of this process in the window\n"
     "    cpu_us_self_per_message\n"
     "    samples [{second, messages, errors, connections_open}]   one for each second\n"
@@ -160,6 +161,7 @@ static void options_check(struct source_options *o)
         option_wrong("--from-addresses", "needs a server on an IPv4 loopback address");
     if (o->slow > 0 && o->think_ms > 0 && o->slow > UINT32_MAX)
         option_wrong("--slow", "is too fast to be slow");
+    secure_check_client(&o->tls);
     o->threads = MIN(o->threads, o->connections);
 }
 
@@ -231,6 +233,8 @@ static bool source_options(int argc, char **argv, struct source_options *o)
         { "give-up", required_argument, NULL, GIVE_UP },
         { "quiet", no_argument, NULL, QUIET },
         { "help", no_argument, NULL, HELP },
+        SECURE_LONG_OPTIONS,
+        SECURE_CLIENT_LONG_OPTIONS,
         { NULL, 0, NULL, 0 },
     };
     *o = options_default;
@@ -278,7 +282,9 @@ static bool source_options(int argc, char **argv, struct source_options *o)
         case GIVE_UP: o->give_up_ms = option_ms("--give-up", optarg, 0.001); break;
         case QUIET: o->quiet = true; break;
         case HELP: fputs(help, stdout); return false;
-        default: exit(EXIT_USAGE);
+        default:
+            if (!secure_option(&o->tls, option, optarg))
+                exit(EXIT_USAGE);
         }
     }
     if (optind < argc)
@@ -366,6 +372,7 @@ static json_t *errors_json(const struct run *run)
         [SOURCE_REPLY_4XX] = "reply_4xx",
         [SOURCE_REPLY_5XX] = "reply_5xx",
         [SOURCE_PROTOCOL] = "protocol",
+        [SOURCE_TLS] = "tls",
     };
     json_t *errors = json_object();
     json_object_set_new(errors, "total", json_integer((json_int_t)sum_errors(run)));
@@ -414,6 +421,8 @@ static json_t *run_json(const struct run *run)
     json_object_set_new(root, "errors", errors_json(run));
     json_object_set_new(root, "latency_us", result_latency(latency));
     json_object_set_new(root, "commit_us", result_latency(commit));
+    json_object_set_new(
+        root, "tls", secure_json(&run->sources[0].counts.tls, sizeof(*run->sources), o->threads));
     set_integer(root, "cpu_us_self", cpu_us);
     json_object_set_new(root, "cpu_us_self_per_message",
                         json_real(in_window > 0 ? (double)cpu_us / (double)in_window : 0));
@@ -556,6 +565,9 @@ static int run_start(struct run *run, unsigned index, const char **what)
     r = source_texts_init(&source->texts, o, index, count);
     if (r == 0)
         r = source_sessions_init(source, count, first);
+    if (r == 0)
+        r = secure_client_init(&source->secure, &o->tls, &source->worker.shard.wall_us,
+                               &source->worker.shard.random, count);
     if (r < 0)
         return r;
     *what = "cannot open the file of acknowledged ids";
@@ -588,11 +600,14 @@ static int run_report(struct run *run)
                (long long)json_integer_value(json_object_get(latency, "p99")),
                (long long)json_integer_value(json_object_get(latency, "max")),
                json_number_value(json_object_get(root, "cpu_us_self_per_message")));
+        secure_print(&o->tls, json_object_get(root, "tls"));
     }
     result_write(o->json, root);
     if (run->shared.lacks_pipelining || run->shared.lacks_chunking)
         fprintf(stderr, "ringpost-bench source: the server does not offer %s\n",
                 run->shared.lacks_chunking ? "CHUNKING" : "PIPELINING");
+    if (run->shared.lacks_starttls)
+        fprintf(stderr, "ringpost-bench source: the server does not offer STARTTLS\n");
     if (run->gave_up)
         fprintf(stderr, "ringpost-bench source: no connection could be had: gave up\n");
     if (run->gave_up || (o->idle ? run->open_at_end == 0 || connections == 0 : messages == 0))
@@ -650,6 +665,7 @@ int source_main(int argc, char **argv)
     for (unsigned i = 0; i < o.threads; i++) {
         worker_free(&run.sources[i].worker);
         source_sessions_free(&run.sources[i]);
+        secure_client_free(&run.sources[i].secure);
         source_texts_free(&run.sources[i].texts);
     }
     free(run.sources);

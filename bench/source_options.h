@@ -4,7 +4,7 @@
 #ifndef RINGPOST_BENCH_SOURCE_OPTIONS_H
 #define RINGPOST_BENCH_SOURCE_OPTIONS_H
 
-#include "core/net.h"
+#include "bench/secure.h"
 
 enum { SOURCE_ADDRESS_MAX = 300, SOURCE_ID_PREFIX_MAX = 64 };
 
@@ -36,6 +36,7 @@ struct source_options {
     uint32_t give_up_ms;
     uint32_t from_addresses; /* 0: let the kernel choose */
     unsigned threads;
+    struct secure_options tls;
     bool pipeline;
     bool bdat;
     bool lmtp;

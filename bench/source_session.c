@@ -2,7 +2,7 @@
  * source_session.c - sends mail at a cost that does not count
  *
  *   OFF -> CONNECT -> talk (source_transaction.c) -> CLOSING -> closed -> OFF, or DONE
- *    ^--pause--'
+ *    ^--pause--'  '-> HANDSHAKE -^  (implicit TLS; by STARTTLS from within the talk)
  *
  * Bounds: a reply is waited for at most timeout_ms; a failed connection is opened again after
  * BACKOFF_MIN_MS, doubled up to BACKOFF_MAX_MS. Nothing is sent before the send before has landed,
@@ -23,6 +23,7 @@ enum {
     BACKOFF_MAX_MS = 1'000,
     SLOW_STEP_MS = 100,
     ACKED_FLUSH_MS = 100,
+    US_IN_NS = 1'000,
 };
 
 /* ---- sending ---- */
@@ -128,6 +129,8 @@ static void session_capability(struct source_session *s, struct slice line)
         s->pipelining = true;
     else if (slice_equal_nocase(word, SLICE("CHUNKING")))
         s->chunking = true;
+    else if (slice_equal_nocase(word, SLICE("STARTTLS")))
+        s->starttls = true;
 }
 
 static bool is_digit(uint8_t octet)
@@ -154,7 +157,7 @@ static bool session_read(struct source_session *s)
     unsigned code = (unsigned)(line.data[0] - '0') * 100 + (unsigned)(line.data[1] - '0') * 10 +
                     (unsigned)(line.data[2] - '0');
     source_reply(s, code);
-    return s->state != SOURCE_CLOSING;
+    return s->state != SOURCE_CLOSING && s->state != SOURCE_HANDSHAKE;
 }
 
 /* ---- the session ---- */
@@ -210,6 +213,61 @@ static void session_talk(struct source_session *s)
         connection_settle(c);
 }
 
+/* ---- TLS ---- */
+
+static void session_handshake_failed(struct source_session *s)
+{
+    metric_add(&s->source->counts.tls.failed, 1);
+    source_fail(s, SOURCE_TLS);
+}
+
+/* False: what was said last has not left yet, or there is no memory. */
+static bool session_secure(struct source_session *s)
+{
+    struct connection *c = &s->connection;
+    struct source *source = s->source;
+    if (!connection_idle(c))
+        return false;
+    struct tls_session *session = secure_client_connect(
+        &source->secure, (uint32_t)(s - source->sessions), &connection_ends, c);
+    if (session == NULL) {
+        session_handshake_failed(s);
+        return false;
+    }
+    connection_secure(c, session);
+    s->secure_ns = source->worker.shard.now_ns;
+    session_expect(s);
+    return true;
+}
+
+/* True: it is complete, and the talk goes on. */
+static bool session_handshake(struct source_session *s)
+{
+    struct connection *c = &s->connection;
+    struct source *source = s->source;
+    if (c->tls == NULL && !session_secure(s)) {
+        if (s->state == SOURCE_HANDSHAKE && c->error < 0)
+            session_handshake_failed(s);
+        return false;
+    }
+    switch (connection_handshake(c)) {
+    case TLS_OK: break;
+    case TLS_WANT_IN:
+    case TLS_WANT_OUT:
+        if (c->error < 0)
+            session_handshake_failed(s);
+        else if (!session_late(s))
+            connection_settle(c);
+        return false;
+    default: session_handshake_failed(s); return false;
+    }
+    secure_count(&source->counts.tls, c->tls,
+                 (source->worker.shard.now_ns - s->secure_ns) / US_IN_NS);
+    s->secured = true;
+    source_secured(s);
+    return true;
+}
+
 static void session_run(struct task *task)
 {
     struct source_session *s = container_of(task, struct source_session, task);
@@ -221,15 +279,20 @@ static void session_run(struct task *task)
         if (s->connection.error < 0)
             session_failed_socket(s);
         else if (s->connection.connected)
-            s->state = SOURCE_GREETING;
+            s->state = s->source->options->tls.mode == SECURE_IMPLICIT ? SOURCE_HANDSHAKE
+                                                                       : SOURCE_GREETING;
         else if (session_late(s))
             return;
-        if (s->state != SOURCE_GREETING)
+        if (s->state != SOURCE_GREETING && s->state != SOURCE_HANDSHAKE)
             return;
         break;
     default: break;
     }
+    if (s->state == SOURCE_HANDSHAKE && !session_handshake(s))
+        return;
     session_talk(s);
+    if (s->state == SOURCE_HANDSHAKE && session_handshake(s))
+        session_talk(s);
 }
 
 static void session_done(struct source_session *s)
@@ -292,6 +355,8 @@ static void session_open(struct source_session *s)
     s->hello_tried = false;
     s->pipelining = false;
     s->chunking = false;
+    s->starttls = false;
+    s->secured = false;
     s->state = SOURCE_CONNECT;
     int socket;
     if (ring_socket(source->worker.ring, &o->to, o->from_addresses > 0 ? &from : NULL, &socket) <

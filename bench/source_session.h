@@ -5,6 +5,7 @@
 #define RINGPOST_BENCH_SOURCE_SESSION_H
 
 #include "bench/result.h"
+#include "bench/secure.h"
 #include "bench/source_text.h"
 #include "bench/worker.h"
 #include "core/histogram.h"
@@ -19,6 +20,7 @@ enum source_error {
     SOURCE_REPLY_4XX,
     SOURCE_REPLY_5XX,
     SOURCE_PROTOCOL, /* not a reply, or not one that fits */
+    SOURCE_TLS,      /* not offered, or the handshake failed */
     SOURCE_ERRORS
 };
 
@@ -37,6 +39,7 @@ struct source_counts {
     uint64_t last_ns;         /* last acknowledgement */
     struct histogram latency; /* us, MAIL to final reply */
     struct histogram commit;  /* us, end of content to final reply */
+    struct secure_counts tls;
 };
 
 /* What the main thread and all workers see; each field written by one side only, but tickets. */
@@ -46,6 +49,7 @@ struct source_shared {
     bool ending;     /* no new messages, no new connections */
     bool lacks_pipelining;
     bool lacks_chunking;
+    bool lacks_starttls;
 };
 
 struct source_session;
@@ -63,6 +67,7 @@ struct source {
     uint64_t interval_ns;
     uint64_t due_ns; /* next message, by the rate */
     struct source_texts texts;
+    struct secure_client secure;
     uint64_t ids_flushed_ms;
     struct result_ids acked;
     struct source_counts counts;
@@ -75,6 +80,8 @@ enum source_state {
     SOURCE_CONNECT,
     SOURCE_GREETING,
     SOURCE_HELLO,
+    SOURCE_STARTTLS,
+    SOURCE_HANDSHAKE, /* waits for no reply */
     SOURCE_SILENT,
     SOURCE_READY,
     SOURCE_MAIL,
@@ -99,6 +106,7 @@ struct source_session {
     uint64_t begun_ns;    /* this transaction */
     uint64_t next_ns;     /* the one whose commands are sent already */
     uint64_t content_ns;  /* content sent */
+    uint64_t secure_ns;   /* the handshake begun */
     uint64_t in_session;  /* transactions begun on this connection */
     struct source_text text;
     struct slice out[SOURCE_OUT_MAX];
@@ -118,6 +126,8 @@ struct source_session {
     bool greeted; /* counted as open */
     bool pipelining;
     bool chunking;
+    bool starttls;
+    bool secured; /* the handshake is complete */
 };
 
 /* ---- for source_transaction.c ---- */
@@ -134,6 +144,8 @@ void source_count_ramp(struct source_session *s);
 /* READY, and nothing under way: what next? */
 void source_next(struct source_session *s);
 void source_reply(struct source_session *s, unsigned code);
+/* The handshake is complete. */
+void source_secured(struct source_session *s);
 
 static inline bool source_flag(const bool *flag)
 {

@@ -2,7 +2,8 @@
  * source_transaction.c - the source's side of SMTP: what is said, and what a reply means
  *
  *   GREETING -> HELLO -> READY -> MAIL -> RCPT.. -> DATA -> FINAL -> READY
- *                  `-> SILENT         `------`----refused-> RESET -> READY
+ *                ^ `-> SILENT         `------`----refused-> RESET -> READY
+ *                `- HANDSHAKE <- STARTTLS <- HELLO (the first one, with --tls starttls)
  *                        QUIT <- READY (no more for this connection)
  *
  * A state is named for the reply it waits for. With pipelining the next transaction's commands
@@ -198,15 +199,52 @@ static void session_acknowledged(struct source_session *s)
 
 /* ---- replies, by state ---- */
 
-static void on_greeting(struct source_session *s, unsigned code)
+static void session_hello(struct source_session *s)
 {
-    if (code / 100 != 2) {
-        session_refused(s, code);
-        return;
-    }
     s->state = SOURCE_HELLO;
     source_queue(s, s->source->options->lmtp ? SLICE("LHLO bench.invalid\r\n")
                                              : SLICE("EHLO bench.invalid\r\n"));
+}
+
+static void on_greeting(struct source_session *s, unsigned code)
+{
+    if (code / 100 != 2)
+        session_refused(s, code);
+    else
+        session_hello(s);
+}
+
+/* ---- TLS ---- */
+
+static void session_starttls(struct source_session *s)
+{
+    if (!s->starttls) {
+        __atomic_store_n(&s->source->shared->lacks_starttls, true, __ATOMIC_RELAXED);
+        __atomic_store_n(&s->source->shared->ending, true, __ATOMIC_RELAXED);
+        source_fail(s, SOURCE_TLS);
+        return;
+    }
+    s->state = SOURCE_STARTTLS;
+    source_queue(s, SLICE("STARTTLS\r\n"));
+}
+
+static void on_starttls(struct source_session *s, unsigned code)
+{
+    if (code != 220)
+        session_refused(s, code);
+    else
+        s->state = SOURCE_HANDSHAKE;
+}
+
+void source_secured(struct source_session *s)
+{
+    if (s->source->options->tls.mode == SECURE_IMPLICIT) {
+        s->state = SOURCE_GREETING;
+        return;
+    }
+    s->pipelining = false; /* what was offered in clear counts no more (RFC 3207 4.2) */
+    s->chunking = false;
+    session_hello(s);
 }
 
 static void on_hello(struct source_session *s, unsigned code)
@@ -220,6 +258,10 @@ static void on_hello(struct source_session *s, unsigned code)
     }
     if (code / 100 != 2) {
         session_refused(s, code);
+        return;
+    }
+    if (o->tls.mode == SECURE_STARTTLS && !s->secured) {
+        session_starttls(s);
         return;
     }
     metric_add(&source->counts.open, 1);
@@ -357,10 +399,12 @@ static void on_unasked(struct source_session *s, unsigned code)
 }
 
 static void (*const source_replies[SOURCE_STATES])(struct source_session *s, unsigned code) = {
-    [SOURCE_GREETING] = on_greeting, [SOURCE_HELLO] = on_hello, [SOURCE_SILENT] = on_unasked,
-    [SOURCE_READY] = on_unasked,     [SOURCE_MAIL] = on_mail,   [SOURCE_RCPT] = on_rcpt,
-    [SOURCE_DATA] = on_data,         [SOURCE_FINAL] = on_final, [SOURCE_RESET_STATE] = on_reset,
-    [SOURCE_QUIT] = on_quit,
+    [SOURCE_GREETING] = on_greeting, [SOURCE_HELLO] = on_hello,
+    [SOURCE_SILENT] = on_unasked,    [SOURCE_READY] = on_unasked,
+    [SOURCE_MAIL] = on_mail,         [SOURCE_RCPT] = on_rcpt,
+    [SOURCE_DATA] = on_data,         [SOURCE_FINAL] = on_final,
+    [SOURCE_RESET_STATE] = on_reset, [SOURCE_QUIT] = on_quit,
+    [SOURCE_STARTTLS] = on_starttls, [SOURCE_HANDSHAKE] = on_unasked,
 };
 
 /* Sent slowly and pipelined, a part of the group is answered before the rest has left; nothing is
