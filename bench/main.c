@@ -1,14 +1,16 @@
 /*
- * main.c - ringpost-bench: the load generator, its counterparts, and two limits of the machine
+ * main.c - ringpost-bench: the load generator, its counterparts, and three limits of the machine
  */
 #include <stdio.h>
 #include <string.h>
 
 #include "bench/disk.h"
+#include "bench/handshakes.h"
 #include "bench/null.h"
 #include "bench/options.h"
 #include "bench/sink.h"
 #include "bench/source.h"
+#include "bench/tls_loop.h"
 #include "bench/worker.h"
 
 #ifndef RINGPOST_VERSION
@@ -24,6 +26,8 @@ static const struct {
     { "ringpost-bench sink", "sink", sink_main },
     { "ringpost-bench null", "null", null_main },
     { "ringpost-bench disk", "disk", disk_main },
+    { "ringpost-bench handshakes", "handshakes", handshakes_main },
+    { "ringpost-bench tls-loop", "tls-loop", tls_loop_main },
 };
 
 static const char help[] =
@@ -35,6 +39,8 @@ static const char help[] =
     "  sink     takes mail and throws it away; can be slow, refuse, and cut connections\n"
     "  null     a server that parses next to nothing and writes nothing: the limit of networking\n"
     "  disk     a bare loop of write and sync: the limit of the disk\n"
+    "  handshakes   connects, shakes hands, says EHLO, closes: the load for a server's handshakes\n"
+    "  tls-loop     BoringSSL alone, both sides in one thread: the limit of handshakes\n"
     "\n"
     "ringpost-bench COMMAND --help tells all about a command. ringpost-bench --version tells the\n"
     "version.\n";
