@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""compare.py - results of accept.sh, relay.sh and idle.sh as tables, with their targets
+"""compare.py - results of accept.sh, relay.sh, idle.sh, handshake.sh and tls.sh as tables, with targets
 
     compare.py [--strict] DIRECTORY
 
@@ -23,8 +23,18 @@ LARGE_SHARE_MIN = 0.6           # ringpost's bytes/s, of the bare write+sync loo
 RELAY_MIN = 10                  # ringpost's relayed messages/s, of Postfix's
 RELAY_CPU_MAX = 2.5             # CPU of a relayed message, of an accepted one's
 IDLE_BYTES_MAX = 2048
+IDLE_TLS_BYTES_MAX = 6144       # all told of ringpost and BoringSSL
 HOLD_CONNECTS_MAX = 0.01        # attempts to deliver, per message, while mail is only to be held
 IDLE_CONNECTIONS = 20000
+LOOP_MAX = 1.25                 # the TLS part of ringpost's CPU, of the bare loop's
+POOL_SAVES_MIN = 0.15           # of a full ECDSA handshake and of a resumed one of TLS 1.3
+RESUMED_12_MAX = 0.2            # of a full handshake of TLS 1.2
+HANDSHAKES = {"13-ecdsa": "1.3 full ECDSA", "13-rsa": "1.3 full RSA-2048", "13-resumed": "1.3 resumed",
+              "12-ecdsa": "1.2 full ECDSA", "12-ticket": "1.2 resumed, ticket", "12-id": "1.2 resumed, id",
+              "13-hybrid": "1.3 full ECDSA, hybrid"}
+TLS_MIN = 10                    # ringpost's messages/s by TLS, of Postfix's
+SHAPES = {"many": "many per connection", "full": "one, full handshake", "resumed": "one, resumed"}
+RESUMED = {"13-resumed": "13-ecdsa", "12-ticket": "12-ecdsa", "12-id": "12-ecdsa"}
 
 NAMES = {"many": "many per connection", "one": "one per connection", "postfix": "Postfix",
          "postfix-tuned": "Postfix, tuned", "null": "null server", "disk": "bare write+sync"}
@@ -238,8 +248,111 @@ def idle(rows):
         print(f"{row['open']} of {row['wanted']} connections greeted and held, {row['failed']} failed, "
               f"{row['lost']} lost while idle")
         judge("connections held", row["open"] - row["lost"], IDLE_CONNECTIONS, digits=0)
-        judge("ringpost's own memory per idle connection", own, IDLE_BYTES_MAX, at_least=False,
-              unit=" bytes", digits=0)
+        secured = row.get("tls", "none") != "none"
+        judge(f"ringpost's own memory per idle connection{' by TLS' if secured else ''}", own,
+              IDLE_TLS_BYTES_MAX if secured else IDLE_BYTES_MAX, at_least=False, unit=" bytes", digits=0)
+
+
+def handshake(rows):
+    groups = collections.defaultdict(Runs)
+    for row in rows:
+        groups[row["row"], row["competitor"]].rows.append(row)
+
+    def part(key, name):
+        """Of a row; the few full handshakes among resumed ones are taken out."""
+        def pick(row):
+            value = (row["tls_ns"] - row["clear_ns"]) / 1000
+            base = groups[RESUMED[key], name].median(part(RESUMED[key], name)) if key in RESUMED else None
+            if base is None:
+                return value
+            full, resumed = row["source"]["tls"]["full"], row["source"]["tls"]["resumed"]
+            return (value * (full + resumed) - base * full) / resumed
+        return pick
+
+    def tls(name, key):
+        return groups[key, name].median(part(key, name))
+
+    def loop(key, pool):
+        return groups["loop", "loop"].median(lambda row: row["loop"]["rows"][key]["with_us" if pool else "without_us"])
+
+    present = [key for key in HANDSHAKES if any(groups[key, name].rows for name in ("ringpost", "ringpost-pool", "nginx"))]
+    out = [("server CPU, us", "competitor", "connection", "in clear", "TLS part", "range", "all of it", "bare loop",
+            "of loop", "resumed", "failed")]
+    for key in present:
+        for name, pool in (("ringpost", False), ("ringpost-pool", True), ("nginx", None)):
+            runs = groups[key, name]
+            if not runs.rows:
+                continue
+            limit = None if pool is None else loop(key, pool)
+            out.append((HANDSHAKES[key], name, shown(runs.median(lambda row: row["tls_ns"] / 1000), 1),
+                        shown(runs.median(lambda row: row["clear_ns"] / 1000), 1), shown(tls(name, key), 1),
+                        runs.spread(part(key, name)),
+                        shown(runs.median(lambda row: (row["tls_ns"] - row["bare_ns"]) / 1000), 1),
+                        "" if pool is None else shown(limit, 1),
+                        "" if pool is None else shown(ratio(tls(name, key), limit), 2),
+                        shown(runs.median(lambda row: row["source"]["tls"]["resumed"])),
+                        shown(runs.median(lambda row: row["source"]["tls"]["failed"]))))
+    table(out)
+    for row in rows:
+        if row["competitor"] == "ringpost-pool" and row["row"] != "filling" and (row["made"] or row["misses"]):
+            print(f"NOT OUT OF A FULL POOL: {row['row']}, round {row['round']}: {row['made']} key shares made "
+                  f"meanwhile, {row['misses']} missed")
+    filling = groups["filling", "ringpost-pool"].median(lambda row: row["cpu_us"] / row["made"])
+    if filling is not None:
+        print(f"a key share made in idle time: {filling:.1f} us\n")
+    for key in present:
+        for name, pool in (("ringpost", False), ("ringpost-pool", True)):
+            judge(f"{HANDSHAKES[key]}{', pool' if pool else ''}: TLS part, of the bare loop's",
+                  ratio(tls(name, key), loop(key, pool)), LOOP_MAX, at_least=False)
+    for key in ("13-ecdsa", "12-ecdsa", "13-resumed"):
+        saved = ratio(tls("ringpost-pool", key), tls("ringpost", key))
+        judge(f"{HANDSHAKES[key]}: the pool saves", None if saved is None else 1 - saved, POOL_SAVES_MIN)
+    for key in ("12-ticket", "12-id"):
+        judge(f"{HANDSHAKES[key]}: of a full one", ratio(tls("ringpost", key), tls("ringpost", "12-ecdsa")),
+              RESUMED_12_MAX, at_least=False)
+    for key in present:
+        if key == "13-rsa":  # OpenSSL's RSA is faster: shown above, not judged
+            continue
+        if key != "13-hybrid":
+            judge(f"{HANDSHAKES[key]}: TLS part, of nginx's", ratio(tls("ringpost", key), tls("nginx", key)), 1,
+                  at_least=False)
+
+
+def tls(rows):
+    groups = collections.defaultdict(Runs)
+    for row in rows:
+        groups[row["cell"], row["connections"], row["shape"], row["competitor"]].rows.append(row)
+
+    def speed(row):
+        if row["cell"] == "accept":
+            return rate(row)
+        return row["source"]["messages"] / (row["nanoseconds"] / 1e9)
+
+    out = [("by TLS", "competitor", "messages/s", "range", "x Postfix", "CPU us/msg", "source's us/msg", "full", "resumed",
+            "failed", "errors", "up")]
+    cells = sorted({key[:3] for key in groups})
+    for cell in cells:
+        base = groups[(*cell, "postfix")].median(speed)
+        for name in ("ringpost", "postfix", "postfix-tuned"):
+            runs = groups[(*cell, name)]
+            if not runs.rows:
+                continue
+            def of(pick, runs=runs):
+                return shown(runs.median(pick))
+            out.append((f"{cell[0]}, {cell[1]}, {SHAPES[cell[2]]}", NAMES.get(name, name), of(speed), runs.spread(speed),
+                        shown(ratio(runs.median(speed), base), 1), of(cpu),
+                        of(lambda row: row["source"]["cpu_us_self_per_message"]),
+                        of(lambda row: row["source"]["tls"]["full"]), of(lambda row: row["source"]["tls"]["resumed"]),
+                        of(lambda row: row["source"]["tls"]["failed"]), of(lambda row: row["source"]["errors"]["total"]),
+                        of(lambda row: row["source"]["connections_open"])))
+    table(out)
+    for row in rows:
+        if not row["complete"]:
+            print(f"INCOMPLETE: {row['competitor']}, {row['cell']}, {row['shape']}, {row['connections']} connections, "
+                  f"round {row['round']}: not all that was acknowledged reached the sink in time")
+    for cell in cells:
+        judge(f"{cell[0]}, {cell[1]} connections, {SHAPES[cell[2]]}: messages/s, of Postfix's",
+              ratio(groups[(*cell, "ringpost")].median(speed), groups[(*cell, "postfix")].median(speed)), TLS_MIN, unit="x", digits=1)
 
 
 def main():
@@ -258,7 +371,7 @@ def main():
     if not rows:
         print(f"no results in {arguments.directory}")
         return 1 if arguments.strict else 0
-    for name, print_table in (("accept", accept), ("relay", relay), ("idle", idle)):
+    for name, print_table in (("accept", accept), ("relay", relay), ("idle", idle), ("handshake", handshake), ("tls", tls)):
         if rows[name]:
             print_table(rows[name])
     return 1 if arguments.strict and any(verdict != "PASS" for verdict in verdicts) else 0

@@ -1,8 +1,8 @@
 # shellcheck shell=bash
 # lib.sh - what the bench scripts share: cgroups, CPU and sync counts, configuration, load, results
 #
-# Sourced by peers.sh, accept.sh, relay.sh and idle.sh. Everything a bench starts runs in a cgroup
-# of its own below ringpost-bench/, which gives the CPU time of all its processes (children and
+# Sourced by all the others. Everything a bench starts runs in a cgroup
+# of its own below ringpost-bench/ (CG_NAME), which gives the CPU time of all its processes (children and
 # kernel threads of io_uring included) and the list of pids that may be ended: nothing else is.
 # Works with cgroup v2 (preferred, also when it is mounted beside v1) and with v1 cpuacct.
 #
@@ -36,6 +36,14 @@ PORT_SINK=$((PORT_BASE + 2))
 PORT_POSTFIX=$((PORT_BASE + 3))
 PORT_ADMIN=$((PORT_BASE + 4))
 PORT_CLOSED=$((PORT_BASE + 5))  # nobody may listen there
+PORT_NGINX=$((PORT_BASE + 6))   # and the one after it
+
+# TLS=ecdsa, rsa, or both in order: what ringpost, Postfix and the sink present, by STARTTLS; empty:
+# no TLS anywhere. SOURCE_TLS: what ringpost-bench source is told about it. SINK_RESUME=0: the sink
+# resumes nothing.
+TLS=${TLS:-}
+SOURCE_TLS=${SOURCE_TLS:-}
+BENCH_TLS=$BENCH_DIR/tls
 
 METRIC_ACCEPTED=${METRIC_ACCEPTED:-ringpost_smtp_messages_total}
 METRIC_SYNCS=${METRIC_SYNCS:-ringpost_spool_syncs_total}
@@ -60,18 +68,19 @@ if [ -z "$CG_ROOT" ]; then
     CG_VERSION=1
     CG_ROOT=$(cg_mount cgroup)
 fi
-CG_ROOT=${CG_ROOT:+$CG_ROOT/ringpost-bench}
+CG_ROOT=${CG_ROOT:+$CG_ROOT/${CG_NAME:-ringpost-bench}}   # another name lets two benches run at once
 
 cg_pids() { cat "$CG_ROOT/$1/cgroup.procs" 2> /dev/null; }
 
-# cg_start NAME LOG COMMAND...: runs COMMAND in the cgroup, detached; output goes to LOG.
+# cg_start NAME LOG COMMAND...: runs COMMAND in the cgroup, detached; output goes to LOG. CG_CPU=N:
+# on this core only.
 cg_start() {
     local dir=$CG_ROOT/$1 log=$2
     shift 2
     [ -n "$CG_ROOT" ] || die "neither cgroup v2 nor v1 cpuacct is mounted"
     mkdir -p "$dir" || die "cannot make the cgroup $dir"
     setsid bash -c 'echo $$ > "$0/cgroup.procs" || exit 1; ulimit -n "$(ulimit -H -n)"; exec "$@"' \
-        "$dir" "$@" < /dev/null > "$log" 2>&1 &
+        "$dir" ${CG_CPU:+taskset -c "$CG_CPU"} "$@" < /dev/null > "$log" 2>&1 &
     CG_LAST_PID=$!
     disown
     for _ in {1..100}; do   # until it is in there, or over already
@@ -162,7 +171,8 @@ machine_facts() {
          "$(awk '/MemTotal/ { printf "%.0f GiB", $2 / 1048576 }' /proc/meminfo), Linux $(uname -r)"
     echo "spool:   $BENCH_SPOOL on $(df --output=fstype,source "$BENCH_SPOOL" | tail -1 | xargs)" \
          "(${dev:-no device}$([ -e "/sys/block/$dev/loop/dio" ] && echo ", loop, direct I/O $(cat "/sys/block/$dev/loop/dio")"))"
-    echo "load:    $SOURCE, $ROUNDS rounds of $SECONDS_EACH s after $WARMUP s of warm-up, medians;" \
+    if [ -n "$TLS" ]; then echo "TLS:     $("$RINGPOST" --version | sed -n 's/^BoringSSL //p')"; fi
+    echo "load:    ${LOAD:-$SOURCE, $ROUNDS rounds of $SECONDS_EACH s after $WARMUP s of warm-up, medians};" \
          "$(date -u +%FT%H:%MZ)"
 }
 
@@ -176,7 +186,9 @@ machine_facts() {
 bench_config() {
     local file=$1 next_hop=$PORT_SINK sessions=${3:-8192}
     [ "$2" = hold ] && next_hop=$PORT_CLOSED
-    cat > "$file" <<CONF
+    {
+        bench_config_tls
+        cat <<CONF
 hostname = mx.example.net
 user = ""
 ${SHARDS:+shards = $SHARDS}
@@ -187,6 +199,7 @@ spool {
 listener "in" {
     addresses = { "127.0.0.1:$PORT_RINGPOST" }
     backlog = 4096
+    ${TLS:+certificates = { ${TLS// /, } }}
 }
 relay { domains = { example.com } }
 limits {
@@ -203,6 +216,7 @@ limits {
 route "next" {
     domains = { "*" }
     hosts = { "127.0.0.1:$next_hop" }
+    tls = $([ -n "$TLS" ] && echo encrypt || echo none)
 }
 delivery {
     retry-initial = 1h
@@ -214,6 +228,49 @@ admin {
     addresses = { "127.0.0.1:$PORT_ADMIN" }
 }
 CONF
+    } > "$file"
+}
+
+# KEY_SHARES: size of the pool; 0: none (default: as shipped). LISTENER_RSA=PORT: a listener more,
+# with the RSA certificate alone.
+bench_config_tls() {
+    local kind
+    [ -n "$TLS" ] || return 0
+    for kind in ecdsa rsa; do
+        echo "certificate \"$kind\" { chain = \"$BENCH_TLS/$kind.pem\" key = \"$BENCH_TLS/$kind.key\" }"
+    done
+    [ -z "${KEY_SHARES:-}" ] || echo "tls { key-shares = $KEY_SHARES }"
+    [ -z "${LISTENER_RSA:-}" ] || cat <<CONF
+listener "rsa" { addresses = { "127.0.0.1:$LISTENER_RSA" } backlog = 4096 certificates = { rsa } }
+CONF
+}
+
+# An ECDSA P-256 and an RSA-2048 leaf, each below an intermediate of its kind, for all competitors:
+# $BENCH_TLS/{ecdsa,rsa}.{pem,key}, leaf and intermediate in the one, as a server presents them.
+bench_certificates() {
+    local kind new
+    if [ -e "$BENCH_TLS/rsa.pem" ] && openssl x509 -in "$BENCH_TLS/rsa.pem" -noout -checkend 86400 > /dev/null 2>&1; then
+        return 0
+    fi
+    need_program openssl
+    rm -rf "${BENCH_TLS:?}"
+    mkdir -p "$BENCH_TLS" && chmod 700 "$BENCH_TLS" || exit 1
+    for kind in ecdsa rsa; do
+        new="-newkey rsa:2048"
+        [ $kind = rsa ] || new="-newkey ec -pkeyopt ec_paramgen_curve:P-256"
+        (
+            cd "$BENCH_TLS" && umask 077 &&
+                # shellcheck disable=SC2086 # words
+                openssl req -x509 $new -nodes -days 90 -subj "/CN=bench root $kind" -keyout root.key -out root.pem &&
+                openssl req $new -nodes -subj "/CN=bench issuer $kind" -keyout issuer.key -out issuer.csr &&
+                openssl x509 -req -in issuer.csr -CA root.pem -CAkey root.key -set_serial 2 -days 90 -out issuer.pem \
+                    -extfile <(echo basicConstraints=critical,CA:true; echo keyUsage=keyCertSign) &&
+                openssl req $new -nodes -subj /CN=mx.example.net -keyout $kind.key -out leaf.csr &&
+                openssl x509 -req -in leaf.csr -CA issuer.pem -CAkey issuer.key -set_serial 3 -days 90 -out leaf.pem \
+                    -extfile <(echo subjectAltName=DNS:mx.example.net; echo keyUsage=digitalSignature; echo extendedKeyUsage=serverAuth) &&
+                cat leaf.pem issuer.pem > $kind.pem && rm -f root.* issuer.* leaf.*
+        ) > "$BENCH_TLS/openssl.log" 2>&1 || die "openssl: $(tail -3 "$BENCH_TLS/openssl.log")"
+    done
 }
 
 # metric NAME [LABEL]: the sum over all labels of one metric of ringpost, or of those series that have
@@ -275,11 +332,12 @@ sink_start() {
         cg_start sink "$BENCH_RUN/sink.log" stdbuf -o0 chroot "$BENCH_DIR/root" smtp-sink -u nobody -c "127.0.0.1:$PORT_SINK" 1000
     else
         cg_start sink "$BENCH_RUN/sink.log" "$RINGPOST_BENCH" sink --listen "127.0.0.1:$PORT_SINK" \
-            --threads 1 --json "$BENCH_RUN/sink.json" --quiet
+            --threads 1 --json "$BENCH_RUN/sink.json" --quiet ${TLS:+--tls starttls --tls-resume "${SINK_RESUME:-1}" $(sink_pairs)}
     fi
     SINK_PID=$CG_LAST_PID
     wait_port "$PORT_SINK" || { tail -5 "$BENCH_RUN/sink.log" >&2; return 1; }
 }
+sink_pairs() { for kind in $TLS; do echo "--cert $BENCH_TLS/$kind.pem --key $BENCH_TLS/$kind.key"; done; }
 sink_stop() { cg_stop sink; }
 sink_messages() {
     local count
@@ -290,6 +348,14 @@ sink_messages() {
         count=$(jsonget "$BENCH_RUN/sink.json" messages)
     fi
     echo "${count:-0}"
+}
+
+drained() {     # drained COUNT: the sink has got so many
+    local end=$((SECONDS + ${DRAIN_MAX:-300}))
+    until [ "$(sink_messages)" -ge "$1" ]; do
+        [ $SECONDS -lt $end ] || { say "the sink has $(sink_messages) of $1 after ${DRAIN_MAX:-300} s"; return 1; }
+        sleep 0.05
+    done
 }
 
 postfix_start() { "$BENCH_HERE/peers.sh" postfix start "$@"; }
@@ -320,7 +386,8 @@ json.dump({"messages": messages, "seconds": seconds, "messages_per_second": mess
            "bytes_per_second": messages * size / seconds, "errors": {"total": 0}, "source": "smtp-source"}, open(path, "w"))
 PY
     else
-        "$RINGPOST_BENCH" source --to "127.0.0.1:$port" --connections "$connections" \
+        # shellcheck disable=SC2086 # SOURCE_TLS is words
+        "$RINGPOST_BENCH" source --to "127.0.0.1:$port" --connections "$connections" $SOURCE_TLS \
             --per-connection "$per" --size "$size" --seconds "$seconds" --threads "${SOURCE_THREADS:-1}" \
             --from-addresses "$SOURCE_ADDRESSES" --from sender@example.org --rcpt recipient@example.com \
             --json "$json" > "$BENCH_RUN/source.log" 2>&1 \
@@ -352,8 +419,10 @@ for argument in sys.argv[2:]:
     if value.startswith("@"):
         row[key] = json.load(open(value[1:]))
         continue
-    number = value.lstrip("-").isdigit()
-    row[key] = int(value) if number else {"true": True, "false": False}.get(value, value)
+    try:
+        row[key] = int(value) if value.lstrip("-").isdigit() else float(value)
+    except ValueError:
+        row[key] = {"true": True, "false": False}.get(value, value)
 json.dump(row, open(sys.argv[1], "w"), indent=1)
 PY
 }
@@ -408,7 +477,10 @@ bench_begin() { # bench_begin NAME: what every bench needs, and what is undone w
     if [ "$SOURCE" = ringpost-bench ]; then need_program "$RINGPOST_BENCH"; fi
     "$BENCH_HERE/spooldisk.sh" up || exit 1
     "$BENCH_HERE/peers.sh" postfix setup || say "going on without Postfix"
-    mkdir -p "$BENCH_RUN" "$BENCH_RESULTS"
+    bench_open "$1"
+}
+bench_open() {  # the part that needs no disk and no Postfix
+    mkdir -p "$BENCH_RUN" "$BENCH_SPOOL" "$BENCH_RESULTS"
     rm -rf "${BENCH_RESULTS:?}/$1"
     mkdir -p "$BENCH_RESULTS/$1"
     trap bench_end EXIT
@@ -418,7 +490,7 @@ bench_begin() { # bench_begin NAME: what every bench needs, and what is undone w
 bench_end() {
     local name
     [ -z "${SOURCE_PID:-}" ] || kill "$SOURCE_PID" 2> /dev/null
-    for name in holder ringpost null sink; do cg_stop $name; done
+    for name in holder ringpost ringpost-pool nginx null sink; do cg_stop $name; done
     rm -rf "${BENCH_SPOOL:?}/ringpost" "$BENCH_SPOOL/disk.bench"
     if [ -n "$(cg_pids postfix)" ]; then postfix_stop; fi
     true

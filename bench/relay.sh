@@ -18,7 +18,6 @@ case ${1:-} in '') ;; -h | --help) bench_usage "$0" ;; *) bench_usage "$0" 2 ;; 
 connections=${CONNECTIONS:-100}
 size=${SIZE:-1024}
 messages=${MESSAGES:-5000}
-drain_max=${DRAIN_MAX:-300}
 bench_begin relay
 wanted=${COMPETITORS:-"ringpost postfix"}
 [ "${TUNED:-0}" = 1 ] && wanted="$wanted postfix-tuned"
@@ -38,14 +37,6 @@ load() {
         source_run "$1" "$connections" 0 "$size" "$2" "$json" || return 1
         acknowledged=$(jsonget "$json" messages)
     fi
-}
-
-drained() {     # drained COUNT: the sink has got so many
-    local end=$((SECONDS + drain_max))
-    until [ "$(sink_messages)" -ge "$1" ]; do
-        [ $SECONDS -lt $end ] || { say "the sink has $(sink_messages) of $1 after $drain_max s"; return 1; }
-        sleep 0.05
-    done
 }
 
 measure() {     # measure NAME ROUND
