@@ -232,7 +232,7 @@ static void shake_say(struct shake *s, struct slice line, enum shake_state next)
     memcpy(out, line.data, line.size);
     connection_commit(&s->connection, line.size);
     connection_flush(&s->connection);
-    s->state = next;
+    s->state = (uint8_t)next;
 }
 
 static void shake_hello(struct shake *s, enum shake_state next)

@@ -248,7 +248,7 @@ CONF
 # An ECDSA P-256 and an RSA-2048 leaf, each below an intermediate of its kind, for all competitors:
 # $BENCH_TLS/{ecdsa,rsa}.{pem,key}, leaf and intermediate in the one, as a server presents them.
 bench_certificates() {
-    local kind new
+    local kind
     if [ -e "$BENCH_TLS/rsa.pem" ] && openssl x509 -in "$BENCH_TLS/rsa.pem" -noout -checkend 86400 > /dev/null 2>&1; then
         return 0
     fi
@@ -256,21 +256,22 @@ bench_certificates() {
     rm -rf "${BENCH_TLS:?}"
     mkdir -p "$BENCH_TLS" && chmod 700 "$BENCH_TLS" || exit 1
     for kind in ecdsa rsa; do
-        new="-newkey rsa:2048"
-        [ $kind = rsa ] || new="-newkey ec -pkeyopt ec_paramgen_curve:P-256"
-        (
-            cd "$BENCH_TLS" && umask 077 &&
-                # shellcheck disable=SC2086 # words
-                openssl req -x509 $new -nodes -days 90 -subj "/CN=bench root $kind" -keyout root.key -out root.pem &&
-                openssl req $new -nodes -subj "/CN=bench issuer $kind" -keyout issuer.key -out issuer.csr &&
-                openssl x509 -req -in issuer.csr -CA root.pem -CAkey root.key -set_serial 2 -days 90 -out issuer.pem \
-                    -extfile <(echo basicConstraints=critical,CA:true; echo keyUsage=keyCertSign) &&
-                openssl req $new -nodes -subj /CN=mx.example.net -keyout $kind.key -out leaf.csr &&
-                openssl x509 -req -in leaf.csr -CA issuer.pem -CAkey issuer.key -set_serial 3 -days 90 -out leaf.pem \
-                    -extfile <(echo subjectAltName=DNS:mx.example.net; echo keyUsage=digitalSignature; echo extendedKeyUsage=serverAuth) &&
-                cat leaf.pem issuer.pem > $kind.pem && rm -f root.* issuer.* leaf.*
-        ) > "$BENCH_TLS/openssl.log" 2>&1 || die "openssl: $(tail -3 "$BENCH_TLS/openssl.log")"
+        (cd "$BENCH_TLS" && umask 077 && certificates_below $kind) > "$BENCH_TLS/openssl.log" 2>&1 ||
+            die "openssl: $(tail -3 "$BENCH_TLS/openssl.log")"
     done
+}
+certificates_below() {      # of this kind, in this directory
+    local new="-newkey rsa:2048"
+    [ "$1" = rsa ] || new="-newkey ec -pkeyopt ec_paramgen_curve:P-256"
+    # shellcheck disable=SC2086 # words
+    openssl req -x509 $new -nodes -days 90 -subj "/CN=bench root $1" -keyout root.key -out root.pem &&
+        openssl req $new -nodes -subj "/CN=bench issuer $1" -keyout issuer.key -out issuer.csr &&
+        openssl x509 -req -in issuer.csr -CA root.pem -CAkey root.key -set_serial 2 -days 90 -out issuer.pem \
+            -extfile <(echo basicConstraints=critical,CA:true; echo keyUsage=keyCertSign) &&
+        openssl req $new -nodes -subj /CN=mx.example.net -keyout "$1.key" -out leaf.csr &&
+        openssl x509 -req -in leaf.csr -CA issuer.pem -CAkey issuer.key -set_serial 3 -days 90 -out leaf.pem \
+            -extfile <(echo subjectAltName=DNS:mx.example.net; echo keyUsage=digitalSignature; echo extendedKeyUsage=serverAuth) &&
+        cat leaf.pem issuer.pem > "$1.pem" && rm -f root.* issuer.* leaf.*
 }
 
 # metric NAME [LABEL]: the sum over all labels of one metric of ringpost, or of those series that have

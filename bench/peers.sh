@@ -163,7 +163,7 @@ nginx_setup() {
     online
     install_packages nginx-light libnginx-mod-mail
     offline
-    say "$(chroot "$root" dpkg-query -W -f '${Package} ${Version}' nginx-light), $(chroot "$root" openssl version 2> /dev/null || chroot "$root" dpkg-query -W -f '${Package} ${Version}' libssl3) is ready"
+    say "$(chroot "$root" dpkg-query -W -f '${Package} ${Version} ' nginx-light libssl3)is ready"
 }
 
 # Keepalive, logs and limits aside it is as shipped; auth_http is never asked: nobody sends mail.

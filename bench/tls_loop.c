@@ -310,9 +310,9 @@ static int by_size(const void *a, const void *b)
 
 static double median_us(const struct loop *loop, uint64_t *values)
 {
-    unsigned count = loop->options->rounds;
+    unsigned count = loop->options->rounds, middle = count / 2;
     qsort(values, count, sizeof(*values), by_size);
-    return (double)values[count / 2] / loop->ticks_in_us;
+    return (double)values[middle] / loop->ticks_in_us;
 }
 
 static void loop_report(struct loop *loop)
