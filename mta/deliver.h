@@ -18,7 +18,8 @@
 
 struct deliver_metrics {
     uint64_t attempts, delivered, deferred, bounced, expired, held, rerouted, bounces_sent,
-        bounces_suppressed, bounces_limited, destination_failures, tls_steps, tls_steps_back, clear_after_failure;
+        bounces_suppressed, bounces_limited, destination_failures, tls_steps, tls_steps_back,
+        clear_after_failure;
     struct histogram queued_ms; /* from arrival to delivery */
 };
 extern const struct metric deliver_metrics_table[];

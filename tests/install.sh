@@ -12,11 +12,8 @@ quickstart="gcc g++ libc6-dev dpkg-dev xz-utils meson ninja-build pkg-config pyt
     libconfuse-dev libmicrohttpd-dev libjansson-dev libidn2-dev libxxhash-dev libsystemd-dev
     libcurl4-gnutls-dev swaks libnet-ssleay-perl curl"
 all="$quickstart git openssl clang clang-14 clang-tidy clang-format llvm libclang-rt-14-dev libcriterion-dev
-    postfix nsd dovecot-core dovecot-lmtpd msmtp prometheus systemd e2fsprogs xfsprogs mount util-linux procps"
-    libcurl4-gnutls-dev swaks curl"
-all="$quickstart git clang clang-14 clang-tidy clang-format llvm libclang-rt-14-dev libcriterion-dev
-    postfix nsd dovecot-core dovecot-lmtpd msmtp gnutls-bin libnet-ssleay-perl openssl python3-cryptography testssl.sh
-    prometheus systemd e2fsprogs xfsprogs mount util-linux procps"
+    postfix nsd dovecot-core dovecot-lmtpd msmtp gnutls-bin python3-cryptography testssl.sh prometheus systemd
+    e2fsprogs xfsprogs mount util-linux procps"
 
 case ${1:-} in
     quickstart) wanted=$quickstart ;;

@@ -53,8 +53,10 @@ static enum ssl_verify_result_t on_verify(SSL *ssl, uint8_t *alert)
 {
     struct tls_session *session = tls_session_of(ssl);
     const struct tls_client_policy *policy = session->policy;
-    if (policy->is_blind)
+    if (policy->is_blind) {
+        CHECK(policy->level < TLS_LEVEL_CHAIN);
         return ssl_verify_ok;
+    }
     if (session->peer == NULL)
         session->peer = calloc(1, sizeof(*session->peer));
     if (session->peer == NULL)
@@ -85,6 +87,79 @@ static enum ssl_verify_result_t on_verify(SSL *ssl, uint8_t *alert)
 
 /* ---- sessions to be resumed ---- */
 
+/* What was found when the certificate was judged, kept with the session: below CHAIN a resumption
+ * does not judge again, and is still told of. */
+struct kept_verdict {
+    enum tls_verdict verdict;
+    char reason[TLS_WHY_MAX];
+};
+
+static int kept_index = -1;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+static void kept_free(void *parent, void *pointer, CRYPTO_EX_DATA *data, int index, long argl,
+                      void *argp)
+{
+    (void)parent;
+    (void)data;
+    (void)index;
+    (void)argl;
+    (void)argp;
+    free(pointer);
+}
+
+static void make_once(void)
+{
+    kept_index = SSL_SESSION_get_ex_new_index(0, NULL, NULL, NULL, kept_free);
+    CHECK(kept_index >= 0);
+}
+
+static void keep_verdict(const struct tls_peer *peer, SSL_SESSION *kept)
+{
+    struct kept_verdict *verdict = malloc(sizeof(*verdict));
+    if (verdict == NULL)
+        return;
+    verdict->verdict = peer->verdict;
+    memcpy(verdict->reason, peer->reason, sizeof(verdict->reason));
+    if (!SSL_SESSION_set_ex_data(kept, kept_index, verdict))
+        free(verdict);
+}
+
+/* From the session that is offered: what the handshake makes of it does not have this any more. */
+static void take_verdict(struct tls_session *session, const SSL_SESSION *kept)
+{
+    const struct kept_verdict *verdict = SSL_SESSION_get_ex_data(kept, kept_index);
+    if (verdict == NULL)
+        return;
+    session->kept = malloc(sizeof(*verdict));
+    if (session->kept != NULL)
+        memcpy(session->kept, verdict, sizeof(*verdict));
+}
+
+void tls_client_recall(struct tls_session *session)
+{
+    const STACK_OF(CRYPTO_BUFFER) *chain = SSL_get0_peer_certificates(session->ssl);
+    const struct kept_verdict *verdict = session->kept;
+    if (session->peer != NULL || chain == NULL || verdict == NULL)
+        return;
+    struct tls_peer *peer = calloc(1, sizeof(*peer));
+    const char *why;
+    if (peer == NULL)
+        return;
+    if (tls_certificate_look(tls_certificate_der(sk_CRYPTO_BUFFER_value(chain, 0)), &peer->leaf,
+                             &why) < 0) {
+        free(peer);
+        return;
+    }
+    peer->verdict = verdict->verdict;
+    memcpy(peer->reason, verdict->reason, sizeof(peer->reason));
+    struct slice matched;
+    char ignored[TLS_WHY_MAX];
+    session->is_name_ok = tls_verify_name(peer, session->target.names, session->target.names_count,
+                                          TLS_ALLOW_WILDCARD, &matched, ignored);
+    session->peer = peer;
+}
+
 static void session_key(struct tls_session *session)
 {
     const struct tls_client_target *target = &session->target;
@@ -101,6 +176,8 @@ static int on_new_session(SSL *ssl, SSL_SESSION *kept)
     const struct tls_session *session = tls_session_of(ssl);
     if (session->shard->sessions == NULL)
         return 0;
+    if (session->peer != NULL)
+        keep_verdict(session->peer, kept);
     const struct tls_lru_key key = tls_lru_key_of(slice_of(session->key, sizeof(session->key)));
     tls_client_cache_put(session->shard->sessions, &key, kept);
     return 1; /* the reference is the cache's */
@@ -117,6 +194,7 @@ static void resume(struct tls_session *session)
     if (kept == NULL)
         return;
     SSL_set_session(session->ssl, kept);
+    take_verdict(session, kept);
     SSL_SESSION_free(kept);
 }
 
@@ -148,6 +226,7 @@ static SSL_CTX *context_make(const struct tls_client *client, bool verifies)
 
 int tls_client_make(struct tls_shard *shard, struct tls_client **out)
 {
+    pthread_once(&once, make_once);
     struct tls_client *client = calloc(1, sizeof(*client));
     if (client == NULL)
         return -ENOMEM;

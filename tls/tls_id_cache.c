@@ -363,8 +363,8 @@ const struct metric tls_id_cache_metrics_table[] = {
     ID_CACHE_COUNTER(expired, "lookups_total", "result=\"expired\"", "Session ids that clients came back with"),
     ID_CACHE_COUNTER(evicted, "evicted_total", NULL, "Sessions that made room before their time"),
     ID_CACHE_COUNTER(busy, "busy_total", NULL, "Times that another shard wrote just there"),
-    ID_CACHE_COUNTER(too_big, "refused_total", "reason=\"too big\"", "Sessions that were not kept"),
-    ID_CACHE_COUNTER(withheld, "refused_total", "reason=\"client certificate\"", "Sessions that were not kept"),
+    ID_CACHE_COUNTER(too_big, "refused_total", "reason=\"too_big\"", "Sessions that were not kept"),
+    ID_CACHE_COUNTER(withheld, "refused_total", "reason=\"client_certificate\"", "Sessions that were not kept"),
 };
 /* clang-format on */
 const unsigned tls_id_cache_metrics_count = ARRAY_COUNT(tls_id_cache_metrics_table);

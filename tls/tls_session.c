@@ -125,6 +125,7 @@ void tls_session_free(struct tls_session *s)
         return;
     SSL_free(s->ssl);
     free(s->peer);
+    free(s->kept);
     free(s);
 }
 
@@ -199,6 +200,10 @@ enum tls_result tls_session_handshake(struct tls_session *s)
     s->is_pooled = s->is_pooled || draws_of(s) != draws;
     if (r == 1) {
         s->is_open = true;
+        if (s->policy != NULL && SSL_session_reused(s->ssl))
+            tls_client_recall(s);
+        free(s->kept);
+        s->kept = NULL;
         count_open(s);
         return TLS_OK;
     }

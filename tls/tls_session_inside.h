@@ -18,8 +18,9 @@ struct tls_session {
     struct tls_peer *peer;
     const struct tls_client_policy *policy; /* of a client; NULL: we are the server */
     struct tls_client_target target;        /* likewise */
-    uint32_t error;                         /* BoringSSL's; 0: none, or see reason */
-    const char *reason;                     /* words of our own */
+    void *kept;         /* of a client that offers a session: what was known of its certificate */
+    uint32_t error;     /* BoringSSL's; 0: none, or see reason */
+    const char *reason; /* words of our own */
     bool is_open;
     bool is_failed;
     bool is_pooled;
@@ -32,6 +33,8 @@ struct tls_session {
 struct tls_session *tls_session_new(SSL_CTX *context, struct tls_shard *shard,
                                     const struct tls_ends *ends, void *owner);
 struct tls_session *tls_session_of(const SSL *ssl);
+/* After a resumption that judged nothing: what is known of the certificate from before. */
+void tls_client_recall(struct tls_session *session);
 /* For SSL_CTX_set_current_time_cb. */
 void tls_session_clock(const SSL *ssl, struct timeval *now);
 

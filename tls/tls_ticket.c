@@ -267,10 +267,10 @@ const struct metric tls_ticket_metrics_table[] = {
     TICKET_COUNTER(sealed, "sealed_total", NULL, "Session tickets given to clients"),
     TICKET_COUNTER(opened_current, "opened_total", "key=\"current\"", "Session tickets that clients came back with"),
     TICKET_COUNTER(opened_previous, "opened_total", "key=\"previous\"", "Session tickets that clients came back with"),
-    TICKET_COUNTER(unknown_key, "refused_total", "reason=\"unknown key\"", "Session tickets that could not be opened"),
+    TICKET_COUNTER(unknown_key, "refused_total", "reason=\"unknown_key\"", "Session tickets that could not be opened"),
     TICKET_COUNTER(damaged, "refused_total", "reason=\"damaged\"", "Session tickets that could not be opened"),
-    TICKET_COUNTER(exhausted, "withheld_total", "reason=\"no key\"", "Handshakes that got no session ticket"),
-    TICKET_COUNTER(withheld, "withheld_total", "reason=\"client certificate\"", "Handshakes that got no session ticket"),
+    TICKET_COUNTER(exhausted, "withheld_total", "reason=\"no_key\"", "Handshakes that got no session ticket"),
+    TICKET_COUNTER(withheld, "withheld_total", "reason=\"client_certificate\"", "Handshakes that got no session ticket"),
     { "ringpost_tls_ticket_locked", NULL, "1 when the ticket keys are locked into memory", METRIC_GAUGE, 0,
       offsetof(struct tls_ticket_numbers, locked) },
 };

@@ -1,3 +1,6 @@
+/*
+ * test_tls_client.c - levels, steps, and what is resumed by whom
+ */
 #include <criterion/criterion.h>
 
 #include "tests/tls/pair_world.h"
@@ -89,10 +92,14 @@ Test(tls_client, a_session_of_one_policy_is_none_of_another)
     struct tls_client_policy name = pair_policy(&w, TLS_LEVEL_NAME);
     struct tls_client_target target = pair_target("server.example");
     struct tls_facts facts;
-    for (unsigned i = 0; i < 2; i++) {
+    for (unsigned i = 0; i < 3; i++) {
         cr_assert_eq(once(&may, &target), PAIR_DONE);
         tls_session_facts(pair.client, &facts);
-        cr_assert_eq(facts.is_resumed, i == 1);
+        cr_assert_eq(facts.is_resumed, i > 0);
+        cr_assert_not_null(facts.peer, "who it was is known from before");
+        cr_assert_eq(facts.peer->verdict, TLS_VERDICT_VALID);
+        cr_assert_str_eq(facts.peer->leaf.issuer, "CN=root");
+        cr_assert(tls_client_name_ok(pair.client));
     }
     cr_assert_eq(once(&name, &target), PAIR_DONE);
     tls_session_facts(pair.client, &facts);

@@ -1,3 +1,6 @@
+/*
+ * test_tls_server.c - certificates by name, resumption, client certificates
+ */
 #include <criterion/criterion.h>
 
 #include "tests/tls/pair_world.h"

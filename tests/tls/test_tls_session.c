@@ -1,3 +1,6 @@
+/*
+ * test_tls_session.c - a session over a wire that is cut up and cut off
+ */
 #include <criterion/criterion.h>
 
 #include "tests/tls/pair_world.h"
