@@ -7,8 +7,10 @@
 #include "tls/tls_roots.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 
 #include "core/check.h"
 #include "tls/tls_certificate.h"
@@ -190,9 +192,53 @@ static const char *system_path(void)
     return NULL;
 }
 
+/* The system's bundle as it was read last: it is the same for hours, and takes milliseconds to
+ * read.
+ */
+static struct {
+    pthread_mutex_t lock;
+    struct tls_roots *roots;
+    struct stat facts;
+} kept = { .lock = PTHREAD_MUTEX_INITIALIZER };
+
+static bool facts_equal(const struct stat *a, const struct stat *b)
+{
+    return a->st_dev == b->st_dev && a->st_ino == b->st_ino && a->st_size == b->st_size &&
+           a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec &&
+           a->st_ctim.tv_sec == b->st_ctim.tv_sec && a->st_ctim.tv_nsec == b->st_ctim.tv_nsec;
+}
+
+/* NULL: not read yet, or it has changed. */
+static struct tls_roots *kept_use(void)
+{
+    struct stat now;
+    struct tls_roots *roots = NULL;
+    pthread_mutex_lock(&kept.lock);
+    if (kept.roots != NULL && stat(tls_roots_path(kept.roots), &now) == 0 &&
+        facts_equal(&now, &kept.facts))
+        roots = tls_roots_use(kept.roots);
+    pthread_mutex_unlock(&kept.lock);
+    return roots;
+}
+
+/* facts: as they were before it was read. */
+static void kept_take(struct tls_roots *roots, const struct stat *facts)
+{
+    pthread_mutex_lock(&kept.lock);
+    tls_roots_drop(kept.roots);
+    kept.roots = tls_roots_use(roots);
+    kept.facts = *facts;
+    pthread_mutex_unlock(&kept.lock);
+}
+
 int tls_roots_load(const char *path, struct tls_roots **roots, char why[static TLS_WHY_MAX])
 {
-    if (path == NULL)
+    bool is_system = path == NULL;
+    if (is_system && (*roots = kept_use()) != NULL) {
+        why[0] = '\0';
+        return 0;
+    }
+    if (is_system)
         path = system_path();
     if (path == NULL) {
         tls_why(why,
@@ -202,11 +248,15 @@ int tls_roots_load(const char *path, struct tls_roots **roots, char why[static T
         return -ENOENT;
     }
     struct tls_pem_file file;
+    struct stat facts;
+    bool known = stat(path, &facts) == 0;
     int r = tls_pem_file_read(path, TLS_ROOTS_FILE_BYTES_MAX, &file, why);
     if (r < 0)
         return r;
     r = tls_roots_of(slice_of(file.data, file.size), path, roots, why);
     tls_pem_file_free(&file);
+    if (r == 0 && is_system && known && tls_roots_broken(*roots) == 0)
+        kept_take(*roots, &facts);
     return r;
 }
 
