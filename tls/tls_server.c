@@ -28,6 +28,7 @@ static const char suites_cbc[] = "ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE+AES+SHA";
 
 enum {
     EXTENSION_NAMES = 0,
+    EXTENSION_GROUPS = 10,
     EXTENSION_SIGNATURES = 13,
     EXTENSION_VERSIONS = 43,
     NAME_HOST = 0,
@@ -58,7 +59,10 @@ struct hello {
     bool tls13;
     bool ecdsa_p256, ecdsa_p384;
     bool rsa;
-    bool ecdsa_suites; /* of TLS 1.2 */
+    /* Of TLS 1.2, where the suite says what key it needs, and the groups what curve it may be on.
+     */
+    bool ecdsa_suites, rsa_suites;
+    bool curve_p256, curve_p384;
 };
 
 static bool hello_extension(const SSL_CLIENT_HELLO *in, uint16_t type, CBS *out)
@@ -112,14 +116,43 @@ static void hello_versions(const SSL_CLIENT_HELLO *in, struct hello *out)
         out->tls13 = out->tls13 || version == TLS_VERSION_13;
 }
 
+static bool suite_is_ours(const STACK_OF(SSL_CIPHER) * ours, uint16_t id)
+{
+    for (size_t i = 0; i < sk_SSL_CIPHER_num(ours); i++)
+        if ((uint16_t)SSL_CIPHER_get_id(sk_SSL_CIPHER_value(ours, i)) == id)
+            return true;
+    return false;
+}
+
+/* Those that we do not take are no reason for a certificate. */
 static void hello_suites(const SSL_CLIENT_HELLO *in, struct hello *out)
 {
+    const STACK_OF(SSL_CIPHER) *ours = SSL_CTX_get_ciphers(SSL_get_SSL_CTX(in->ssl));
     CBS list;
     uint16_t id;
     CBS_init(&list, in->cipher_suites, in->cipher_suites_len);
-    while (CBS_get_u16(&list, &id) && !out->ecdsa_suites) {
-        const SSL_CIPHER *cipher = SSL_get_cipher_by_value(id);
-        out->ecdsa_suites = cipher != NULL && SSL_CIPHER_get_auth_nid(cipher) == NID_auth_ecdsa;
+    while (CBS_get_u16(&list, &id)) {
+        if (!suite_is_ours(ours, id))
+            continue;
+        int key = SSL_CIPHER_get_auth_nid(SSL_get_cipher_by_value(id));
+        out->ecdsa_suites = out->ecdsa_suites || key == NID_auth_ecdsa;
+        out->rsa_suites = out->rsa_suites || key == NID_auth_rsa;
+    }
+}
+
+/* RFC 8422 5.1: of TLS 1.2; who says nothing takes any. */
+static void hello_curves(const SSL_CLIENT_HELLO *in, struct hello *out)
+{
+    CBS extension, list;
+    uint16_t group;
+    if (!hello_extension(in, EXTENSION_GROUPS, &extension) ||
+        !CBS_get_u16_length_prefixed(&extension, &list)) {
+        out->curve_p256 = out->curve_p384 = true;
+        return;
+    }
+    while (CBS_get_u16(&list, &group)) {
+        out->curve_p256 = out->curve_p256 || group == SSL_CURVE_SECP256R1;
+        out->curve_p384 = out->curve_p384 || group == SSL_CURVE_SECP384R1;
     }
 }
 
@@ -129,17 +162,23 @@ static void hello_read(const SSL_CLIENT_HELLO *in, struct hello *out)
     hello_name(in, out);
     hello_signatures(in, out);
     hello_versions(in, out);
+    if (out->tls13)
+        return;
     hello_suites(in, out);
+    hello_curves(in, out);
 }
 
 static bool hello_takes(const struct hello *hello, const struct tls_credential *credential)
 {
     const struct tls_certificate *leaf = tls_credential_leaf(credential);
     switch (leaf->key) {
-    case TLS_KEY_EC:
-        return (hello->tls13 || hello->ecdsa_suites) &&
-               (leaf->key_bits == 384 ? hello->ecdsa_p384 : hello->ecdsa_p256);
-    case TLS_KEY_RSA: return hello->rsa;
+    case TLS_KEY_EC: {
+        bool large = leaf->key_bits == 384;
+        bool curve = large ? hello->curve_p384 : hello->curve_p256;
+        return (hello->tls13 || (hello->ecdsa_suites && curve)) &&
+               (large ? hello->ecdsa_p384 : hello->ecdsa_p256);
+    }
+    case TLS_KEY_RSA: return hello->rsa && (hello->tls13 || hello->rsa_suites);
     default: return false;
     }
 }

@@ -305,9 +305,25 @@ class Inbound(Tls):
                              (["-tls1_2", "-cipher", "ECDHE-RSA-AES128-GCM-SHA256"], "both-rsa"),
                              (["-tls1_2", "-cipher", "ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES128-GCM-SHA256"],
                               "both"),
-                             (["-tls1_2", "-sigalgs", "RSA+SHA256"], "both-rsa")):
+                             (["-tls1_2", "-sigalgs", "RSA+SHA256"], "both-rsa"),
+                             # a suite of ours, or a curve that the client knows, is what counts
+                             (["-tls1_2", "-cipher", "ECDHE-ECDSA-AES128-SHA:ECDHE-RSA-AES128-GCM-SHA256"],
+                              "both-rsa"),
+                             (["-tls1_2", "-groups", "X25519"], "both-rsa")):
             with self.subTest(words=words):
                 said = self.s_client(*words, "-servername", "both.test")
+                self.assertIn("queued as", said)
+                self.assertIn(leaves[title].pem.split("\n")[3], said)
+
+    def test_rsa_first(self):
+        """The configuration's order, but for who has no use for its first."""
+        leaves = {"rsa": self.rsa, "ec": self.ecdsa}
+        self.serve(certificates=leaves)
+        for words, title in (([], "rsa"), (["-tls1_2"], "rsa"),
+                             (["-tls1_2", "-cipher", "ECDHE-ECDSA-AES128-GCM-SHA256"], "ec"),
+                             (["-tls1_3", "-sigalgs", "ecdsa_secp256r1_sha256"], "ec")):
+            with self.subTest(words=words):
+                said = self.s_client(*words)
                 self.assertIn("queued as", said)
                 self.assertIn(leaves[title].pem.split("\n")[3], said)
 
