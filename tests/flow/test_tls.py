@@ -259,6 +259,8 @@ class Inbound(Tls):
                 for _ in range(20):
                     client.message()
                 count += 22
+                client.expect(221, "QUIT")
+                self.assertEqual(client.socket.recv(1), b"", "a close_notify, else it raises")
         self.peer.wait(count)
         long = [m.content for m in self.peer.messages if b"Subject: long" in m.content]
         self.assertEqual(len(long), 4)
@@ -514,14 +516,13 @@ class Outbound(Tls):
         routes, peers = {}, {}
         for version in ("TLSv1_3", "TLSv1_2"):
             for curve, group in (("X25519", "X25519"), ("prime256v1", "P-256"), ("secp384r1", "P-384")):
-                context = server_context(self.rsa if curve == "secp384r1" else self.ecdsa, (version, version))
-                context.set_ecdh_curve(curve)
-                domain = f"{version.replace('_', '-').lower()}.{curve}.test".lower()
-                peer = self.next_hop(context, extensions=("PIPELINING", "8BITMIME", *(["CHUNKING"] * (curve == "X25519"))))
-                if version == "TLSv1_2" and curve != "prime256v1":
-                    context.set_ecdh_curve(curve) if curve == "secp384r1" else None
-                    peer.context = server_context(self.rsa, (version, version))
-                    peer.context.set_ecdh_curve(curve)
+                # by TLS 1.2 an ECDSA key must be on a curve that is among the groups
+                context = server_context(self.ecdsa if curve == "prime256v1" else self.rsa, (version, version))
+                if curve != "X25519":       # which is the choice anyway
+                    context.set_ecdh_curve(curve)
+                domain = f"{version.replace('_', '-')}.{curve}.test".lower()
+                chunking = ["CHUNKING"] if curve == "X25519" else []
+                peer = self.next_hop(context, extensions=("PIPELINING", "8BITMIME", *chunking))
                 peers[domain] = (peer, version.replace("_", "."), group)
                 routes[domain.replace(".", "-")] = peer.route([domain], tls="name", roots="test", **{"tls-name": [NAME]})
         self.serve(routes=routes)
@@ -590,6 +591,35 @@ class Outbound(Tls):
                 at += 5 + int.from_bytes(raw[at + 3:at + 5], "big")
             return count
         self.assertEqual([hellos(w) for w in peer.wires], [2, 1, 1])
+
+    def test_to_ourselves(self):
+        """BoringSSL at both ends: the strongest group that it has, or that --version says it has."""
+        self.serve()
+        second = type(self)("test_to_ourselves")
+        second.authority, second.ecdsa, second.rsa, second._outcome = (
+            self.authority, self.ecdsa, self.rsa, self._outcome)
+        self.addCleanup(second.doCleanups)
+        inner = self.server
+        outer = second.serve(routes={"inner": {
+            "domains": ["*"], "hosts": [f"127.0.0.1:{inner.port}"], "allow-private": True, "tls": "name",
+            "roots": "test", "tls-name": [NAME]}})
+        outer.send()
+        self.peer.wait(1)
+        words = outer.cli("--version", config=False).stdout
+        group = "X25519MLKEM768" if "MLKEM768" in words else "X25519"
+        for event in (outer.wait_log("delivered")[0], inner.wait_log("received")[0]):
+            self.assertEqual((event["tls"], event["group"]), ("TLSv1.3", group))
+        for server, side in ((outer, "client"), (inner, "server")):
+            self.assertEqual(server.metric(f'ringpost_tls_groups_total{{side="{side}",group="{group}"}}'), 1)
+
+    def test_goodbye(self):
+        """QUIT, and a close_notify behind it."""
+        peer = self.next_hop()
+        self.serve(routes={"peer": peer.route(tls="encrypt", **{"max-per-connection": 1})})
+        self.post()
+        peer.wait(1)
+        harness.wait_for(lambda: peer.verbs("QUIT") and peer.wires[0].ended == "notify",
+                         lambda: f"a close_notify; {peer.commands}, {peer.wires[0].ended!r}")
 
     def test_client_certificate(self):
         """Presented where the route says so, and only when asked."""

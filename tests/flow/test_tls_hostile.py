@@ -226,6 +226,10 @@ def certificates():
     false_ca = a.leaf("issuer.test", key=pki.KEYS["ec"]())
     by_leaf = pki.make("leaf", pki.shared_key("ec"), false_ca, "leaf", names=[NAME])
     by_leaf.issuers = [false_ca, *false_ca.issuers]
+    # more than a library takes: five intermediates of 40 KiB
+    fat = a.leaf(NAME)
+    fat.issuers = [pki.make(f"Fat {n}", pki.shared_key("ec"), ca=True, more=pki.extension("1.2.3.4", b"x" * 40000))
+                   for n in range(5)]
     made = {
         "good": (a.leaf(NAME), fine(), NAME),
         "good-rsa": (a.leaf(NAME, kind="rsa"), fine(), NAME),
@@ -243,6 +247,7 @@ def certificates():
         "rsa-1024": (a.leaf(NAME, kind="rsa1024"), unfit("weak"), NAME),
         "sha-1": (a.leaf(NAME, digest="sha1"), unfit("weak"), NAME),
         "long-chain": (a.long_chain(NAME), unfit("malformed"), NAME),
+        "enormous": (fat, {"failed": LATE, **{p: No("handshake") for p in ("encrypt", "chain", "name")}}, NAME),
         "wrong-name": (a.leaf("mx.other.test"), unnamed(), NAME),
         "suffix": (a.leaf("xmx.good.test", "good.test", "mx.good.test.evil.test"), unnamed(), NAME),
         "only-cn": (a.leaf("mx.other.test", common_name=NAME), unnamed(), NAME),
@@ -370,8 +375,8 @@ class NextHops(unittest.TestCase):
                 peer = TlsPeer(self, context)
                 domain = f"{name}.{policy}.test"
                 cases[f"{name}-{policy}"] = {
-                    "peer": peer, "wanted": wanted[policy], "domain": domain, "verdict": wanted["verdict"],
-                    "config": self.route_of(peer, domain, POLICIES[policy], host)}
+                    "peer": peer, "wanted": wanted[policy], "domain": domain,
+                    **({"verdict": wanted["verdict"]} if "verdict" in wanted else {}), "config": self.route_of(peer, domain, POLICIES[policy], host)}
         self.run_cases(cases, authority=a)
 
 
@@ -423,6 +428,8 @@ class NextHops(unittest.TestCase):
             "old-suites": ({"versions": ("TLSv1_2", "TLSv1_2"), "ciphers": old_suites, "kind": "rsa"}, may, TLS),
             "old-suites-encrypt": ({"versions": ("TLSv1_2", "TLSv1_2"), "ciphers": old_suites, "kind": "rsa"},
                                    {"tls": "encrypt", "tls-min": "1.0"}, No("handshake")),
+            "lmtp": ({"lmtp": True}, name, TLS),
+            "lmtp-stripped": ({"lmtp": True, "offers": False}, name, No("not offered")),
             "cbc-encrypt": ({"versions": ("TLSv1_2", "TLSv1_2"), "ciphers": "ECDHE+AES+SHA:!AESGCM:@SECLEVEL=0"},
                             {"tls": "encrypt"}, No("handshake")),
         }
@@ -438,6 +445,39 @@ class NextHops(unittest.TestCase):
         self.assertEqual(cases["none"]["peer"].verbs("STARTTLS"), [])
         self.assertEqual(cases["old-10"]["peer"].handshakes[-1]["version"], "TLSv1")
         self.assertEqual(cases["old-11"]["peer"].handshakes[-1]["version"], "TLSv1.1")
+
+    def test_renegotiation(self):
+        """Asked for by a next hop of TLS 1.2, in the middle of the dialog: the end, and no message."""
+        a = pki.Authority()
+        base, port = scratch(self), harness.free_port()
+        chain, key = a.leaf(NAME).write(base, "hop")
+        heard = open(base / "heard", "wb")
+        process = subprocess.Popen(
+            [harness.program("openssl"), "s_server", "-accept", f"127.0.0.1:{port}", "-cert", chain, "-key", key,
+             "-tls1_2", "-crlf"], stdin=subprocess.PIPE, stdout=heard, stderr=heard)
+
+        def end():
+            process.kill()
+            process.wait()
+            process.stdin.close()
+            heard.close()
+        self.addCleanup(end)
+        harness.wait_listening("127.0.0.1", port, process)
+        self.serve(a, {"hop": {"domains": ["*"], "hosts": [f"127.0.0.1:{port}"], "allow-private": True,
+                               "tls": "encrypt", "tls-implicit": True}}, top={"shards": 1})
+        self.server.send(content=f"Subject: {MARK}\r\n\r\n")
+
+        def say(line, after):
+            wait_for(lambda: after in (base / "heard").read_bytes(), lambda: f"{after}: {(base / 'heard').read_bytes()}")
+            process.stdin.write(line + b"\n")
+            process.stdin.flush()
+        say(b"220 s-server.test ESMTP", b"CIPHER is")
+        say(b"r", b"EHLO mx.flow.test")
+        wait_for(lambda: self.failures().get("hop"), "a failure")
+        wait_for(lambda: b"no renegotiation" in (base / "heard").read_bytes(), "the alert")
+        text = (base / "heard").read_bytes()
+        self.assertNotIn(MARK.encode(), text)
+        self.assertNotIn(b"MAIL FROM", text)
 
     # -- what is remembered of a host --
 

@@ -69,7 +69,8 @@ class Wire:
         self.buffer = b""           # plaintext not read yet
         self.tls = self.into = self.out = None
         self.put = s.sendall        # a test may stand in between: put(octets)
-        self.flights = 0            # times that we had something to say in the handshake
+        self.flights = 0            # for put: how far it has come
+        self.ended = ""             # "notify": by a close_notify
 
     def pull(self):
         got = self.socket.recv(65536)
@@ -115,12 +116,14 @@ class Wire:
             try:
                 got = self.tls.read(65536)
                 if not got:
+                    self.ended = "notify"
                     raise EOFError
                 return got
             except ssl.SSLWantReadError:
                 self.flush()
                 self.into.write(self.pull())
             except ssl.SSLZeroReturnError:
+                self.ended = "notify"
                 raise EOFError from None
 
     def readline(self, _=None):
@@ -165,6 +168,8 @@ class TlsPeer(Peer):
                 if self.implicit:
                     self.secure(wire, number)
                 self.talk(wire, wire, number)
+                if wire.tls is not None:
+                    wire.recv()         # how it ends
         except (OSError, EOFError, ValueError):
             pass
         finally:
