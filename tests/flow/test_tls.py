@@ -5,10 +5,14 @@ to Postfix. What a hostile peer does is in test_tls_hostile.py.
 """
 import contextlib
 import os
+import random
 import re
 import signal
+import socket
 import ssl
 import subprocess
+import threading
+import time
 import unittest
 
 import harness
@@ -16,7 +20,7 @@ import pki
 from harness import Ringpost, program
 from postfix import Postfix
 from test_dns import Nsd
-from tls_wire import Client, TlsPeer, client_context, scratch, server_context
+from tls_wire import Client, Session, TlsPeer, client_context, scratch, server_context
 
 FAST = {"retry-initial": "1s", "retry-max": "1s", "retry-jitter": "0"}
 NAME = "mx.good.test"
@@ -266,6 +270,82 @@ class Inbound(Tls):
         self.assertEqual(len(long), 4)
         for got in long:
             self.assertTrue(got.endswith(content))
+
+    def test_records_and_segments(self):
+        """However the octets are put into records, and these into segments."""
+        self.serve()
+        content = b"Subject: pieces\r\n\r\n" + b"".join(b"%06d .\r\n..\r\n" % n for n in range(3000))
+        for seed in range(6):
+            dice = random.Random(seed)
+            version = ("TLSv1_3", "TLSv1_2")[seed % 2]
+            with self.subTest(seed=seed), harness.Smtp(self.server.address) as client:
+                client.hello()
+                client.expect(220, "STARTTLS")
+                session = Session(versions=(version, version))
+                session.shake(client.socket)
+                commands = (b"EHLO x.example.com\r\nMAIL FROM:<a@example.com>\r\nRCPT TO:<b@example.org>\r\n"
+                            b"BDAT %d\r\n" % len(content) + content + b"BDAT 0 LAST\r\nNOOP\r\nQUIT\r\n")
+                sealed, at = b"", 0
+                while at < len(commands):
+                    size = dice.choice((1, 2, 3, 7, 100, 1000, 16384, 16385, 40000)) if at > 20 or seed else 1
+                    sealed += session.seal(commands[at:at + size])
+                    at += size
+                client.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                at = 0
+                while at < len(sealed):
+                    size = dice.choice((1, 4, 5, 6, 1000, 4096, 30000, 100000))
+                    client.send(sealed[at:at + size])
+                    at += size
+                heard = session.until(client.socket, 221)
+                self.assertEqual(re.findall(rb"(?m)^(\d+) ", heard), [b"250"] * 6 + [b"221"])
+        self.peer.wait(6)
+        for message in self.peer.messages:
+            self.assertTrue(message.content.endswith(content))
+
+    def test_answers_that_are_not_read(self):
+        """Megabytes of answers, and no room for them: none is lost, none is out of order."""
+        self.serve(limits={"commands": 100_000})
+        for version in ("TLSv1_3", "TLSv1_2"):
+            with self.subTest(version=version), Client(self.server.address, receive_buffer=4096) as client:
+                client.starttls(client_context((version, version)))
+                rounds, said = 200, []
+
+                def talk():
+                    for number in range(rounds):
+                        client.send("EHLO x.example.com\r\n" * 50 + f"MAIL FROM:<a{number}@example.com>\r\nRSET\r\n")
+                    said.append(1)
+                thread = threading.Thread(target=talk, daemon=True)
+                thread.start()
+                time.sleep(0.5)     # it may get as far as it can
+                for number in range(rounds):
+                    replies = [client.reply() for _ in range(52)]
+                    self.assertEqual({r.code for r in replies}, {250}, number)
+                    self.assertEqual(len([r for r in replies if len(r.lines) > 2]), 50, number)
+                thread.join(harness.WAIT_SECONDS)
+                self.assertEqual(said, [1])
+                client.message()
+
+    def test_key_updates(self):
+        """TLS 1.3 lets a client change keys as it goes."""
+        self.serve()
+        words = [program("openssl"), "s_client", "-connect", f"127.0.0.1:{self.server.port}", "-starttls", "smtp",
+                 "-tls1_3", "-crlf", "-quiet", "-no_ign_eof"]
+        with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                              stderr=subprocess.DEVNULL) as process:
+            def say(text, code):
+                process.stdin.write(text.encode() + b"\n")
+                process.stdin.flush()
+                while code and not re.match(rb"%d " % code, line := process.stdout.readline()):
+                    self.assertNotEqual(line, b"")
+            say("ehlo x.example.com", 250)
+            for line, code in (("mail from:<a@example.com>", 250), ("rcpt to:<b@example.org>", 250), ("data", 354),
+                               ("subject: x\n\nbody\n.", 250), ("quit", 221)):
+                say("K", 0)         # and asks us for new ones
+                time.sleep(0.05)
+                say("k", 0)
+                time.sleep(0.05)
+                say(line, code)
+        self.server.wait_log("received")
 
     def test_required(self):
         """530 until there is TLS; what does no harm is answered."""
@@ -537,6 +617,33 @@ class Outbound(Tls):
                                  (version, group, "valid", True))
                 self.assertEqual(peer.in_clear("Subject"), [])
         self.assertEqual(self.server.metric('ringpost_tls_handshakes_total{side="client",result="full"}'), len(peers))
+
+    def test_a_slow_next_hop(self):
+        """It reads a little at a time, and answers octet by octet in records of their own."""
+        body = b"Subject: long\r\n\r\n" + b"".join(b"%07d abcdefghijklmnopqrstuvwxyz\r\n" % n for n in range(20000))
+        routes, peers = {}, {}
+        for how, extensions in (("data", ("8BITMIME",)), ("bdat", ("CHUNKING", "PIPELINING"))):
+            for version in ("TLSv1_3", "TLSv1_2"):
+                peer = self.next_hop(server_context(self.ecdsa, (version, version)), extensions=extensions)
+                peer.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                peer.sip = 3000
+
+                def octets(wire, text):
+                    for octet in text:
+                        wire.tls.write(bytes([octet]))
+                        wire.flush()
+                peer.dribble = octets
+                name = f"{how}-{version[-1]}"
+                peers[name] = peer
+                routes[name] = peer.route([f"{name}.test"], tls="encrypt")
+        self.serve(routes=routes)
+        for name in peers:
+            self.post(f"{name}.test", body)
+        for name, peer in peers.items():
+            with self.subTest(name=name):
+                peer.wait(1)
+                self.assertTrue(peer.messages[0].content.endswith(body))
+                self.assertEqual(peer.faults, [])
 
     def test_extensions_are_asked_for_again(self):
         """What EHLO told in clear, is forgotten."""

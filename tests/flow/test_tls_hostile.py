@@ -17,7 +17,7 @@ import unittest
 import harness
 import pki
 from harness import Ringpost, Smtp, wait_for
-from tls_wire import Client, TlsPeer, client_context, hello, scratch, server_context
+from tls_wire import Client, Session, TlsPeer, client_context, hello, scratch, server_context
 
 FAST = {"retry-initial": "1s", "retry-max": "1s", "retry-jitter": "0"}
 NAME = "mx.good.test"
@@ -578,58 +578,6 @@ EVIL = b"MAIL FROM:<evil@example.com>\r\nRCPT TO:<rcpt@example.org>\r\nDATA\r\nS
 REFUSED = 'ringpost_smtp_refused_total{reason="%s"}'
 
 
-class Session:
-    """A client's TLS with a hand on each octet: what is to be sent is given to the caller."""
-
-    def __init__(self, name=NAME, **options):
-        self.into, self.out = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self.tls = client_context(**options).wrap_bio(self.into, self.out, server_hostname=name)
-
-    def shake(self, s):
-        while True:
-            try:
-                self.tls.do_handshake()
-                break
-            except ssl.SSLWantReadError:
-                s.sendall(self.out.read())
-                got = s.recv(65536)
-                if not got:
-                    raise EOFError from None
-                self.into.write(got)
-        s.sendall(self.out.read())
-
-    def seal(self, text):
-        self.tls.write(harness.octets(text))
-        return self.out.read()
-
-    def read(self, s):
-        while True:
-            try:
-                return self.tls.read(65536)
-            except ssl.SSLWantReadError:
-                got = s.recv(65536)
-                if not got:
-                    raise EOFError from None
-                self.into.write(got)
-            except ssl.SSLZeroReturnError:
-                return b""
-
-    def until(self, s, code):
-        """Reads replies until a last line with this code."""
-        heard = b""
-        while not re.search(rb"(?m)^%d .*\r\n" % code, heard):
-            got = self.read(s)
-            if not got:
-                raise AssertionError(f"closed; heard {heard!r}, not {code}")
-            heard += got
-        return heard
-
-    def bye(self):
-        with contextlib.suppress(ssl.SSLError):
-            self.tls.unwrap()
-        return self.out.read()
-
-
 class Clients(unittest.TestCase):
     def serve(self, listeners=None, shards=2, **config):
         base = scratch(self)
@@ -918,6 +866,22 @@ class Clients(unittest.TestCase):
         wait_for(served, "a slot that was given back")
         for client in first:
             client.rest()
+        self.in_order()
+
+    def test_handshakes_under_load(self):
+        """Less time for them, where connections are getting scarce."""
+        self.serve(shards=1, limits={"connections": 20, "load-percent": 40},
+                   tls={"handshake-timeout": "10m", "load-handshake-timeout": "1s"})
+        with contextlib.ExitStack() as stack:
+            early = [stack.enter_context(Smtp(self.implicit, greet=False)) for _ in range(4)]
+            wait_for(lambda: self.server.metric("ringpost_smtp_connections") == 4, "all of them")
+            late = [stack.enter_context(Smtp(self.implicit, greet=False)) for _ in range(12)]
+            for client in late[6:]:
+                self.assertEqual(client.rest(), b"")
+            for client in early:
+                client.socket.settimeout(0.01)
+                with self.assertRaises(TimeoutError):
+                    client.socket.recv(1)
         self.in_order()
 
     def test_renegotiation(self):

@@ -3,10 +3,12 @@
   Wire     a server's connection: in clear or under TLS; keeps every octet that came, as it came
   TlsPeer  a next hop with STARTTLS or implicit TLS, that may do anything wrong
   Client   harness.Smtp that can go on under TLS
+  Session  a client's TLS of which each octet can be sent as one likes
   hello()  the ClientHello that Python's client would send, for clients that mean harm
 """
 import contextlib
 import pathlib
+import re
 import ssl
 import tempfile
 import warnings
@@ -54,6 +56,58 @@ def client_context(versions=("TLSv1_2", "TLSv1_3"), roots=None, certificate=None
     return context
 
 
+class Session:
+    """A client's TLS with a hand on each octet: what is to be sent is given to the caller."""
+
+    def __init__(self, name="mx.good.test", **options):
+        self.into, self.out = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = client_context(**options).wrap_bio(self.into, self.out, server_hostname=name)
+
+    def shake(self, s):
+        while True:
+            try:
+                self.tls.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                s.sendall(self.out.read())
+                got = s.recv(65536)
+                if not got:
+                    raise EOFError from None
+                self.into.write(got)
+        s.sendall(self.out.read())
+
+    def seal(self, text):
+        self.tls.write(harness.octets(text))
+        return self.out.read()
+
+    def read(self, s):
+        while True:
+            try:
+                return self.tls.read(65536)
+            except ssl.SSLWantReadError:
+                got = s.recv(65536)
+                if not got:
+                    raise EOFError from None
+                self.into.write(got)
+            except ssl.SSLZeroReturnError:
+                return b""
+
+    def until(self, s, code):
+        """Reads replies until a last line with this code."""
+        heard = b""
+        while not re.search(rb"(?m)^%d .*\r\n" % code, heard):
+            got = self.read(s)
+            if not got:
+                raise AssertionError(f"closed; heard {heard!r}, not {code}")
+            heard += got
+        return heard
+
+    def bye(self):
+        with contextlib.suppress(ssl.SSLError):
+            self.tls.unwrap()
+        return self.out.read()
+
+
 def hello(name="mx.good.test", **options):
     into, out = ssl.MemoryBIO(), ssl.MemoryBIO()
     session = client_context(**options).wrap_bio(into, out, server_hostname=name)
@@ -70,10 +124,11 @@ class Wire:
         self.tls = self.into = self.out = None
         self.put = s.sendall        # a test may stand in between: put(octets)
         self.flights = 0            # for put: how far it has come
+        self.sip, self.dribble = 65536, None
         self.ended = ""             # "notify": by a close_notify
 
     def pull(self):
-        got = self.socket.recv(65536)
+        got = self.socket.recv(self.sip)
         if not got:
             raise EOFError
         self.raw += got
@@ -105,6 +160,9 @@ class Wire:
     def sendall(self, data):
         if self.tls is None:
             self.put(data)
+            return
+        if self.dribble:
+            self.dribble(self, data)
             return
         self.tls.write(data)
         self.flush()
@@ -151,6 +209,7 @@ class TlsPeer(Peer):
         self.behave = starttls
         self.implicit = implicit
         self.offers = offers
+        self.sip, self.dribble = 65536, None    # octets read at a time; function(wire, text) that answers
         self.wires = []
         self.handshakes = []    # of those that came about
         super().__init__(test, **peer)
@@ -160,6 +219,7 @@ class TlsPeer(Peer):
 
     def serve(self, s, number):
         wire = Wire(s)
+        wire.sip, wire.dribble = self.sip, self.dribble
         with self.lock:
             self.wires.append(wire)
             wire.number = number
