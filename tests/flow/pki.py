@@ -114,7 +114,8 @@ def make(common_name, key, issuer=None, issuer_name=None, names=(), ca=False, da
     kind = "rsa" if isinstance(signer, rsa.RSAPrivateKey) else "ec"
     algorithm = sequence(oid(SIGNATURES[kind, digest]), tlv(5) if kind == "rsa" else b"")
     extensions = extension("2.5.29.19", sequence(tlv(1, b"\xff") if ca else b""), True)
-    extensions += extension("2.5.29.15", tlv(3, b"\x01\x06" if ca else b"\x07\x80"), True)
+    bits = b"\x01\x06" if ca else b"\x05\xa0" if isinstance(key, rsa.RSAPrivateKey) else b"\x07\x80"
+    extensions += extension("2.5.29.15", tlv(3, bits), True)
     if usage and not ca:
         extensions += extension("2.5.29.37", sequence(*map(oid, usage)))
     if names:
