@@ -107,7 +107,8 @@ median() { printf '%s\n' "$@" | sort -n | awk '{ v[NR] = $1 } END { print v[int(
 # measure NAME ROW ROUND KIND NOOPS OPTIONS...
 measure() {
     local name=$1 row=$2 round=$3 kind=$4 noops=$5 port rate=${RATE:-1500} connections=$count made=0 misses=0 i
-    local spent bare with=() without=()
+    local spent bare with=() without=() split=
+    [ "$noops" = "${noops%s}" ] || split=1
     shift 5
     port=$(port_of "$name" "$kind")
     if [ "$kind" = rsa ]; then
@@ -122,7 +123,7 @@ measure() {
     shake "$name" "$port" $((connections / slices)) "$rate" --tls none --noops 0 || return 1
     bare=$spent
     for ((i = 0; i < slices; i++)); do
-        shake "$name" "$port" $((connections / slices)) "$rate" --tls none --noops "$noops" || return 1
+        shake "$name" "$port" $((connections / slices)) "$rate" --tls none --noops "${noops%s}" ${split:+--split} || return 1
         without+=("$spent")
         shake "$name" "$port" $((connections / slices)) "$rate" --tls starttls "$@" || return 1
         with+=("$spent")
@@ -151,16 +152,16 @@ measure_filling() {
         "cpu_us=$(($(cg_cpu_us ringpost-pool) - before))"
 }
 
-#     row         certificate, NOOPs in clear, options
+#     row         certificate, NOOPs in clear (s: and the last EHLO in two packets), options
 rows=(
-    "13-ecdsa     ecdsa 2 --tls-version 1.3 --tls-group X25519"
-    "13-rsa       rsa   2 --tls-version 1.3 --tls-group X25519"
-    "13-resumed   ecdsa 2 --tls-version 1.3 --tls-group X25519 --tls-resume 1"
-    "12-ecdsa     ecdsa 3 --tls-version 1.2 --tls-group X25519"
-    "12-ticket    ecdsa 2 --tls-version 1.2 --tls-group X25519 --tls-resume 1"
-    "12-id        ecdsa 2 --tls-version 1.2 --tls-group X25519 --tls-resume 1 --tls-no-tickets"
+    "13-ecdsa     ecdsa 2s --tls-version 1.3 --tls-group X25519"
+    "13-rsa       rsa   2s --tls-version 1.3 --tls-group X25519"
+    "13-resumed   ecdsa 2s --tls-version 1.3 --tls-group X25519 --tls-resume 1"
+    "12-ecdsa     ecdsa 3  --tls-version 1.2 --tls-group X25519"
+    "12-ticket    ecdsa 2s --tls-version 1.2 --tls-group X25519 --tls-resume 1"
+    "12-id        ecdsa 2s --tls-version 1.2 --tls-group X25519 --tls-resume 1 --tls-no-tickets"
 )
-hybrid="13-hybrid    ecdsa 2 --tls-version 1.3 --tls-group X25519MLKEM768"
+hybrid="13-hybrid    ecdsa 2s --tls-version 1.3 --tls-group X25519MLKEM768"
 if "$RINGPOST" --version | grep -q X25519MLKEM768; then rows+=("$hybrid"); fi
 
 for name in $competitors; do start "$name"; done

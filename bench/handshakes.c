@@ -6,8 +6,9 @@
  *     in clear:   CONNECT -> GREETING -> HELLO -> NOOP.. -> AGAIN
  *
  * AGAIN waits for the reply to EHLO under TLS, with which a TLS 1.3 server sends its ticket. In
- * clear NOOPs stand in for STARTTLS and for each flight of a handshake, so that a connection
- * without TLS takes as many packets: what is left of the difference in the server's CPU is TLS.
+ * clear NOOPs stand in for STARTTLS and for each flight of a handshake, and the last EHLO may leave
+ * in two packets, as the client's last flight and its EHLO do: so that a connection without TLS
+ * takes as many packets, and what is left of the difference in the server's CPU is TLS.
  *
  * Bounds: connections at the same time; a reply is waited for at most TIMEOUT_MS. By the rate, what
  * cannot be begun for want of a slot stays due. Slots that were used last are used first: so few of
@@ -53,6 +54,8 @@ static const char help[] =
     "  --noops N              with --tls none: NOOPs in place of STARTTLS and of each flight of "
     "the\n"
     "                         server but the last one (2: TLS 1.3, or resumed; TLS 1.2 full: 3)\n"
+    "  --split                likewise: the last EHLO in two packets, since the client's last\n"
+    "                         flight is one of its own (not in TLS 1.2 full)\n"
     "  --quit                 say QUIT and wait for its reply\n"
     "\n" SECURE_CLIENT_HELP "\n"
     "What it tells:\n"
@@ -84,6 +87,7 @@ struct shakes_options {
     uint32_t connections;
     uint32_t from_addresses; /* 0: let the kernel choose */
     unsigned noops;
+    bool split;
     bool quit;
 };
 
@@ -99,7 +103,19 @@ static void options_check(const struct shakes_options *o)
 /* False: help was asked for. */
 static bool shakes_options(int argc, char **argv, struct shakes_options *o)
 {
-    enum { TO = 256, COUNT, SECONDS, RATE, CONNECTIONS, FROM_ADDRESSES, NOOPS, QUIT, JSON, HELP };
+    enum {
+        TO = 256,
+        COUNT,
+        SECONDS,
+        RATE,
+        CONNECTIONS,
+        FROM_ADDRESSES,
+        NOOPS,
+        SPLIT,
+        QUIT,
+        JSON,
+        HELP
+    };
     static const struct option options[] = {
         { "to", required_argument, NULL, TO },
         { "count", required_argument, NULL, COUNT },
@@ -108,6 +124,7 @@ static bool shakes_options(int argc, char **argv, struct shakes_options *o)
         { "connections", required_argument, NULL, CONNECTIONS },
         { "from-addresses", required_argument, NULL, FROM_ADDRESSES },
         { "noops", required_argument, NULL, NOOPS },
+        { "split", no_argument, NULL, SPLIT },
         { "quit", no_argument, NULL, QUIT },
         { "json", required_argument, NULL, JSON },
         { "help", no_argument, NULL, HELP },
@@ -131,6 +148,7 @@ static bool shakes_options(int argc, char **argv, struct shakes_options *o)
             o->from_addresses = (uint32_t)option_number("--from-addresses", optarg, 1, 1 << 20);
             break;
         case NOOPS: o->noops = (unsigned)option_number("--noops", optarg, 0, 100); break;
+        case SPLIT: o->split = true; break;
         case QUIT: o->quit = true; break;
         case JSON: o->json = optarg; break;
         case HELP: fputs(help, stdout); return false;
@@ -155,6 +173,7 @@ enum shake_state {
     SHAKE_NOOP,
     SHAKE_STARTTLS,
     SHAKE_HANDSHAKE, /* waits for no reply */
+    SHAKE_HALF,      /* of the last EHLO has been said */
     SHAKE_AGAIN,
     SHAKE_QUIT,
     SHAKE_CLOSING,
@@ -243,6 +262,10 @@ static void shake_hello(struct shake *s, enum shake_state next)
 /* In clear, after EHLO. */
 static void shake_pass_time(struct shake *s)
 {
+    if (s->noops_left == 0 && s->shakes->options->split) {
+        shake_say(s, SLICE("EHLO bench"), SHAKE_HALF);
+        return;
+    }
     if (s->noops_left == 0) {
         shake_hello(s, SHAKE_AGAIN);
         return;
@@ -355,6 +378,8 @@ static void shake_run(struct task *task)
     bool goes_on = s->state != SHAKE_CONNECT || shake_connected(s);
     if (goes_on && s->state == SHAKE_HANDSHAKE)
         goes_on = shake_hands(s);
+    if (s->state == SHAKE_HALF && connection_idle(c))
+        shake_say(s, SLICE(".invalid\r\n"), SHAKE_AGAIN);
     while (goes_on && shake_read(s))
         ;
     if (goes_on && s->state == SHAKE_HANDSHAKE && shake_hands(s))

@@ -41,7 +41,7 @@ PORT_NGINX=$((PORT_BASE + 6))   # and the one after it
 # TLS=ecdsa, rsa, or both in order: what ringpost, Postfix and the sink present, by STARTTLS; empty:
 # no TLS anywhere. SOURCE_TLS: what ringpost-bench source is told about it. SINK_RESUME=0: the sink
 # resumes nothing.
-TLS=${TLS:-}
+export TLS=${TLS:-}     # peers.sh is a process of its own
 SOURCE_TLS=${SOURCE_TLS:-}
 BENCH_TLS=$BENCH_DIR/tls
 
