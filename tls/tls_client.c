@@ -331,7 +331,7 @@ static bool offer_only(SSL *ssl, const struct tls_client_target *target)
     for (unsigned i = 0; i < ARRAY_COUNT(groups); i++)
         if (groups[i].id == target->group_only)
             nids[count++] = groups[i].nid;
-    if (target->version_max == TLS_VERSION_12 && target->group_only != SSL_CURVE_SECP256R1)
+    if (target->version_max != TLS_VERSION_13 && target->group_only != SSL_CURVE_SECP256R1)
         nids[count++] = NID_X9_62_prime256v1; /* else no such certificate can be presented */
     return SSL_set1_curves(ssl, nids, count) == 1;
 }
@@ -389,6 +389,7 @@ struct tls_session *tls_client_connect(struct tls_client *client,
                                        const struct tls_ends *ends, void *owner)
 {
     CHECK(policy->level != TLS_LEVEL_NONE);
+    CHECK(!policy->is_blind || policy->level < TLS_LEVEL_CHAIN);
     bool verifies = policy->level >= TLS_LEVEL_CHAIN;
     struct tls_session *session =
         tls_session_new(verifies ? client->verifying : client->context, client->shard, ends, owner);
