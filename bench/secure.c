@@ -1,8 +1,8 @@
 /*
  * secure.c - the load generator's TLS options, and the contexts of its threads
  *
- * One struct tls_shard for each thread, without a key-share pool: what the load generator saves
- * does not count. The group and the version that were asked for are the only ones offered, so a
+ * One struct tls_shard for each thread. A client's key-share pool is filled before the start, and
+ * never again. The group and the version that were asked for are the only ones offered, so a
  * server without them is a failed handshake and not another figure.
  */
 #include "bench/secure.h"
@@ -20,6 +20,7 @@
 enum {
     ID_CACHE_SLOTS = 1 << 15,
     LIFETIME_S = 86'400,
+    LIFETIME_MS = 86'400'000,
     PERCENT = 100,
 };
 
@@ -74,6 +75,9 @@ bool secure_option(struct secure_options *o, int option, const char *text)
         o->group = text;
         break;
     case SECURE_RESUME: o->resume = option_share("--tls-resume", text); break;
+    case SECURE_KEY_SHARES:
+        o->key_shares = (uint32_t)option_number("--tls-key-shares", text, 0, TLS_KEYSHARES_MAX);
+        break;
     case SECURE_NO_TICKETS: o->no_tickets = true; break;
     case SECURE_SERVER_NAME: o->server_name = text; break;
     case SECURE_CERT: option_pair("--cert", text, o->certs, &o->certs_count); break;
@@ -174,6 +178,10 @@ int secure_client_init(struct secure_client *c, const struct secure_options *opt
         c->shard.sessions = &c->sessions;
     if (r == 0)
         r = tls_client_make(&c->shard, &c->client);
+    if (r == 0 && options->key_shares > 0)
+        r = tls_keyshares_make(options->key_shares, LIFETIME_MS, &c->shard.keyshares);
+    if (r == 0 && options->key_shares > 0)
+        (void)tls_keyshares_fill(c->shard.keyshares, options->key_shares, 0);
     c->policy = (struct tls_client_policy) {
         .level = TLS_LEVEL_ENCRYPT,
         .version_min = options->version == 0 ? TLS_VERSION_12 : options->version,
@@ -186,6 +194,7 @@ int secure_client_init(struct secure_client *c, const struct secure_options *opt
 void secure_client_free(struct secure_client *c)
 {
     tls_client_free(c->client);
+    tls_keyshares_free(c->shard.keyshares);
     if (c->shard.sessions != NULL)
         tls_client_cache_free(&c->sessions);
     if (c->shard.certificates != NULL)

@@ -23,9 +23,10 @@ enum secure_mode { SECURE_NONE, SECURE_STARTTLS, SECURE_IMPLICIT };
 
 struct secure_options {
     enum secure_mode mode;
-    unsigned version;  /* TLS_VERSION_12, _13; 0: either */
-    const char *group; /* NULL: any */
-    double resume;     /* share of connections */
+    unsigned version;    /* TLS_VERSION_12, _13; 0: either */
+    const char *group;   /* NULL: any */
+    double resume;       /* share of connections */
+    uint32_t key_shares; /* of each thread, made before it starts; 0: on the spot */
     bool no_tickets;
     const char *server_name; /* SNI; "": none */
     const char *certs[SECURE_PAIRS_MAX];
@@ -43,6 +44,7 @@ enum {
     SECURE_RESUME,
     SECURE_NO_TICKETS,
     SECURE_SERVER_NAME,
+    SECURE_KEY_SHARES,
     SECURE_CERT,
     SECURE_KEY,
 };
@@ -55,7 +57,8 @@ enum {
     { "tls-resume", required_argument, NULL, SECURE_RESUME },                                      \
     { "tls-no-tickets", no_argument, NULL, SECURE_NO_TICKETS }
 #define SECURE_CLIENT_LONG_OPTIONS                                                                 \
-    { "tls-server-name", required_argument, NULL, SECURE_SERVER_NAME }
+    { "tls-server-name", required_argument, NULL, SECURE_SERVER_NAME },                            \
+    { "tls-key-shares", required_argument, NULL, SECURE_KEY_SHARES }
 #define SECURE_SERVER_LONG_OPTIONS                                                                 \
     { "cert", required_argument, NULL, SECURE_CERT },                                              \
     { "key", required_argument, NULL, SECURE_KEY }
@@ -71,7 +74,10 @@ enum {
     "  --tls-resume SHARE     this share of connections (0.25, 25%) resumes what the connection\n" \
     "                         before it in its place has got; the first one never (0)\n"           \
     "  --tls-no-tickets       ask for none: TLS 1.2 resumes by session id\n"                       \
-    "  --tls-server-name NAME SNI (none)\n"
+    "  --tls-server-name NAME SNI (none)\n"                                                        \
+    "  --tls-key-shares N     X25519 pairs that each thread has made beforehand, so that it "      \
+    "leaves\n"                                                                                     \
+    "                         more of the cores to the server (0)\n"
 
 /* False: not one of ours. */
 bool secure_option(struct secure_options *o, int option, const char *text);

@@ -10,8 +10,8 @@
 # disk; relay: the clock runs until the sink has all that was acknowledged.
 #
 # ringpost and Postfix 3.7 (stock, OpenSSL) take turns: the same disk, an empty spool, the same source,
-# whose own CPU is shown, since it runs on the same cores and shakes as many hands as they do. See
-# accept.sh about 500 connections and more to a stock Postfix.
+# whose own CPU is shown, since it runs on the same cores and shakes as many hands as they do (its key
+# shares are made beforehand). See accept.sh about 500 connections and more to a stock Postfix.
 #
 # Environment: as for accept.sh and relay.sh; CELLS ("accept relay"). About 40 minutes with the
 # defaults. Results: $BENCH_DIR/results/tls
@@ -31,7 +31,7 @@ json=$BENCH_RUN/source.json
 # measure CELL CONNECTIONS SHAPE NAME ROUND
 measure() {
     local cell=$1 connections=$2 shape=$3 name=$4 round=$5 per=1 mode=relay group port cpu base=0 began messages complete=true
-    local SOURCE_TLS="--tls starttls --tls-version 1.3 --tls-group X25519" SINK_RESUME=1
+    local SOURCE_TLS="--tls starttls --tls-version 1.3 --tls-group X25519 --tls-key-shares 65536" SINK_RESUME=1
     group=$(competitor_cgroup "$name")
     port=$(competitor_port "$name")
     [ "$shape" = many ] && per=0
