@@ -328,7 +328,8 @@ def step_flow():
     """all of tests/flow against the release, the ASan+UBSan and the TSan build"""
     files = sorted(p.name for p in (ROOT / "tests" / "flow").glob("test_*.py"))
     for directory, wait in (("build", 60), ("build-asan", 120), ("build-tsan", 120)):
-        flow(directory, files, wait)
+        # testssl.sh asks what the library answers: once is enough
+        flow(directory, [f for f in files if directory == "build" or f != "test_testssl.py"], wait)
 
 
 def step_crash():
