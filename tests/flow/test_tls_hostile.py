@@ -340,7 +340,6 @@ class NextHops(unittest.TestCase):
         self.assertEqual(len(failures) >= 1, wanted == LATE, told)
         if wanted == LATE:
             self.assertGreater(number, 1, told)
-            self.assertGreater(min(n for n in seen), 1, told)
         if under_tls and "verdict" in case:
             self.assertEqual(event["cert_verdict"], case["verdict"], event)
             if case["verdict"] != "valid":
@@ -677,14 +676,14 @@ class Clients(unittest.TestCase):
                 client.send(text[:size])
                 if size % 3 == 1:
                     client.socket.shutdown(socket.SHUT_WR)
-                    self.assertEqual(client.rest()[:1] in (b"", b"\x15"), True)
+                    self.assertIn(client.rest()[:1], (b"", b"\x15"))
                 elif size % 3 == 2:
                     client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             if size % 16 == 0:
                 with self.upgrading() as client:
                     client.send(text[:size])
-            wait_for(lambda: self.server.metric("ringpost_smtp_connections") <= 2, "connections to go") \
-                if size % 8 == 7 else None
+            if size % 8 == 7:
+                wait_for(lambda: self.server.metric("ringpost_smtp_connections") <= 2, "connections to go")
         self.in_order()
 
     def test_octet_by_octet(self):
@@ -703,8 +702,9 @@ class Clients(unittest.TestCase):
                     for octet in octets:
                         client.send(bytes([octet]))
             session.shake(Slow)
-            Slow.sendall(session.seal("NOOP\r\n")) if address == self.address else None
-            self.assertEqual(session.read(client.socket)[:3], b"250" if address == self.address else b"220")
+            if address == self.address:
+                Slow.sendall(session.seal("NOOP\r\n"))
+            session.until(client.socket, 250 if address == self.address else 220)
             client.close()
         self.in_order()
 
