@@ -185,7 +185,9 @@ machine_facts() {
 # all the load comes from one machine, and Postfix exempts its mynetworks likewise.
 bench_config() {
     local file=$1 next_hop=$PORT_SINK sessions=${3:-8192}
+    local certificates=""
     [ "$2" = hold ] && next_hop=$PORT_CLOSED
+    [ -n "$TLS" ] && certificates="certificates = { ${TLS// /, } }"
     {
         bench_config_tls
         cat <<CONF
@@ -199,7 +201,7 @@ spool {
 listener "in" {
     addresses = { "127.0.0.1:$PORT_RINGPOST" }
     backlog = 4096
-    ${TLS:+certificates = { ${TLS// /, } }}
+    $certificates
 }
 relay { domains = { example.com } }
 limits {
