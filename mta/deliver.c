@@ -24,9 +24,10 @@ enum {
     TARGETS_TTL_MAX_MS = 3'600'000,
     MS_IN_S = 1'000,
     GROW_PAUSE_MS = 1'000,
-    REFUSE_PAUSE_MS = 200,            /* between two lots of PUMP_MAX that are refused or moved */
-    STEP_BELIEVED_MS = 4 * 3'600'000, /* that a host needs less than the strongest */
-    PUMP_MAX = 64,                    /* connections or failures begun in one go */
+    REFUSE_PAUSE_MS = 200,             /* between two lots of PUMP_MAX that are refused or moved */
+    STEP_BELIEVED_MS = 4 * 3'600'000,  /* that a host needs less than the strongest */
+    REFUSAL_BELIEVED_MS = 15 * 60'000, /* that it does not give TLS now: for the next attempt */
+    PUMP_MAX = 64,                     /* connections or failures begun in one go */
     ADDRESS_MAX_BYTES = 1'100,
 };
 
@@ -402,8 +403,9 @@ static void link_free(struct link *link)
 /* ---- protection ---- */
 
 static const char *const step_names[TLS_STEPS + 1] = {
-    [TLS_STEP_ALL] = "all", [TLS_STEP_SMALL] = "small", [TLS_STEP_12] = "tls-1.2",
-    [TLS_STEP_RSA] = "rsa", [TLS_STEPS] = "clear",
+    [TLS_STEP_ALL] = "all",    [TLS_STEP_SMALL] = "small",
+    [TLS_STEP_12] = "tls-1.2", [TLS_STEP_QUIET] = "tls-1.2-quiet",
+    [TLS_STEP_RSA] = "rsa",    [TLS_STEPS] = "clear",
 };
 
 static void link_log_step(const struct link *link, const struct smtp_client_end *end,
@@ -518,12 +520,13 @@ static void link_learn(const struct link *link)
 }
 
 /* What this host is begun with from now on. */
-static void link_remember_step(const struct link *link, struct tls_host *host, enum tls_step step)
+static void link_remember_step(const struct link *link, struct tls_host *host, enum tls_step step,
+                               uint64_t believed_ms)
 {
     struct deliver *deliver = link->hop->deliver;
     const struct tls_lru_key key = link_host(link);
     host->step = (uint8_t)step;
-    host->step_until_ms = deliver->shard->now_ms + STEP_BELIEVED_MS;
+    host->step_until_ms = deliver->shard->now_ms + believed_ms;
     tls_hosts_put(deliver->tls->hosts, &key, deliver->shard->now_ms, host);
 }
 
@@ -533,6 +536,8 @@ static enum tls_step link_step_next(const struct link *link, const struct smtp_c
 {
     if (end->fault == SMTP_TLS_REFUSED)
         return TLS_STEPS;
+    if (end->misused)
+        return TLS_STEP_QUIET;
     enum tls_step next = tls_client_step_after(&link->hop->route->tls, link->step);
     return next == TLS_STEP_12 && host->refuses_less ? TLS_STEPS : next;
 }
@@ -552,7 +557,7 @@ static bool link_step_down(struct link *link, const struct smtp_client_end *end)
         /* What failed before was a mishap, or somebody's doing: from the top, at the next attempt.
          */
         host.refuses_less = true;
-        link_remember_step(link, &host, TLS_STEP_ALL);
+        link_remember_step(link, &host, TLS_STEP_ALL, STEP_BELIEVED_MS);
         link_log_step(link, end, TLS_STEP_ALL);
         metric_add(&deliver->metrics.tls_steps_back, 1);
         return false;
@@ -562,10 +567,10 @@ static bool link_step_down(struct link *link, const struct smtp_client_end *end)
     if (next == TLS_STEPS && !clear) {
         /* None has helped, so none is worth remembering: the host may be well again soon. */
         if (host.step != TLS_STEP_ALL)
-            link_remember_step(link, &host, TLS_STEP_ALL);
+            link_remember_step(link, &host, TLS_STEP_ALL, STEP_BELIEVED_MS);
         return false;
     }
-    link_remember_step(link, &host, next);
+    link_remember_step(link, &host, next, end->temporary ? REFUSAL_BELIEVED_MS : STEP_BELIEVED_MS);
     link_log_step(link, end, next);
     metric_add(
         next == TLS_STEPS ? &deliver->metrics.clear_after_failure : &deliver->metrics.tls_steps, 1);

@@ -74,9 +74,8 @@ static const char *const level_names[] = {
     [TLS_LEVEL_CHAIN] = "chain", [TLS_LEVEL_NAME] = "name",
 };
 static const char *const step_names[TLS_STEPS] = {
-    [TLS_STEP_ALL] = "all",
-    [TLS_STEP_SMALL] = "small",
-    [TLS_STEP_12] = "tls-1.2",
+    [TLS_STEP_ALL] = "all",    [TLS_STEP_SMALL] = "small",
+    [TLS_STEP_12] = "tls-1.2", [TLS_STEP_QUIET] = "tls-1.2-quiet",
     [TLS_STEP_RSA] = "rsa",
 };
 

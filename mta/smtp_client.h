@@ -212,6 +212,8 @@ const char *smtp_tls_fault_name(enum smtp_tls_fault fault);
 struct smtp_client_end {
     enum smtp_gone why;
     enum smtp_tls_fault fault; /* also when the connection was lost in the handshake */
+    bool misused;              /* a certificate whose key must not sign: only TLS 1.2 may do */
+    bool temporary;            /* STARTTLS was refused by a 4yz */
     bool offered_less;         /* in a handshake that failed, than the host says that it takes */
     enum smtp_stage stage;     /* then */
     enum smtp_verdict verdict; /* for mail that waited for this connection: TEMPORARY, or PERMANENT

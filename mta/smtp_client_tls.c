@@ -75,6 +75,7 @@ enum client_step smtp_client_starttls(struct smtp_client *c)
         struct slice text = smtp_response_text(&c->response);
         snprintf(words, sizeof(words), "STARTTLS was offered and is refused: %u %.*s",
                  c->response.code, (int)MIN(text.size, (size_t)160), (const char *)text.data);
+        c->end.temporary = c->response.code / 100 == 4;
         return client_fault(c, SMTP_TLS_REFUSED, words);
     }
     if (connection_has_input(&c->connection))
@@ -115,6 +116,7 @@ static enum client_step handshake_failed(struct smtp_client *c)
         snprintf(why + size, sizeof(why) - size, "%s", words);
     }
     c->end.offered_less = tls_client_offered_less(connection->tls);
+    c->end.misused = tls_client_misused(connection->tls);
     return client_fault(c, fault, why);
 }
 

@@ -694,6 +694,7 @@ int smtp_server_open(struct smtp_service *service, unsigned listener, int raw,
     s->refusal = (uint8_t)refusal;
     s->connection_deadline_ms = service->shard->now_ms + smtp_limits(s)->connection_timeout_ms;
     list_push(&service->open, &s->node);
+    list_init(&s->shaking);
     task_init(&s->runnable, smtp_server_run);
     timer_init(&s->timer, smtp_on_timer);
     connection_init(&s->connection, service->shard, service->pools, &s->runnable, smtp_on_closed);

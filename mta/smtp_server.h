@@ -33,7 +33,7 @@ struct smtp_server_metrics {
     uint64_t messages, bytes, recipients, commands, bad_commands;
     uint64_t refused_relay, refused_size, refused_newline, refused_nul, refused_loop, refused_space,
         refused_failed, refused_syntax, refused_line, refused_8bit, refused_recipients;
-    uint64_t tls_injected, tls_failed, tls_busy, tls_demanded;
+    uint64_t tls_injected, tls_failed, tls_busy, tls_displaced, tls_demanded;
     uint64_t early_talk, http, timeouts, slow, hogs, cut, proxy_bad, aborted;
     struct histogram accept_us; /* end of data to the 250 */
 };
@@ -56,7 +56,8 @@ struct smtp_service {
     struct pool transactions;
     struct pool large;
     struct list open;    /* sessions */
-    uint32_t handshakes; /* under way */
+    struct list shaking; /* sessions in a handshake, the longest so first */
+    uint32_t handshakes; /* how many */
     struct smtp_server_metrics metrics;
     int64_t date_second; /* what date tells; made once a second */
     uint8_t date_size;

@@ -46,6 +46,7 @@ const struct metric smtp_server_metrics_table[] = {
     REFUSED(tls_injected, "input_behind_starttls"),
     REFUSED(tls_failed, "tls_handshake"),
     REFUSED(tls_busy, "tls_handshakes"),
+    REFUSED(tls_displaced, "tls_handshake_displaced"),
     REFUSED(tls_demanded, "tls_required"),
     REFUSED(timeouts, "timeout"),
     REFUSED(slow, "slow_transaction"),
@@ -62,6 +63,7 @@ const unsigned smtp_server_metrics_count = ARRAY_COUNT(smtp_server_metrics_table
 int smtp_service_init(struct smtp_service *service, uint32_t sessions)
 {
     list_init(&service->open);
+    list_init(&service->shaking);
     int r = pool_init(&service->sessions, "sessions", sizeof(struct smtp_server), sessions);
     if (r == 0)
         r = pool_init(&service->transactions, "transactions", sizeof(struct smtp_incoming),

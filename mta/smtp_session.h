@@ -27,6 +27,7 @@ enum { REPLY_ROOM = 1'536 /* the EHLO reply, the largest of ours, fits */ };
 
 struct smtp_server {
     struct list node;
+    struct list shaking; /* of the service, while in a handshake; the longest so first */
     struct smtp_service *service;
     struct connection connection;
     struct task runnable;
@@ -40,6 +41,7 @@ struct smtp_server {
     uint64_t deadline_ms;       /* of what the session waits for; 0: none */
     uint64_t connection_deadline_ms;
     uint64_t linger_bytes;
+    uint64_t shaking_ms; /* since when */
     uint32_t commands;
     uint32_t bad_commands;
     uint32_t messages;

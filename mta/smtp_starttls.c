@@ -6,14 +6,19 @@
  *
  * What stands behind STARTTLS was said before it and would be believed after it: who sends that is
  * sent away, and nothing of it is read. A handshake that fails ends the connection: there is no way
- * back to plain text. Bounds: handshakes under way in a shard (454, or closed, over that), and
- * their time.
+ * back to plain text.
+ *
+ * Bounds: handshakes under way in a shard, and their time. When they are all taken, the one that
+ * has been at it longest gives way to a new one, unless it is younger than GRACE_MS: so those that
+ * stall keep nobody out, and those that work are let be. Only then 454, or the end.
  */
 #include "core/check.h"
 #include "core/log.h"
 #include "mta/smtp_session.h"
 #include "mta/smtp_tls_log.h"
 #include "tls/tls_server.h"
+
+enum { GRACE_MS = 1'500 /* some round trips, and what a slow client thinks */ };
 
 static const struct config_tls *tls_of(const struct smtp_server *s)
 {
@@ -31,6 +36,24 @@ bool smtp_offers_tls(const struct smtp_server *s)
     return !s->secured && server_of(s) != NULL;
 }
 
+/* Room for the handshake of this session, which may be counted already. */
+static bool make_room(struct smtp_server *s)
+{
+    struct smtp_service *service = s->service;
+    if (service->handshakes < tls_of(s)->handshakes_max + (s->handshaking ? 1 : 0))
+        return true;
+    struct smtp_server *oldest = container_of(service->shaking.next, struct smtp_server, shaking);
+    if (service->shard->now_ms - oldest->shaking_ms < GRACE_MS) {
+        metric_add(&smtp_metrics(s)->tls_busy, 1);
+        return false;
+    }
+    metric_add(&smtp_metrics(s)->tls_displaced, 1);
+    smtp_tls_failed(oldest, SLICE("took too long while others waited"));
+    smtp_handshake_over(oldest);
+    (void)smtp_drop(oldest);
+    return true;
+}
+
 enum step smtp_starttls(struct smtp_server *s)
 {
     if (s->secured)
@@ -42,10 +65,8 @@ enum step smtp_starttls(struct smtp_server *s)
         smtp_log_refusal(s, SMTP_REPLY_TLS_INJECTION, SLICE("STARTTLS"));
         return smtp_finish(s, SMTP_REPLY_TLS_INJECTION);
     }
-    if (s->service->handshakes >= tls_of(s)->handshakes_max) {
-        metric_add(&smtp_metrics(s)->tls_busy, 1);
+    if (!make_room(s))
         return smtp_ok(s, SMTP_REPLY_TLS_UNAVAILABLE);
-    }
     smtp_reset(s);
     smtp_say(s, SMTP_REPLY_TLS_READY);
     smtp_enter_handshake(s);
@@ -56,6 +77,8 @@ void smtp_enter_handshake(struct smtp_server *s)
 {
     CHECK(!s->handshaking);
     s->handshaking = true;
+    s->shaking_ms = s->service->shard->now_ms;
+    list_push(&s->service->shaking, &s->shaking);
     s->service->handshakes++;
     smtp_wait_until(s, smtp_under_load(s) ? tls_of(s)->load_handshake_timeout_ms
                                           : tls_of(s)->handshake_timeout_ms);
@@ -66,6 +89,7 @@ void smtp_handshake_over(struct smtp_server *s)
 {
     if (s->handshaking)
         s->service->handshakes--;
+    list_remove(&s->shaking);
     s->handshaking = false;
 }
 
@@ -87,10 +111,8 @@ void smtp_tls_failed(struct smtp_server *s, struct slice why)
 static bool smtp_secure(struct smtp_server *s)
 {
     const struct config_listener *listener = s->listener;
-    if (s->service->handshakes > tls_of(s)->handshakes_max) {
-        metric_add(&smtp_metrics(s)->tls_busy, 1);
+    if (!make_room(s))
         return false;
-    }
     bool asks = listener->client_roots != NULL &&
                 networks_hold(listener->ask_certificate, &s->peer) &&
                 !networks_hold(listener->never_ask, &s->peer);

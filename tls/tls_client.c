@@ -294,6 +294,7 @@ enum tls_step tls_client_step_after(const struct tls_client_policy *policy, enum
             return TLS_STEP_12;
         return TLS_STEPS;
     case TLS_STEP_12:
+    case TLS_STEP_QUIET:
         return policy->level == TLS_LEVEL_MAY && policy->version_min < TLS_VERSION_12 ? TLS_STEP_RSA
                                                                                       : TLS_STEPS;
     default: return TLS_STEPS;
@@ -372,6 +373,10 @@ static bool offer(struct tls_session *session)
         most = MIN(most, target->version_max);
     if (target->step == TLS_STEP_12)
         SSL_set_mode(ssl, SSL_MODE_SEND_FALLBACK_SCSV);
+#if BORINGSSL_API_VERSION <= 41
+    if (target->step == TLS_STEP_QUIET) /* newer ones cannot be talked out of it */
+        SSL_set_enforce_rsa_key_usage(ssl, 0);
+#endif
     if (target->no_tickets)
         SSL_set_options(ssl, SSL_OP_NO_TICKET);
     return SSL_set_min_proto_version(ssl, (uint16_t)MIN(policy->version_min, most)) == 1 &&
@@ -420,9 +425,21 @@ bool tls_client_retried(const struct tls_session *session)
     return SSL_used_hello_retry_request(session->ssl) != 0;
 }
 
+static int reason_of(const struct tls_session *session)
+{
+    return ERR_GET_LIB(session->error) == ERR_LIB_SSL ? ERR_GET_REASON(session->error) : 0;
+}
+
+bool tls_client_misused(const struct tls_session *session)
+{
+    return session->target.step < TLS_STEP_QUIET &&
+           session->policy->version_min <= TLS_VERSION_12 &&
+           reason_of(session) == SSL_R_KEY_USAGE_BIT_INCORRECT;
+}
+
 bool tls_client_offered_less(const struct tls_session *session)
 {
-    int reason = ERR_GET_LIB(session->error) == ERR_LIB_SSL ? ERR_GET_REASON(session->error) : 0;
+    int reason = reason_of(session);
     return session->target.step >= TLS_STEP_12 &&
            (reason == SSL_R_TLSV1_ALERT_INAPPROPRIATE_FALLBACK ||
             reason == SSL_R_TLSV1_ALERT_PROTOCOL_VERSION);

@@ -22,6 +22,9 @@ enum tls_step {
     TLS_STEP_ALL,   /* TLS 1.3, hybrid key shares where the library has them */
     TLS_STEP_SMALL, /* without hybrids: the ClientHello fits one packet */
     TLS_STEP_12,    /* TLS 1.2 at most, and says so (RFC 7507) */
+    TLS_STEP_QUIET, /* and does not say so: for a certificate whose key must not sign (a key usage
+                       of encipherment alone), which only TLS 1.2 can do without, and not for less
+                     */
     TLS_STEP_RSA,   /* key transport: only where the policy takes TLS 1.0 */
     TLS_STEPS,
 };
@@ -83,6 +86,9 @@ bool tls_client_retried(const struct tls_session *session);
 /* After a failure: the host says that it takes more than we offered (RFC 7507), or that it takes
  * nothing that old. Then less is not what it needs. */
 bool tls_client_offered_less(const struct tls_session *session);
+/* After a failure: the certificate's key must not sign, by its own usage. TLS_STEP_QUIET is next.
+ */
+bool tls_client_misused(const struct tls_session *session);
 /* Whether one of the names wanted was presented (also where the level does not ask). */
 bool tls_client_name_ok(const struct tls_session *session);
 

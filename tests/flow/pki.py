@@ -107,15 +107,15 @@ _serial = iter(range(0x1000, 1 << 62))
 
 
 def make(common_name, key, issuer=None, issuer_name=None, names=(), ca=False, days=(-1, 90), usage=(SERVER,),
-         digest="sha256", more=b""):
+         digest="sha256", more=b"", key_usage=None):
     """A Certificate signed by issuer (a Certificate; None: by itself). names: text, or octets as
-    they shall stand in the dNSName. more: extensions in DER."""
+    they shall stand in the dNSName. more: extensions in DER. key_usage: the octets of its bits."""
     signer = issuer.key if issuer else key
     kind = "rsa" if isinstance(signer, rsa.RSAPrivateKey) else "ec"
     algorithm = sequence(oid(SIGNATURES[kind, digest]), tlv(5) if kind == "rsa" else b"")
     extensions = extension("2.5.29.19", sequence(tlv(1, b"\xff") if ca else b""), True)
     bits = b"\x01\x06" if ca else b"\x05\xa0" if isinstance(key, rsa.RSAPrivateKey) else b"\x07\x80"
-    extensions += extension("2.5.29.15", tlv(3, bits), True)
+    extensions += extension("2.5.29.15", tlv(3, key_usage or bits), True)
     if usage and not ca:
         extensions += extension("2.5.29.37", sequence(*map(oid, usage)))
     if names:
