@@ -16,6 +16,10 @@ int generations_init(struct generations *generations)
 
 void generations_free(struct generations *generations)
 {
+    struct list *node;
+    while ((node = list_pop(&generations->retired)) != NULL)
+        if (generations->unmade != NULL)
+            generations->unmade(generations->owner, container_of(node, struct generation, node));
     if (generations->current != NULL && generations->unmade != NULL)
         generations->unmade(generations->owner, generations->current);
     generations->current = NULL;

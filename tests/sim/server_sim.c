@@ -228,6 +228,7 @@ static void shard_drop(struct server_shard *server)
     pool_free(&server->clients.pool);
     limits_free(server->limits);
     generations_free(&server->generations);
+    server_tls_free(server);
     connection_pools_free(&server->pools);
     free(server->logs);
     free(server->sockets);
