@@ -685,7 +685,9 @@ int control_run(const char *file)
     r = control_start(&control);
     if (r < 0) {
         complain("not started: %s", strerror(-r));
-        return 1; /* nothing runs yet: the kernel takes it all back */
+        for (unsigned i = 0; control.servers != NULL && i < control.servers_count; i++)
+            server_shard_give_up(&control.servers[i]);
+        return 1; /* nothing runs yet: the kernel takes the rest back */
     }
     sd_notify(0, "READY=1\nSTATUS=taking mail");
     struct log_line line;

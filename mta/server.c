@@ -558,6 +558,14 @@ void server_shard_close(struct server_shard *server)
     server->sockets = NULL;
 }
 
+void server_shard_give_up(struct server_shard *server)
+{
+    if (server->first == NULL || server->generations.retired.next == NULL)
+        return;
+    generations_free(&server->generations);
+    server_tls_free(server);
+}
+
 /* ---- numbers ---- */
 
 static const struct metric server_metrics_table[] = {

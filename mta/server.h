@@ -122,6 +122,9 @@ void server_shard_drain(struct server_shard *server);
 bool server_shard_drained(struct server_shard *server);
 /* Everything is idle: gives it all back. */
 void server_shard_close(struct server_shard *server);
+/* The start failed: gives back what is not the kernel's to take back. Harmless when init has not
+ * run. */
+void server_shard_give_up(struct server_shard *server);
 void server_shard_metrics(struct server_shard *server, struct metrics *metrics);
 /* Takes new mail now? */
 bool server_shard_ready(const struct server_shard *server);
