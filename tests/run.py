@@ -309,8 +309,8 @@ def flow(directory, files, wait):
         name = f"{directory}.flow.{file.removesuffix('.py')}"
         return file, name, *run(name, [*prefix_of(directory), sys.executable, file], 900,
                                 cwd=ROOT / "tests" / "flow", env=environment)
-    # they mostly wait, so three at a time even on one core
-    with concurrent.futures.ThreadPoolExecutor(3) as pool:
+    # they mostly wait, so four at a time even on one core
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
         for file, name, status, text in pool.map(one, files):
             last = re.findall(r"^(\d+) passed, (\d+) failed$", text, re.M)
             passed, failed = map(int, last[-1]) if last else (0, 1)
