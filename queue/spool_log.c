@@ -29,7 +29,8 @@
  *                                 that it includes; the old one is retired after it is durable.
  *
  * When nothing comes for a second, and at the end, an empty batch follows the last one: it proves
- * that one, so that damage to it is not taken for a torn write.
+ * that one, so that damage to it is not taken for a torn write; and after a failed write it says
+ * that what the disk may have of that does not count.
  *
  * A failed write is final for its batch and for all that was appended behind it; its pages are
  * never written again, the segment is closed at the last durable position.
@@ -397,6 +398,7 @@ static void log_fail(struct spool *s)
         list_push(&s->cached, &block->node);
     }
     s->sealed_end = s->durable;
+    s->unproven = true; /* the disk may have it: a batch must say that it does not count */
     s->mended = 0;
     metric_add(&s->metrics.writes_failed, 1);
     if (++s->failures >= FAILURES_TO_BREAK)
