@@ -414,10 +414,10 @@ static void attempt_log_result(struct attempt *a, const struct smtp_recipient *r
     log_string(&line, "destination", a->unit->destination->key);
     if (a->link != NULL) {
         log_string(&line, "host", a->link->host);
-        if (a->link->client != NULL)
+        if (a->link->client != NULL) {
             log_address(&line, "addr", &a->link->client->target.address);
-        if (a->link->client != NULL)
             smtp_client_log_tls(a->link->client, &line);
+        }
         if (a->link->step == TLS_STEPS)
             log_string(&line, "clear", "the TLS handshake failed before");
     }

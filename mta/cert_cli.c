@@ -498,30 +498,12 @@ static int make_main(int argc, char **argv)
 
 /* ---- which of them ---- */
 
-static const struct {
-    const char *name;
-    int (*main)(int argc, char **argv);
-    const char *words;
-} commands[] = {
+static const struct cli_command commands[] = {
     { "show", show_main, "what we present: names, dates, pins, TLSA records, and what is wrong" },
     { "make", make_main, "a self-signed certificate and its key" },
 };
 
-static int help(FILE *out)
-{
-    for (size_t i = 0; i < ARRAY_COUNT(commands); i++)
-        fprintf(out, "ringpost cert %-6s %s\n", commands[i].name, commands[i].words);
-    fputs("\nEach has --help.\n", out);
-    return out == stdout ? 0 : 2;
-}
-
 int cert_main(int argc, char **argv)
 {
-    const char *name = argc > 1 ? argv[1] : "";
-    if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0)
-        return help(stdout);
-    for (size_t i = 0; i < ARRAY_COUNT(commands); i++)
-        if (strcmp(name, commands[i].name) == 0)
-            return commands[i].main(argc - 1, argv + 1);
-    return help(stderr);
+    return cli_dispatch("cert", commands, ARRAY_COUNT(commands), argc, argv);
 }

@@ -8,6 +8,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "mta/config.h"
 
@@ -76,4 +77,28 @@ int cli_print_json(json_t *object, int status)
     putchar('\n');
     json_decref(object);
     return r < 0 ? 1 : status;
+}
+
+static int help(const char *group, const struct cli_command *commands, size_t count, FILE *out)
+{
+    int columns = 0;
+    for (size_t i = 0; i < count; i++)
+        if ((int)strlen(commands[i].name) > columns)
+            columns = (int)strlen(commands[i].name);
+    for (size_t i = 0; i < count; i++)
+        fprintf(out, "ringpost %s %-*s  %s\n", group, columns, commands[i].name, commands[i].words);
+    fputs("\nEach has --help.\n", out);
+    return out == stdout ? 0 : 2;
+}
+
+int cli_dispatch(const char *group, const struct cli_command *commands, size_t count, int argc,
+                 char **argv)
+{
+    const char *name = argc > 1 ? argv[1] : "";
+    if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0)
+        return help(group, commands, count, stdout);
+    for (size_t i = 0; i < count; i++)
+        if (strcmp(name, commands[i].name) == 0)
+            return commands[i].main(argc - 1, argv + 1);
+    return help(group, commands, count, stderr);
 }

@@ -8,6 +8,17 @@
 
 struct config;
 
+struct cli_command {
+    const char *name;
+    int (*main)(int argc, char **argv);
+    const char *words; /* what it does, in a line of --help */
+};
+
+/* Runs the one of commands[count] that argv[1] names, with itself as argv[0]; --help and no such
+ * command list them, as "ringpost <group> <name>". The exit status. */
+int cli_dispatch(const char *group, const struct cli_command *commands, size_t count, int argc,
+                 char **argv);
+
 /* Loads a configuration, NULL: the built-in default. NULL: it has errors, and all of them were said
  * on standard error. To be freed by config_free. */
 struct config *cli_config(const char *file);

@@ -402,12 +402,6 @@ static void link_free(struct link *link)
 
 /* ---- protection ---- */
 
-static const char *const step_names[TLS_STEPS + 1] = {
-    [TLS_STEP_ALL] = "all",    [TLS_STEP_SMALL] = "small",
-    [TLS_STEP_12] = "tls-1.2", [TLS_STEP_QUIET] = "tls-1.2-quiet",
-    [TLS_STEP_RSA] = "rsa",    [TLS_STEPS] = "clear",
-};
-
 static void link_log_step(const struct link *link, const struct smtp_client_end *end,
                           enum tls_step next)
 {
@@ -419,8 +413,8 @@ static void link_log_step(const struct link *link, const struct smtp_client_end 
     log_string(&line, "destination", link->hop->destination->key);
     log_string(&line, "host", link->host);
     log_text(&line, "why", end->text);
-    log_string(&line, "tried", step_names[link->step]);
-    log_string(&line, "next", step_names[next]);
+    log_string(&line, "tried", tls_client_step_name(link->step));
+    log_string(&line, "next", tls_client_step_name(next));
     log_end(&line);
 }
 

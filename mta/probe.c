@@ -73,12 +73,6 @@ static const char *const level_names[] = {
     [TLS_LEVEL_NONE] = "none",   [TLS_LEVEL_MAY] = "may",   [TLS_LEVEL_ENCRYPT] = "encrypt",
     [TLS_LEVEL_CHAIN] = "chain", [TLS_LEVEL_NAME] = "name",
 };
-static const char *const step_names[TLS_STEPS] = {
-    [TLS_STEP_ALL] = "all",    [TLS_STEP_SMALL] = "small",
-    [TLS_STEP_12] = "tls-1.2", [TLS_STEP_QUIET] = "tls-1.2-quiet",
-    [TLS_STEP_RSA] = "rsa",
-};
-
 const char *probe_level_name(enum tls_level level)
 {
     return level_names[level];
@@ -316,9 +310,10 @@ static void keep(struct best *best, json_t *attempts, const struct net_address *
     char text[NET_TEXT_MAX];
     net_text(address, true, text);
     bool by_tls = probe.options->policy->level != TLS_LEVEL_NONE;
-    json_t *brief = json_pack("{s:s, s:b, s:o, s:s, s:o}", "address", text, "ok", attempt.ready,
-                              "step", by_tls ? json_string(step_names[step]) : json_null(), "fault",
-                              smtp_tls_fault_name(attempt.fault), "why", cli_string(attempt.why));
+    json_t *brief =
+        json_pack("{s:s, s:b, s:o, s:s, s:o}", "address", text, "ok", attempt.ready, "step",
+                  by_tls ? json_string(tls_client_step_name(step)) : json_null(), "fault",
+                  smtp_tls_fault_name(attempt.fault), "why", cli_string(attempt.why));
     json_array_append_new(attempts, brief);
     if (best->any && best->attempt.reach >= attempt.reach) {
         json_decref(attempt.detail);

@@ -71,6 +71,8 @@ void tls_client_free(struct tls_client *client); /* NULL is allowed */
 
 /* The step after this one that makes a difference; TLS_STEPS: none. */
 enum tls_step tls_client_step_after(const struct tls_client_policy *policy, enum tls_step step);
+/* "all", "tls-1.2", ...; "clear" for TLS_STEPS, what is left after the last one. */
+const char *tls_client_step_name(enum tls_step step);
 
 /* A session that is about to send its ClientHello. NULL: out of memory. */
 struct tls_session *tls_client_connect(struct tls_client *client,
