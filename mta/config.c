@@ -390,6 +390,7 @@ static void build(struct config_builder *builder)
     build_relay(builder);
     build_limits(builder);     /* before listeners: message-size */
     config_build_tls(builder); /* before listeners and routes, which name certificates */
+    config_build_inbound(builder); /* before listeners, which ask for certificates */
     config_build_listeners(builder);
     build_delivery(builder); /* before routes: ehlo; after listeners: own addresses */
     config_build_default_route(builder);
@@ -489,6 +490,7 @@ void config_free(struct config *config)
     if (config == NULL)
         return;
     config_tls_free(config);
+    inbound_set_free(config->inbound);
     config_memory_free(config->memory);
     free(config);
 }

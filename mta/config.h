@@ -16,6 +16,7 @@
 
 #include "core/net.h"
 #include "core/slice.h"
+#include "mta/inbound.h"
 #include "mta/limits.h"
 #include "mta/networks.h"
 #include "mta/pattern.h"
@@ -124,7 +125,9 @@ struct config_listener {
     bool tls_cbc;
     const struct networks *ask_certificate;  /* peers that are asked for theirs */
     const struct networks *never_ask;        /* and those of them that stumble over it */
-    const struct config_roots *client_roots; /* NULL: nobody is asked */
+    const struct config_roots *client_roots; /* NULL: it asks nobody of itself */
+    const struct tls_roots *bundles[INBOUND_BUNDLES_MAX]; /* client_roots, those of connectors */
+    unsigned bundles_count;                               /* 0: nobody is asked */
 };
 
 struct config_spool {
@@ -251,6 +254,9 @@ struct config {
     const struct config_listener *listeners;
     unsigned listeners_count; /* 1 or more */
     struct config_relay relay;
+    struct inbound_set *inbound;
+    const struct tls_roots *inbound_bundles[INBOUND_BUNDLES_MAX];
+    unsigned inbound_bundles_count;
     struct config_limits limits;
     const struct route *routes;
     unsigned routes_count;

@@ -46,6 +46,12 @@ const char *config_domain(struct config_builder *builder, const struct config_se
                           const char *key, const char *otherwise);
 bool config_title_check(const struct config_section *section);
 
+/* config_inbound.c */
+void config_build_inbound(struct config_builder *builder);
+/* type, state and cost of a connector of either direction. */
+void config_connector_head(const struct config_section *section, enum connector_type *type,
+                           enum connector_state *state, uint32_t *cost);
+
 /* config_route.c */
 void config_build_routes(struct config_builder *builder);
 void config_build_default_route(struct config_builder *builder);
@@ -60,6 +66,11 @@ const struct config_certificate *config_certificate_named(struct config_builder 
 const struct config_roots *config_roots_named(struct config_builder *builder,
                                               const struct config_section *section, const char *key,
                                               const char *title);
+/* Names wanted in certificates, in normal form; those that are none are reported and left out. */
+const struct slice *config_certificate_names(struct config_builder *builder,
+                                             const struct config_section *section, const char *key,
+                                             const struct config_value *values, unsigned count,
+                                             unsigned *names_count);
 void config_listener_tls(struct config_builder *builder, const struct config_section *section,
                          struct config_listener *listener);
 /* delivery { tls .. }, and a route's own; section without cfg: as delivery says. */

@@ -58,7 +58,7 @@ static void prefix_add(struct config_builder *builder, const struct config_secti
     struct net_prefix prefix;
     if (prefix_read(section, key, text, line, &prefix) < 0)
         return;
-    int r = networks_add(networks, &prefix, line);
+    int r = networks_add(networks, &prefix, line, NULL);
     if (r == -EEXIST)
         config_file_warn(section, key, line, "`%.64s` is in this list twice; remove one", text);
     else if (r == -ENOSPC)
@@ -66,6 +66,28 @@ static void prefix_add(struct config_builder *builder, const struct config_secti
                           NETWORKS_PREFIXES_MAX);
     else if (r < 0)
         builder->out_of_memory = true;
+}
+
+/* @name: all of addresses "name" { networks }. */
+static void named_networks_add(struct config_builder *builder, const struct config_section *section,
+                               const char *key, const struct config_value *value,
+                               struct networks *networks)
+{
+    unsigned count = config_file_count(builder->file, "addresses");
+    for (unsigned i = 0; i < count; i++) {
+        struct config_section named = config_file_section(builder->file, "addresses", i);
+        if (strcmp(named.title, value->text + 1) != 0)
+            continue;
+        unsigned networks_given;
+        const struct config_value *values = config_file_list(&named, "networks", &networks_given);
+        for (unsigned k = 0; k < networks_given; k++)
+            prefix_add(builder, &named, "networks", values[k].text, values[k].line, networks);
+        return;
+    }
+    config_file_error(section, key, value->line,
+                      "there is no list %.64s (L-02); write addresses \"%.63s\" { networks = { "
+                      "192.0.2.0/28 } }",
+                      value->text, value->text + 1);
 }
 
 const struct networks *config_networks(struct config_builder *builder,
@@ -77,8 +99,12 @@ const struct networks *config_networks(struct config_builder *builder,
         return NULL;
     unsigned count;
     const struct config_value *values = config_file_list(section, key, &count);
-    for (unsigned i = 0; i < count; i++)
-        prefix_add(builder, section, key, values[i].text, values[i].line, networks);
+    for (unsigned i = 0; i < count; i++) {
+        if (values[i].text[0] == '@')
+            named_networks_add(builder, section, key, &values[i], networks);
+        else
+            prefix_add(builder, section, key, values[i].text, values[i].line, networks);
+    }
     if (!config_file_given(section, key)) {
         struct slice rest = slice_of_string(default_text);
         while (rest.size > 0) {

@@ -225,6 +225,29 @@ static void listener_certificates(struct config_builder *builder,
     }
 }
 
+/* Its own first, then those of connectors. */
+static void listener_bundles(struct config_builder *builder, const struct config_section *section,
+                             struct config_listener *listener)
+{
+    const struct config *config = builder->config;
+    const struct tls_roots *own =
+        listener->client_roots == NULL ? NULL : listener->client_roots->roots;
+    if (own != NULL)
+        listener->bundles[listener->bundles_count++] = own;
+    for (unsigned i = 0; i < config->inbound_bundles_count; i++) {
+        if (config->inbound_bundles[i] == own)
+            continue;
+        if (listener->bundles_count == INBOUND_BUNDLES_MAX) {
+            config_file_error(section, "client-roots", 0,
+                              "with those of inbound connectors (cert-roots) these are more than "
+                              "%d root bundles; use one of the connectors', or join files",
+                              INBOUND_BUNDLES_MAX);
+            return;
+        }
+        listener->bundles[listener->bundles_count++] = config->inbound_bundles[i];
+    }
+}
+
 void config_listener_tls(struct config_builder *builder, const struct config_section *section,
                          struct config_listener *listener)
 {
@@ -246,6 +269,7 @@ void config_listener_tls(struct config_builder *builder, const struct config_sec
     if (networks_count(listener->ask_certificate) > 0)
         listener->client_roots = config_roots_named(
             builder, section, "client-roots", config_file_text(section, "client-roots", "system"));
+    listener_bundles(builder, section, listener);
 }
 
 /* ---- a route's ---- */
@@ -263,30 +287,27 @@ void config_delivery_tls(struct config_builder *builder, const struct config_sec
                          "their mail will wait and bounce. Usual: may, and more on routes");
 }
 
-/* Patterns in normal form, of the configuration's memory. */
-static void route_names(struct config_builder *builder, const struct config_section *section,
-                        struct route *route)
+const struct slice *config_certificate_names(struct config_builder *builder,
+                                             const struct config_section *section, const char *key,
+                                             const struct config_value *values, unsigned count,
+                                             unsigned *names_count)
 {
-    unsigned count;
-    const struct config_value *values = config_file_list(section, "tls-name", &count);
     struct slice *names = config_take(builder, count, sizeof(*names));
-    if (names == NULL)
-        return;
-    for (unsigned i = 0; i < count; i++) {
+    *names_count = 0;
+    for (unsigned i = 0; i < count && names != NULL; i++) {
         const char *text = values[i].text;
         bool below = strncmp(text, "*.", 2) == 0;
         char domain[PATTERN_TEXT_MAX + 2] = "*.";
         char *at = below ? domain + 2 : domain;
-        if (pattern_normalise(slice_of_string(below ? text + 2 : text), at) <= 0) {
-            config_file_error(section, "tls-name", values[i].line,
+        if (pattern_normalise(slice_of_string(below ? text + 2 : text), at) <= 0)
+            config_file_error(section, key, values[i].line,
                               "`%.64s` is no name; write mx.example.org, or *.example.org for all "
                               "names below it",
                               text);
-            continue;
-        }
-        names[route->tls_names_count++] = slice_of_string(config_take_string(builder, domain));
+        else
+            names[(*names_count)++] = slice_of_string(config_take_string(builder, domain));
     }
-    route->tls_names = names;
+    return names;
 }
 
 static void route_level_check(const struct config_section *section, const struct route *route)
@@ -333,7 +354,10 @@ void config_route_tls(struct config_builder *builder, const struct config_sectio
                               "is not shown to whom we do not insist on TLS with; write tls = "
                               "encrypt or more");
     }
-    route_names(builder, section, route);
+    unsigned count;
+    const struct config_value *names = config_file_list(section, "tls-name", &count);
+    route->tls_names = config_certificate_names(builder, section, "tls-name", names, count,
+                                                &route->tls_names_count);
     if (route->tls_implicit && tls->level <= TLS_LEVEL_MAY)
         config_file_error(section, "tls-implicit", 0,
                           "leaves no way in clear; write tls = encrypt or more");

@@ -27,7 +27,8 @@ static int server_make(const struct config *config, const struct config_listener
         .version_min = listener->tls_min,
         .allows_cbc = listener->tls_cbc,
         .lifetime_s = (uint32_t)(config->tls.ticket_rotate_ms / MS_IN_S),
-        .roots = listener->client_roots == NULL ? NULL : listener->client_roots->roots,
+        .bundles = listener->bundles,
+        .bundles_count = listener->bundles_count,
     };
     return tls_server_make(&options, tls, out);
 }

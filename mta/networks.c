@@ -16,11 +16,12 @@
 
 typedef unsigned __int128 number;
 
-enum { NONE = UINT32_MAX, DEPTH_MAX = 129 };
+enum { NONE = UINT32_MAX };
 
 struct member {
     struct net_prefix prefix;
     uint32_t value;
+    uint32_t outer; /* index of the next shorter one that holds it, or NONE; when sealed */
 };
 
 struct networks {
@@ -83,14 +84,18 @@ static unsigned member_position(const struct networks *networks, const struct me
     return low;
 }
 
-int networks_add(struct networks *networks, const struct net_prefix *prefix, uint32_t value)
+int networks_add(struct networks *networks, const struct net_prefix *prefix, uint32_t value,
+                 uint32_t *other)
 {
     CHECK(!networks->sealed);
     CHECK(prefix->bits <= 128);
     struct member member = { .prefix = *prefix, .value = value };
     unsigned at = member_position(networks, &member);
-    if (at < networks->count && member_order(&networks->members[at], &member) == 0)
+    if (at < networks->count && member_order(&networks->members[at], &member) == 0) {
+        if (other != NULL)
+            *other = networks->members[at].value;
         return -EEXIST;
+    }
     if (networks->count == NETWORKS_PREFIXES_MAX)
         return -ENOSPC;
     if (networks->count == networks->capacity) {
@@ -126,7 +131,7 @@ int networks_seal(struct networks *networks)
     networks->owners = calloc(ranges_max, sizeof(networks->owners[0]));
     if (networks->starts == NULL || networks->owners == NULL)
         return -ENOMEM;
-    uint32_t open[DEPTH_MAX];
+    uint32_t open[NETWORKS_DEPTH_MAX];
     unsigned depth = 0;
     range_begin(networks, 0, NONE);
     for (unsigned i = 0; i <= networks->count; i++) {
@@ -142,7 +147,8 @@ int networks_seal(struct networks *networks)
         }
         if (end)
             break;
-        CHECK(depth < DEPTH_MAX);
+        CHECK(depth < NETWORKS_DEPTH_MAX);
+        networks->members[i].outer = depth > 0 ? open[depth - 1] : NONE;
         open[depth++] = i;
         range_begin(networks, first, i);
     }
@@ -162,11 +168,11 @@ const struct net_prefix *networks_prefix(const struct networks *networks, unsign
     return &networks->members[index].prefix;
 }
 
-const struct net_prefix *networks_find(const struct networks *networks,
-                                       const struct net_address *address, uint32_t *value)
+/* Index of the longest prefix that holds it, or NONE. */
+static uint32_t owner_of(const struct networks *networks, const struct net_address *address)
 {
     if (networks == NULL || !networks->sealed)
-        return NULL;
+        return NONE;
     number n = number_of(address->octets);
     unsigned low = 0, high = networks->ranges; /* starts[low] <= n < starts[high] */
     while (high - low > 1) {
@@ -176,10 +182,27 @@ const struct net_prefix *networks_find(const struct networks *networks,
         else
             high = middle;
     }
-    uint32_t owner = networks->owners[low];
+    return networks->owners[low];
+}
+
+const struct net_prefix *networks_find(const struct networks *networks,
+                                       const struct net_address *address, uint32_t *value)
+{
+    uint32_t owner = owner_of(networks, address);
     if (owner == NONE)
         return NULL;
     if (value != NULL)
         *value = networks->members[owner].value;
     return &networks->members[owner].prefix;
+}
+
+unsigned networks_find_all(const struct networks *networks, const struct net_address *address,
+                           uint32_t values[static NETWORKS_DEPTH_MAX])
+{
+    unsigned count = 0;
+    for (uint32_t at = owner_of(networks, address); at != NONE; at = networks->members[at].outer) {
+        CHECK(count < NETWORKS_DEPTH_MAX);
+        values[count++] = networks->members[at].value;
+    }
+    return count;
 }

@@ -10,7 +10,10 @@
 
 #include "core/net.h"
 
-enum { NETWORKS_PREFIXES_MAX = 16'384 /* in one set */ };
+enum {
+    NETWORKS_PREFIXES_MAX = 16'384, /* in one set */
+    NETWORKS_DEPTH_MAX = 129,       /* that nest, so that one address is in all of them */
+};
 
 struct networks;
 
@@ -18,9 +21,10 @@ struct networks;
 [[nodiscard]] int networks_new(struct networks **networks);
 void networks_free(struct networks *networks); /* NULL is allowed */
 
-/* 0, -EEXIST (the same prefix is in; the first value stays), -ENOSPC, -ENOMEM. */
+/* 0, -EEXIST (the same prefix is in; the first value stays, and *other is it), -ENOSPC, -ENOMEM.
+ * other may be NULL. */
 [[nodiscard]] int networks_add(struct networks *networks, const struct net_prefix *prefix,
-                               uint32_t value);
+                               uint32_t value, uint32_t *other);
 /* Ends building; before that nothing is found. 0 or -ENOMEM. */
 [[nodiscard]] int networks_seal(struct networks *networks);
 
@@ -30,6 +34,10 @@ const struct net_prefix *networks_prefix(const struct networks *networks, unsign
 /* The longest prefix that holds the address; NULL: none. value may be NULL. The set may be NULL. */
 const struct net_prefix *networks_find(const struct networks *networks,
                                        const struct net_address *address, uint32_t *value);
+
+/* The values of all prefixes that hold the address, the longest first; how many. */
+unsigned networks_find_all(const struct networks *networks, const struct net_address *address,
+                           uint32_t values[static NETWORKS_DEPTH_MAX]);
 
 static inline bool networks_hold(const struct networks *networks, const struct net_address *address)
 {

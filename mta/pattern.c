@@ -202,13 +202,24 @@ int pattern_set_add(struct pattern_set *set, struct slice text, uint32_t value, 
     return 0;
 }
 
-bool pattern_set_find(const struct pattern_set *set, struct slice domain,
-                      struct pattern_match *match)
+static void match_set(struct pattern_match *match, const struct entry *entry)
 {
-    const struct entry *best = NULL;
-    *match = (struct pattern_match) { .kind = PATTERN_NONE };
+    *match = (struct pattern_match) { .kind = (enum pattern_kind)entry->kind,
+                                      .labels = entry->labels,
+                                      .value = entry->value,
+                                      .text = slice_of(entry->text, entry->size) };
+}
+
+/* Those that fit, the least specific first. */
+static unsigned entries_find(const struct pattern_set *set, struct slice domain,
+                             const struct entry *found[static PATTERN_MATCHES_MAX])
+{
+    static_assert(LABELS_MAX + 2 <= (int)PATTERN_MATCHES_MAX);
+    unsigned count = 0;
     if (domain.size == 0 || domain.size >= PATTERN_TEXT_MAX)
-        return false;
+        return 0;
+    if (set->all)
+        found[count++] = &set->entries[set->all_index];
     bool literal = domain.data[0] == '[';
     uint64_t hash = HASH_BEGIN;
     unsigned labels = 0;
@@ -219,23 +230,37 @@ bool pattern_set_find(const struct pattern_set *set, struct slice domain,
             const struct entry *entry = entry_find(set, hash_end(hash, PATTERN_WILDCARD),
                                                    slice_from(domain, i + 1), PATTERN_WILDCARD);
             if (entry != NULL)
-                best = entry; /* it has more labels than the one before */
+                found[count++] = entry; /* it has more labels than the one before */
         }
         hash = hash_octet(hash, domain.data[i]);
     }
     const struct entry *exact =
         entry_find(set, hash_end(hash, PATTERN_EXACT), domain, PATTERN_EXACT);
     if (exact != NULL)
-        best = exact;
-    else if (best == NULL && set->all)
-        best = &set->entries[set->all_index];
-    if (best == NULL)
+        found[count++] = exact;
+    return count;
+}
+
+bool pattern_set_find(const struct pattern_set *set, struct slice domain,
+                      struct pattern_match *match)
+{
+    const struct entry *found[PATTERN_MATCHES_MAX];
+    unsigned count = entries_find(set, domain, found);
+    *match = (struct pattern_match) { .kind = PATTERN_NONE };
+    if (count == 0)
         return false;
-    *match = (struct pattern_match) { .kind = (enum pattern_kind)best->kind,
-                                      .labels = best->labels,
-                                      .value = best->value,
-                                      .text = slice_of(best->text, best->size) };
+    match_set(match, found[count - 1]);
     return true;
+}
+
+unsigned pattern_set_find_all(const struct pattern_set *set, struct slice domain,
+                              struct pattern_match matches[static PATTERN_MATCHES_MAX])
+{
+    const struct entry *found[PATTERN_MATCHES_MAX];
+    unsigned count = entries_find(set, domain, found);
+    for (unsigned i = 0; i < count; i++)
+        match_set(&matches[i], found[count - 1 - i]);
+    return count;
 }
 
 unsigned pattern_set_count(const struct pattern_set *set)

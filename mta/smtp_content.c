@@ -206,6 +206,7 @@ static void smtp_log_received(struct smtp_server *s, const char *id)
     log_number(&line, "recipients", t->envelope.recipients_count);
     log_number(&line, "size", (int64_t)t->envelope.body_bytes);
     log_string(&line, "proto", s->secured ? "ESMTPS" : s->esmtp ? "ESMTP" : "SMTP");
+    smtp_log_policy(s, &line);
     smtp_log_tls(s, &line);
     log_number(&line, "commit_us", (int64_t)((shard->now_ns - t->ended_ns) / 1000));
     log_end(&line);

@@ -60,6 +60,8 @@ static int transaction_grow(struct smtp_incoming *t)
         e->sender.data = large->text + (e->sender.data - t->text);
     if (e->envid.size > 0)
         e->envid.data = large->text + (e->envid.data - t->text);
+    if (t->sender_domain.size > 0)
+        t->sender_domain.data = large->text + (t->sender_domain.data - t->text);
     for (uint32_t i = 0; i < e->recipients_count; i++) {
         struct recipient *r = &large->recipients[i];
         *r = t->recipients[i];
@@ -98,15 +100,16 @@ static struct slice transaction_keep(struct smtp_incoming *t, struct slice text)
     return slice_of(at, text.size);
 }
 
-int smtp_incoming_sender(struct smtp_incoming *t, const struct smtp_mail *mail)
+int smtp_incoming_sender(struct smtp_incoming *t, const struct smtp_mail *mail, struct slice domain)
 {
     struct slice address = address_text(&mail->path);
     struct envelope *e = &t->envelope;
-    int r = transaction_need(t, address.size + mail->envid.size, false);
+    int r = transaction_need(t, address.size + mail->envid.size + domain.size, false);
     if (r < 0)
         return r;
     e->sender = transaction_keep(t, address);
     e->envid = transaction_keep(t, mail->envid);
+    t->sender_domain = transaction_keep(t, domain);
     e->flags = (mail->smtputf8 ? ENVELOPE_SMTPUTF8 : 0U) |
                (mail->body == SMTP_BODY_8BITMIME ? ENVELOPE_8BITMIME : 0U);
     e->ret = mail->ret == SMTP_RET_FULL   ? RET_FULL

@@ -26,6 +26,9 @@ struct smtp_incoming {
     struct smtp_data data;
     struct slice pending; /* content taken from the input and not yet in the spool */
     size_t pending_input; /* bytes of input to be taken with it */
+    struct slice sender_domain;  /* normal form; empty: the null sender */
+    struct inbound_rcpt verdict; /* on the first recipient: whom the message is attributed to */
+    uint32_t decision;
     uint64_t begun_ms;
     uint64_t ended_ns; /* end of data came */
     uint64_t size_declared;
@@ -46,8 +49,9 @@ struct smtp_incoming *smtp_incoming_new(struct smtp_service *service, struct tas
 /* Aborts what is not committed. Not while committing. */
 void smtp_incoming_free(struct smtp_incoming *t);
 
-/* 0, or -ENOSPC: no room for its texts. */
-[[nodiscard]] int smtp_incoming_sender(struct smtp_incoming *t, const struct smtp_mail *mail);
+/* domain: the sender's, in normal form. 0, or -ENOSPC: no room for its texts. */
+[[nodiscard]] int smtp_incoming_sender(struct smtp_incoming *t, const struct smtp_mail *mail,
+                                       struct slice domain);
 /* domain: what stands behind @ when the command gave none (postmaster). */
 [[nodiscard]] int smtp_incoming_recipient(struct smtp_incoming *t, const struct smtp_rcpt *rcpt,
                                           struct slice domain);

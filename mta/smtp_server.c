@@ -260,6 +260,7 @@ static bool smtp_count_again(struct smtp_server *s, const struct proxy_endpoint 
     }
     s->peer = client;
     s->counted = client;
+    s->facts_known = false;
     return true;
 }
 
@@ -387,6 +388,17 @@ static enum step smtp_mail(struct smtp_server *s, const struct smtp_mail *mail)
         metric_add(&smtp_metrics(s)->refused_size, 1);
         return smtp_refuse(s, SMTP_REPLY_MESSAGE_BIG, slice_of(NULL, 0));
     }
+    char domain[PATTERN_TEXT_MAX] = "";
+    int domain_size = 0;
+    enum step refused;
+    if (mail->path.domain.size > 0) {
+        domain_size = pattern_normalise(mail->path.domain, domain);
+        if (domain_size < 0)
+            return smtp_bad(s, SMTP_REPLY_BAD_SENDER);
+    }
+    const struct slice sender = slice_of(domain, (size_t)domain_size);
+    if (!smtp_policy_mail(s, sender, &refused))
+        return refused;
     int room = spool_room(s->service->spool, mail->size_given ? mail->size : 0);
     if (room < 0) {
         metric_add(&smtp_metrics(s)->refused_space, 1);
@@ -397,7 +409,7 @@ static enum step smtp_mail(struct smtp_server *s, const struct smtp_mail *mail)
     if (t == NULL)
         return smtp_refuse(s, SMTP_REPLY_NO_SPACE, SLICE("transactions"));
     s->transaction = t;
-    if (smtp_incoming_sender(t, mail) < 0) {
+    if (smtp_incoming_sender(t, mail, sender) < 0) {
         smtp_reset(s);
         return smtp_refuse(s, SMTP_REPLY_NO_SPACE, SLICE("texts"));
     }
@@ -419,17 +431,9 @@ static enum step smtp_rcpt(struct smtp_server *s, const struct smtp_rcpt *rcpt)
         if (size < 0)
             return smtp_bad(s, SMTP_REPLY_BAD_RECIPIENT);
     }
-    const struct policy_facts facts = {
-        .config = smtp_config(s),
-        .listener = s->listener,
-        .client = &s->peer,
-        .recipient_domain = slice_of(domain, (size_t)size),
-    };
-    if (!policy_relay_allowed(policy_relay(&facts))) {
-        metric_add(&smtp_metrics(s)->refused_relay, 1);
-        smtp_log_refusal(s, SMTP_REPLY_RELAY_DENIED, address_text(&rcpt->path));
-        return smtp_bad(s, SMTP_REPLY_RELAY_DENIED);
-    }
+    enum step refused;
+    if (!smtp_policy_rcpt(s, slice_of(domain, (size_t)size), address_text(&rcpt->path), &refused))
+        return refused;
     if (t->envelope.recipients_count >= smtp_limits(s)->recipients_max ||
         !s->service->room(s->service->owner)) {
         metric_add(&smtp_metrics(s)->refused_recipients, 1);

@@ -12,6 +12,7 @@
 #include "core/metrics.h"
 #include "mta/connection.h"
 #include "mta/generation.h"
+#include "mta/inbound.h"
 #include "mta/limits.h"
 #include "mta/policy.h"
 #include "mta/smtp_reply.h"
@@ -24,7 +25,8 @@ enum {
     SMTP_TEXT_LARGE = 1 << 20,     /* bytes of addresses of a large transaction */
     SMTP_LARGE_TRANSACTIONS = 256, /* of those at the same time in a shard */
     SMTP_HELO_BYTES = 256,
-    SMTP_ID_TEXT = 14, /* 13 characters of a message id and a terminator */
+    SMTP_ID_TEXT = 14,      /* 13 characters of a message id and a terminator */
+    SMTP_DECISION_TEXT = 8, /* 7 of a decision's */
 };
 
 struct smtp_server_metrics {
@@ -34,6 +36,7 @@ struct smtp_server_metrics {
     uint64_t refused_relay, refused_size, refused_newline, refused_nul, refused_loop, refused_space,
         refused_failed, refused_syntax, refused_line, refused_8bit, refused_recipients;
     uint64_t tls_injected, tls_failed, tls_busy, tls_displaced, tls_demanded;
+    uint64_t connector_refused[TOKENS], connector_would[TOKENS], own_senders, candidates_dropped;
     uint64_t early_talk, http, timeouts, slow, hogs, cut, proxy_bad, aborted;
     struct histogram accept_us; /* end of data to the 250 */
 };
@@ -81,5 +84,12 @@ void smtp_service_drain(struct smtp_service *service);
 
 /* 13 characters base32 (Crockford), for logs, replies and Received. */
 void smtp_id_text(uint64_t id, char out[static SMTP_ID_TEXT]);
+
+/* What ties a reply, its line in the log and `explain` together (CONNECTORS 14): the same facts
+ * under the same generation give the same id. */
+struct config;
+uint32_t smtp_decision_id(const struct config *config, const struct inbound_session *session,
+                          struct slice sender, struct slice recipient);
+void smtp_decision_text(uint32_t decision, char out[static SMTP_DECISION_TEXT]);
 
 #endif

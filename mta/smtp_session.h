@@ -56,6 +56,8 @@ struct smtp_server {
     bool shut;        /* FIN is sent, the rest of the client's talk is dropped */
     bool handshaking; /* counted among those under way */
     bool secured;
+    bool facts_known; /* facts tells of the connection as it is now */
+    struct inbound_session facts;
     uint16_t helo_size;
     uint8_t helo[SMTP_HELO_BYTES];
 };
@@ -112,6 +114,16 @@ void smtp_handshake_over(struct smtp_server *s);
 /* What is known of it, for the lines of the log. Nothing in clear. */
 struct log_line;
 void smtp_log_tls(const struct smtp_server *s, struct log_line *line);
+
+/* ---- smtp_policy.c ---- */
+
+/* What connectors say to a sender, and to a recipient, by their domains in normal form (empty: the
+ * null sender, <postmaster>). False: the client has been told, and *refused is how it goes on. */
+bool smtp_policy_mail(struct smtp_server *s, struct slice sender, enum step *refused);
+bool smtp_policy_rcpt(struct smtp_server *s, struct slice recipient, struct slice address,
+                      enum step *refused);
+/* To whom the message is attributed, for the lines of the log. */
+void smtp_log_policy(const struct smtp_server *s, struct log_line *line);
 
 /* ---- smtp_content.c ---- */
 

@@ -113,9 +113,9 @@ static bool smtp_secure(struct smtp_server *s)
     const struct config_listener *listener = s->listener;
     if (!make_room(s))
         return false;
-    bool asks = listener->client_roots != NULL &&
-                networks_hold(listener->ask_certificate, &s->peer) &&
-                !networks_hold(listener->never_ask, &s->peer);
+    bool asks = !networks_hold(listener->never_ask, &s->peer) &&
+                (networks_hold(listener->ask_certificate, &s->peer) ||
+                 inbound_asks(smtp_config(s)->inbound, &s->peer));
     struct tls_session *session =
         tls_server_accept(server_of(s), asks, &connection_ends, &s->connection);
     if (session == NULL) {
@@ -156,6 +156,7 @@ enum step smtp_handshake(struct smtp_server *s)
     }
     smtp_handshake_over(s);
     s->secured = true;
+    s->facts_known = false;
     s->greeted = false;
     s->esmtp = false;
     s->helo_size = 0;

@@ -37,7 +37,8 @@ enum {
 
 struct tls_server {
     struct tls_shard *shard;
-    struct tls_roots *roots;
+    struct tls_roots *bundles[TLS_BUNDLES_MAX];
+    unsigned bundles_count;
     unsigned count;
     struct tls_credential **credentials;
     SSL_CTX **contexts;
@@ -238,12 +239,15 @@ static enum ssl_verify_result_t on_verify(SSL *ssl, uint8_t *alert)
     struct tls_session *session = tls_session_of(ssl);
     const struct tls_server *server = SSL_CTX_get_ex_data(SSL_get_SSL_CTX(ssl), context_index);
     SSL_set_options(ssl, SSL_OP_NO_TICKET); /* resumed, it would not carry the verdict */
+    unsigned count = MAX(1U, server->bundles_count);
     if (session->peer == NULL)
-        session->peer = calloc(1, sizeof(*session->peer));
+        session->peer = calloc(count, sizeof(*session->peer));
     if (session->peer == NULL)
         return ssl_verify_invalid;
-    (void)tls_verify_chain(SSL_get0_peer_certificates(ssl), server->roots, TLS_PURPOSE_ANY,
-                           *session->shard->wall_us / US_IN_S, session->peer);
+    session->peers_count = count;
+    for (unsigned i = 0; i < count; i++)
+        (void)tls_verify_chain(SSL_get0_peer_certificates(ssl), server->bundles[i], TLS_PURPOSE_ANY,
+                               *session->shard->wall_us / US_IN_S, &session->peer[i]);
     return ssl_verify_ok; /* out of memory: untrusted, it says so itself */
 }
 
@@ -310,8 +314,10 @@ int tls_server_make(const struct tls_server_options *options, struct tls_shard *
     server->credentials = calloc(count, sizeof(*server->credentials));
     server->contexts = calloc(count, sizeof(SSL_CTX *));
     int r = server->credentials == NULL || server->contexts == NULL ? -ENOMEM : 0;
-    if (r == 0 && options->roots != NULL)
-        server->roots = tls_roots_use((struct tls_roots *)(uintptr_t)options->roots);
+    CHECK(options->bundles_count <= TLS_BUNDLES_MAX);
+    for (; r == 0 && server->bundles_count < options->bundles_count; server->bundles_count++)
+        server->bundles[server->bundles_count] = tls_roots_use(
+            (struct tls_roots *)(uintptr_t)options->bundles[server->bundles_count]);
     for (; r == 0 && server->count < count; server->count++) {
         unsigned i = server->count;
         server->credentials[i] = tls_credential_use(options->credentials[i]);
@@ -334,7 +340,8 @@ void tls_server_free(struct tls_server *server)
         SSL_CTX_free(server->contexts[i]);
         tls_credential_drop(server->credentials[i]);
     }
-    tls_roots_drop(server->roots);
+    for (unsigned i = 0; i < server->bundles_count; i++)
+        tls_roots_drop(server->bundles[i]);
     free(server->contexts);
     free(server->credentials);
     free(server);

@@ -26,7 +26,9 @@ struct tls_server_options {
     const char *groups;            /* as BoringSSL lists them; NULL: all of ours */
     bool allows_cbc;               /* ECDHE with AES-CBC, last */
     uint32_t lifetime_s;           /* how long a session may be resumed */
-    const struct tls_roots *roots; /* that clients' certificates are judged by; NULL: none are */
+    /* That clients' certificates are judged by, by each on its own; none: none are. */
+    const struct tls_roots *const *bundles;
+    unsigned bundles_count;
 };
 
 /* 0, -ENOMEM, or -EINVAL: the library does not take it. Keeps references, copies the rest. */

@@ -278,6 +278,7 @@ void tls_session_facts(const struct tls_session *s, struct tls_facts *facts)
         .is_pooled = s->is_pooled,
         .server_name = name == NULL ? "" : name,
         .peer = s->peer,
+        .peers_count = s->peer == NULL ? 0 : MAX(1U, s->peers_count),
     };
 }
 

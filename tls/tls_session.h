@@ -21,6 +21,7 @@
 enum {
     TLS_PLAINTEXT_MAX = 16'384, /* of a record */
     TLS_TEXT_MAX = 256,         /* words about a failure */
+    TLS_BUNDLES_MAX = 2,        /* root bundles that a client's certificate is judged by */
 };
 
 enum tls_result {
@@ -62,6 +63,8 @@ struct tls_facts {
     bool is_pooled;              /* a key share of this handshake came from the pool */
     const char *server_name;     /* SNI, sent or received; "" none */
     const struct tls_peer *peer; /* what it presented; NULL: nothing */
+    unsigned peers_count;        /* 0: nothing; more than 1: peer[1] is what the listener's next
+                                    bundle says of the same chain */
 };
 void tls_session_facts(const struct tls_session *session, struct tls_facts *facts);
 /* Certificates that the peer presented, as far as the handshake got; DER, the leaf first. */

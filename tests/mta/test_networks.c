@@ -38,20 +38,20 @@ Test(networks, refuses_the_same_twice_and_too_many)
     struct networks *networks;
     struct net_prefix prefix = prefix_of("10.0.0.0/8");
     cr_assert_eq(networks_new(&networks), 0);
-    cr_assert_eq(networks_add(networks, &prefix, 1), 0);
-    cr_assert_eq(networks_add(networks, &prefix, 2), -EEXIST);
+    cr_assert_eq(networks_add(networks, &prefix, 1, NULL), 0);
+    cr_assert_eq(networks_add(networks, &prefix, 2, NULL), -EEXIST);
     prefix = prefix_of("10.0.0.0/9"); /* the same address, another length */
-    cr_assert_eq(networks_add(networks, &prefix, 2), 0);
+    cr_assert_eq(networks_add(networks, &prefix, 2, NULL), 0);
     for (unsigned i = 0; i < NETWORKS_PREFIXES_MAX - 2; i++) {
         struct net_address a = address_of("192.0.2.1");
         a.octets[14] = (uint8_t)(i >> 8);
         a.octets[15] = (uint8_t)i;
         memcpy(prefix.octets, a.octets, 16);
         prefix.bits = 128;
-        cr_assert_eq(networks_add(networks, &prefix, i), 0);
+        cr_assert_eq(networks_add(networks, &prefix, i, NULL), 0);
     }
     prefix = prefix_of("172.16.0.0/12");
-    cr_assert_eq(networks_add(networks, &prefix, 2), -ENOSPC);
+    cr_assert_eq(networks_add(networks, &prefix, 2, NULL), -ENOSPC);
     networks_free(networks);
 }
 
@@ -87,7 +87,7 @@ Test(networks, edges)
     cr_assert_eq(networks_new(&networks), 0);
     for (unsigned i = 0; i < ARRAY_COUNT(texts); i++) {
         struct net_prefix prefix = prefix_of(texts[i]);
-        cr_assert_eq(networks_add(networks, &prefix, i), 0);
+        cr_assert_eq(networks_add(networks, &prefix, i, NULL), 0);
     }
     cr_assert_eq(networks_seal(networks), 0);
     for (unsigned i = 0; i < ARRAY_COUNT(cases); i++) {
@@ -119,7 +119,7 @@ Test(networks, agrees_with_a_model)
             struct net_address cut = net_masked(&a, bits);
             struct net_prefix prefix = { .bits = (uint8_t)bits };
             memcpy(prefix.octets, cut.octets, 16);
-            int r = networks_add(networks, &prefix, count);
+            int r = networks_add(networks, &prefix, count, NULL);
             if (r == 0)
                 prefixes[count++] = prefix;
             else
@@ -142,6 +142,15 @@ Test(networks, agrees_with_a_model)
             if (found != NULL)
                 cr_assert_eq(value, (uint32_t)(longest - prefixes), "seed %llu",
                              (unsigned long long)seed);
+            uint32_t values[NETWORKS_DEPTH_MAX];
+            unsigned held = 0, all = networks_find_all(networks, &a, values);
+            for (unsigned k = 0; k < count; k++)
+                held += net_in(&prefixes[k], &a) ? 1 : 0;
+            cr_assert_eq(all, held, "seed %llu", (unsigned long long)seed);
+            for (unsigned k = 0; k < all; k++) {
+                cr_assert(net_in(&prefixes[values[k]], &a));
+                cr_assert(k == 0 || prefixes[values[k]].bits < prefixes[values[k - 1]].bits);
+            }
         }
         networks_free(networks);
     }

@@ -241,3 +241,26 @@ Test(pattern, text_comes_back_in_normal_form)
     }
     pattern_set_free(set);
 }
+
+Test(pattern, all_matches_come_most_specific_first)
+{
+    static const char *const texts[] = { "*", "*.example", "*.b.example", "a.b.example",
+                                         "*.a.b.example", "*.c.example" };
+    static const uint32_t wanted[] = { 3, 2, 1, 0 };
+    struct pattern_set *set;
+    struct pattern_match matches[PATTERN_MATCHES_MAX];
+    cr_assert_eq(pattern_set_new(&set), 0);
+    for (uint32_t i = 0; i < ARRAY_COUNT(texts); i++) {
+        uint32_t other;
+        const char *why;
+        cr_assert_eq(pattern_set_add(set, slice_of_string(texts[i]), i, &other, &why), 0);
+    }
+    cr_assert_eq(pattern_set_find_all(set, SLICE(""), matches), 0);
+    cr_assert_eq(pattern_set_find_all(set, SLICE("a.b.example"), matches), ARRAY_COUNT(wanted));
+    for (unsigned i = 0; i < ARRAY_COUNT(wanted); i++)
+        cr_assert_eq(matches[i].value, wanted[i]);
+    /* A star is a label like any other: never an exact pattern, always below a wildcard. */
+    cr_assert_eq(pattern_set_find_all(set, SLICE("*.b.example"), matches), 3);
+    cr_assert_eq(matches[0].value, 2);
+    pattern_set_free(set);
+}

@@ -96,7 +96,8 @@ void pair_world_init(struct pair_world *w, const struct pair_pki *pki, struct tl
         .credentials_count = 3,
         .version_min = TLS_VERSION_12,
         .lifetime_s = 3'600,
-        .roots = pki->roots,
+        .bundles = (const struct tls_roots *const *)&pki->roots,
+        .bundles_count = 1,
     };
     pair_world_reload(w);
 }

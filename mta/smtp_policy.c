@@ -1,0 +1,219 @@
+/*
+ * smtp_policy.c - what inbound connectors say to a session: at MAIL, and at each RCPT
+ *
+ *   facts of the connection --inbound_candidates--> kept until TLS changes them
+ *   MAIL, RCPT --> a verdict (mta/inbound.c) --> taken, and told with the message
+ *                                           '--> refused: reply, log and metric by its token
+ *
+ * Each verdict has a decision id, which its reply, its line in the log and `ringpost explain` share:
+ * a hash over the configuration's generation, the host's name and the facts.
+ */
+#include <stdio.h>
+#include <xxhash.h>
+
+#include "core/check.h"
+#include "core/log.h"
+#include "mta/policy.h"
+#include "mta/smtp_session.h"
+#include "tls/tls_server.h"
+
+enum { DECISION_BYTES_MAX = 1'024 };
+
+/* ---- facts ---- */
+
+static void certificate_facts(const struct smtp_server *s, const struct tls_facts *facts,
+                              struct inbound_session *session)
+{
+    static_assert((int)INBOUND_BUNDLES_MAX == (int)TLS_BUNDLES_MAX);
+    if (facts->peer == NULL || facts->peer->verdict == TLS_VERDICT_NONE)
+        return;
+    session->certificates_count = facts->peers_count; /* one without bundles, for pins */
+    for (unsigned i = 0; i < session->certificates_count; i++) {
+        session->certificates[i].roots =
+            i < s->listener->bundles_count ? s->listener->bundles[i] : NULL;
+        session->certificates[i].peer = &facts->peer[i];
+    }
+}
+
+static const struct inbound_session *facts_of(struct smtp_server *s)
+{
+    struct inbound_session *session = &s->facts;
+    if (s->facts_known)
+        return session;
+    *session = (struct inbound_session) {
+        .peer = &s->peer,
+        .is_submission = policy_is_submission(smtp_config(s), s->listener, &s->peer),
+    };
+    if (s->secured) {
+        struct tls_facts facts;
+        tls_session_facts(s->connection.tls, &facts);
+        session->tls_version =
+            strcmp(facts.version, "TLSv1.3") == 0 ? TLS_VERSION_13 : TLS_VERSION_12;
+        session->is_hybrid = strstr(facts.group, "MLKEM") != NULL;
+        certificate_facts(s, &facts, session);
+    }
+    inbound_candidates(smtp_config(s)->inbound, session);
+    if (session->candidates.more)
+        metric_add(&smtp_metrics(s)->candidates_dropped, 1);
+    s->facts_known = true;
+    return session;
+}
+
+/* ---- decision ids ---- */
+
+static size_t put(uint8_t *out, size_t at, const void *bytes, size_t size)
+{
+    size = MIN(size, DECISION_BYTES_MAX - at);
+    if (size > 0)
+        memcpy(out + at, bytes, size);
+    return at + size;
+}
+
+uint32_t smtp_decision_id(const struct config *config, const struct inbound_session *session,
+                          struct slice sender, struct slice recipient)
+{
+    uint8_t bytes[DECISION_BYTES_MAX];
+    size_t size = put(bytes, 0, config->hostname, strlen(config->hostname) + 1);
+    size = put(bytes, size, session->peer->octets, sizeof(session->peer->octets));
+    size = put(bytes, size, &session->tls_version, sizeof(session->tls_version));
+    size = put(bytes, size, &session->is_hybrid, sizeof(session->is_hybrid));
+    if (session->certificates_count > 0)
+        size = put(bytes, size, session->certificates[0].peer->leaf.spki, TLS_DIGEST_BYTES);
+    size = put(bytes, size, sender.data, sender.size);
+    size = put(bytes, size, ">", 1);
+    size = put(bytes, size, recipient.data, recipient.size);
+    return (uint32_t)XXH3_64bits_withSeed(bytes, size, config->generation);
+}
+
+void smtp_decision_text(uint32_t decision, char out[static SMTP_DECISION_TEXT])
+{
+    char id[SMTP_ID_TEXT];
+    smtp_id_text(decision, id);
+    memcpy(out, id + SMTP_ID_TEXT - SMTP_DECISION_TEXT, SMTP_DECISION_TEXT);
+}
+
+/* ---- refusing ---- */
+
+static void log_refused(struct smtp_server *s, const struct inbound *by,
+                        const struct connector_reply *reply, enum connector_token token,
+                        const char *decision, struct slice sender, struct slice what)
+{
+    struct shard *shard = s->service->shard;
+    if (shard->log == NULL)
+        return;
+    struct log_line line;
+    log_begin(&line, shard->log, LOG_INFO, shard->wall_us, "refused");
+    log_string(&line, "listener", s->listener->name);
+    log_address(&line, "client", &s->peer);
+    log_text(&line, "helo", slice_of(s->helo, s->helo_size));
+    log_text(&line, "from", s->transaction != NULL ? s->transaction->envelope.sender : sender);
+    if (what.size > 0)
+        log_text(&line, "what", what);
+    log_number(&line, "code", reply->code);
+    log_string(&line, "text", reply->text);
+    log_string(&line, "token", connector_token_name(token));
+    if (by != NULL)
+        log_string(&line, "connector", by->name);
+    log_string(&line, "decision", decision);
+    smtp_log_tls(s, &line);
+    log_end(&line);
+}
+
+static enum step refuse(struct smtp_server *s, enum connector_token token,
+                        enum connector_class class, const struct inbound *by, uint32_t decision_id,
+                        struct slice sender, struct slice what)
+{
+    const struct inbound_defaults *defaults = inbound_defaults(smtp_config(s)->inbound);
+    const struct connector_reply *reply = connector_reply(token, class, defaults->replies);
+    char decision[SMTP_DECISION_TEXT], text[SMTP_REPLY_LINE_MAX / 2];
+    smtp_decision_text(decision_id, decision);
+    log_refused(s, by, reply, token, decision, sender, what);
+    metric_add(&smtp_metrics(s)->connector_refused[token], 1);
+    metric_add(&smtp_metrics(s)->bad_commands, 1);
+    if (++s->bad_commands > smtp_limits(s)->bad_commands_max)
+        return smtp_finish(s, SMTP_REPLY_TOO_MANY_ERRORS);
+    int size = snprintf(text, sizeof(text), "%s [%s] d=%s", reply->text,
+                        connector_token_name(token), decision);
+    struct slice line = slice_of(text, (size_t)size);
+    uint8_t *out = connection_reserve(&s->connection, SMTP_REPLY_LINE_MAX);
+    if (out == NULL)
+        return STEP_AGAIN; /* the connection is broken, or out of memory: its error says so */
+    static const struct smtp_enhanced none = { 0 };
+    size = smtp_reply_write_lines(reply->code, s->esmtp ? reply->enhanced : none, &line, 1, out,
+                                  SMTP_REPLY_LINE_MAX);
+    CHECK(size > 0);
+    connection_commit(&s->connection, (size_t)size);
+    return STEP_AGAIN;
+}
+
+static void count_would(struct smtp_server *s, const struct inbound_would *would)
+{
+    if (would->connector != NULL)
+        metric_add(&smtp_metrics(s)->connector_would[would->token], 1);
+}
+
+bool smtp_policy_mail(struct smtp_server *s, struct slice sender, enum step *refused)
+{
+    const struct inbound_session *session = facts_of(s);
+    struct inbound_mail mail;
+    inbound_mail(smtp_config(s)->inbound, session, sender, &mail);
+    if (mail.token == TOKEN_NONE)
+        return true;
+    count_would(s, &mail.would);
+    uint32_t decision = smtp_decision_id(smtp_config(s), session, sender, slice_of(NULL, 0));
+    *refused = refuse(s, mail.token, mail.class, mail.by, decision, sender, slice_of(NULL, 0));
+    return false;
+}
+
+bool smtp_policy_rcpt(struct smtp_server *s, struct slice recipient, struct slice address,
+                      enum step *refused)
+{
+    struct smtp_incoming *t = s->transaction;
+    const struct inbound_session *session = facts_of(s);
+    struct inbound_rcpt rcpt;
+    inbound_rcpt(smtp_config(s)->inbound, session, t->sender_domain, recipient, &rcpt);
+    count_would(s, &rcpt.would);
+    uint32_t decision = smtp_decision_id(smtp_config(s), session, t->sender_domain, recipient);
+    if (rcpt.is_own_sender)
+        metric_add(&smtp_metrics(s)->own_senders, 1);
+    if (rcpt.token != TOKEN_NONE) {
+        if (rcpt.token == TOKEN_RELAY_DENIED)
+            metric_add(&smtp_metrics(s)->refused_relay, 1);
+        *refused = refuse(s, rcpt.token, rcpt.class, rcpt.by, decision, t->sender_domain, address);
+        return false;
+    }
+    if (t->envelope.recipients_count == 0) { /* the first one stands for the message */
+        t->verdict = rcpt;
+        t->decision = decision;
+        if (rcpt.connector != NULL)
+            t->envelope.connector = slice_of_string(rcpt.connector->name);
+    }
+    return true;
+}
+
+void smtp_log_policy(const struct smtp_server *s, struct log_line *line)
+{
+    const struct smtp_incoming *t = s->transaction;
+    const struct inbound_rcpt *v = &t->verdict;
+    char decision[SMTP_DECISION_TEXT];
+    log_string(line, "attributed", inbound_kind_name(v->kind));
+    if (v->connector != NULL) {
+        log_string(line, "connector", v->connector->name);
+        if (v->identity.by_certificate || v->identity.by_address)
+            log_string(line, "how", v->identity.by_certificate ? "cert" : "address");
+        if (v->identity.name.size > 0)
+            log_text(line, "cert_name", v->identity.name);
+    }
+    if (v->is_internal)
+        log_bool(line, "internal", true);
+    if (v->is_own_sender)
+        log_bool(line, "own_sender", true);
+    if (v->would.connector != NULL) {
+        log_string(line, "would", v->would.token == TOKEN_NONE ? "accept" : "reject");
+        log_string(line, "would_connector", v->would.connector->name);
+        if (v->would.token != TOKEN_NONE)
+            log_string(line, "would_token", connector_token_name(v->would.token));
+    }
+    smtp_decision_text(t->decision, decision);
+    log_string(line, "decision", decision);
+}
