@@ -316,7 +316,9 @@ def flow(directory, files, wait):
             passed, failed = map(int, last[-1]) if last else (0, 1)
             if status != 0 and failed == 0:
                 failed = 1
-            row(f"flow {file} in {directory}", passed, failed, "took too long" if status == 124 else "")
+            skipped = re.findall(r"^skip .*\n +(.*)", text, re.M)
+            row(f"flow {file} in {directory}", passed, failed, "took too long" if status == 124 else
+                f"{len(skipped)} not run: {skipped[0]}" if skipped else "")
             if failed:
                 for line in text.splitlines():
                     if line.startswith("FAIL"):
