@@ -13,7 +13,12 @@ quickstart="gcc g++ libc6-dev dpkg-dev xz-utils meson ninja-build pkg-config pyt
     libcurl4-gnutls-dev swaks libnet-ssleay-perl curl"
 all="$quickstart git openssl clang clang-14 clang-tidy clang-format llvm libclang-rt-14-dev libcriterion-dev
     postfix nsd dovecot-core dovecot-lmtpd msmtp gnutls-bin python3-cryptography testssl.sh prometheus systemd
-    e2fsprogs xfsprogs mount util-linux procps"
+    e2fsprogs xfsprogs mount util-linux procps
+    libdb5.3 libevent-2.1-7 libgnutls-dane0 libidn12 libnsl2 libpam0g libpcre2-8-0"
+# Postfix excludes these: they are unpacked below the cache, with the libraries above, and only root
+# runs them (tests/flow/peers.py). Delete the folder to have them fetched anew.
+peers="exim4-daemon-light opensmtpd"
+peers_folder=${RINGPOST_CACHE:-${XDG_CACHE_HOME:-~/.cache}}/ringpost/peers
 
 case ${1:-} in
     quickstart) wanted=$quickstart ;;
@@ -21,6 +26,23 @@ case ${1:-} in
     -h | --help) sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"; exit 0 ;;
     *) sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0" >&2; exit 2 ;;
 esac
+
+update() {
+    apt-get update -qq || echo "install.sh: apt-get update failed; trying with the lists that are there" >&2
+}
+
+unpack_peers() {
+    local package new=$peers_folder.new.$$
+    if [ "$wanted" != "$all" ] || [ "$(id -u)" != 0 ] || [ -e "$peers_folder" ]; then return; fi
+    echo "unpacking: $peers"
+    mkdir -p "$new"
+    # shellcheck disable=SC2086
+    (cd "$new" && { apt-get download -qq -o APT::Sandbox::User=root $peers 2> /dev/null ||
+        { update && apt-get download -qq -o APT::Sandbox::User=root $peers; }; } &&
+        for package in *.deb; do dpkg-deb -x "$package" . && rm "$package" || exit 1; done) ||
+        { rm -rf "$new"; echo "install.sh: cannot fetch and unpack $peers" >&2; exit 1; }
+    mv -T "$new" "$peers_folder" 2> /dev/null || rm -rf "$new"   # another one was quicker
+}
 
 missing=
 # shellcheck disable=SC2086
@@ -33,7 +55,7 @@ done
 case $missing in *libcurl4-gnutls-dev*)
     if pkg-config --exists libcurl 2> /dev/null; then missing=${missing/ libcurl4-gnutls-dev/}; fi ;;
 esac
-[ -n "$missing" ] || exit 0
+[ -n "$missing" ] || { unpack_peers; exit 0; }
 
 [ "$(id -u)" = 0 ] || { echo "install.sh: these packages are missing, and only root can install them:$missing" >&2; exit 1; }
 echo "installing:$missing"
@@ -48,8 +70,9 @@ if [ ! -e $policy ]; then
 fi
 trap '[ -z "$made" ] || rm -f $policy' EXIT
 export DEBIAN_FRONTEND=noninteractive
-apt-get update -qq || echo "install.sh: apt-get update failed; trying with the lists that are there" >&2
+update
 command -v debconf-set-selections > /dev/null &&
     echo "postfix postfix/main_mailer_type select No configuration" | debconf-set-selections
 # shellcheck disable=SC2086
 apt-get install -qq -y --no-install-recommends $missing > /dev/null
+unpack_peers

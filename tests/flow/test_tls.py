@@ -1,7 +1,7 @@
 """test_tls.py - TLS with other people's clients and servers, in both directions
 
 OpenSSL, GnuTLS, Postfix, swaks and Python's ssl module come in; mail goes out to Python's ssl and
-to Postfix. What a hostile peer does is in test_tls_hostile.py.
+to Postfix. Exim and OpenSMTPD are in test_tls_peers.py, what a hostile peer does in test_tls_hostile.py.
 """
 import contextlib
 import os
