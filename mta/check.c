@@ -254,6 +254,7 @@ void check_lint(const struct config *config, struct config_report *report)
                           config->hostname);
     lint_relay(config, report);
     lint_listeners(config, report);
+    check_inbound(config, report);
     lint_routes(config, report);
     lint_spool(config, report);
     lint_file(config, report, "dns: trust-anchor", config->dns.trust_anchor_file);

@@ -17,5 +17,7 @@ const char *check_default_path(void);
 /* Looks at what is right by itself and wrong together, or wrong on this machine; adds warnings and
  * errors to the report. Reads the file system, asks no DNS. */
 void check_lint(const struct config *config, struct config_report *report);
+/* The part of it about inbound connectors; each finding names its rule, "(L-08)". */
+void check_inbound(const struct config *config, struct config_report *report);
 
 #endif

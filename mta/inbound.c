@@ -358,14 +358,13 @@ static bool is_own(const struct inbound_set *set, struct slice domain)
     return set->own_domains != NULL && pattern_set_find(set->own_domains, domain, &match);
 }
 
-/* The name that identified it lies in a domain of ours, or below one. A * among them is none. */
-static bool name_is_ours(const struct inbound_set *set, struct slice name)
+bool inbound_name_is_ours(const struct pattern_set *own_domains, struct slice name)
 {
     struct pattern_match match;
     if (name.size > 2 && name.data[0] == '*')
         name = slice_from(name, 2);
     for (;;) {
-        if (set->own_domains != NULL && pattern_set_find(set->own_domains, name, &match) &&
+        if (own_domains != NULL && pattern_set_find(own_domains, name, &match) &&
             match.kind != PATTERN_ALL)
             return true;
         ptrdiff_t dot = slice_find(name, '.');
@@ -382,7 +381,8 @@ static bool may_relay(const struct matter *m, const struct attribution *a)
         return true;
     if (a->kind != INBOUND_OWN || (a->connector->rights & INBOUND_RELAY) == 0)
         return false;
-    bool proved = a->identity.by_certificate && name_is_ours(m->set, a->identity.name);
+    bool proved =
+        a->identity.by_certificate && inbound_name_is_ours(m->set->own_domains, a->identity.name);
     if (m->sender.size == 0)
         return a->connector->null_relay == INBOUND_NULL_RELAY_YES ||
                (a->connector->null_relay == INBOUND_NULL_RELAY_CERT && proved);

@@ -157,6 +157,9 @@ struct inbound_identity {
 void inbound_identify(const struct inbound *connector, const struct inbound_session *session,
                       struct inbound_identity *identity);
 
+/* A name of a certificate lies in a domain of ours, or below one. A * among them is none. */
+bool inbound_name_is_ours(const struct pattern_set *own_domains, struct slice name);
+
 /* What one connector would have done, had it not been in test. */
 struct inbound_would {
     const struct inbound *connector; /* NULL: nothing differs */

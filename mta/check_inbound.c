@@ -1,0 +1,336 @@
+/*
+ * check_inbound.c - what inbound connectors had better not be (CONNECTORS section 12)
+ *
+ * Each finding names its rule, so that it can be looked up. Errors refuse a reload. What cannot be
+ * a connector at all (L-01 to L-03, L-05) is told by config_inbound.c already.
+ *
+ * Indexes made here live for the check only; a check that runs out of memory says so.
+ */
+#include "mta/check.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "core/check.h"
+#include "mta/config.h"
+#include "mta/inbound.h"
+
+enum { LINT_KEY_MAX = 128, WIDE_V4_BITS = 96 + 24, WIDE_V6_BITS = 48, PINS_WANTED = 2 };
+
+/* Names under which platforms send for all of their customers. As of November 2026. */
+static const struct slice platforms[] = {
+    SLICE("protection.outlook.com"), SLICE("mail.onmicrosoft.com"), SLICE("google.com"),
+    SLICE("amazonses.com"),          SLICE("sendgrid.net"),         SLICE("mailgun.net"),
+    SLICE("mailgun.org"),            SLICE("pphosted.com"),         SLICE("mimecast.com"),
+    SLICE("messagelabs.com"),        SLICE("mandrillapp.com"),      SLICE("sparkpostmail.com"),
+    SLICE("mtasv.net"),              SLICE("zoho.com"),             SLICE("mxlogic.net"),
+};
+
+struct lint {
+    const struct config *config;
+    struct config_report *report;
+    const struct inbound_set *set;
+    bool out_of_memory;
+};
+
+static void PRINTF_LIKE(5, 6) tell(const struct lint *lint, enum config_severity severity,
+                                   const struct inbound *c, const char *key, const char *format,
+                                   ...)
+{
+    char name[LINT_KEY_MAX], text[512];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof(text), format, arguments);
+    va_end(arguments);
+    snprintf(name, sizeof(name), "inbound \"%.64s\": %.40s", c->name, key);
+    config_report_add(lint->report, severity, lint->config->file, c->line, name, "%s", text);
+}
+
+static bool by_certificate(const struct inbound *c)
+{
+    return c->identify != INBOUND_BY_NOTHING && c->identify != INBOUND_BY_ADDRESS;
+}
+
+static bool may_relay(const struct inbound *c)
+{
+    return (c->rights & INBOUND_RELAY) != 0;
+}
+
+/* ---- each by itself ---- */
+
+static bool is_platform(struct slice name)
+{
+    if (name.size > 2 && name.data[0] == '*')
+        name = slice_from(name, 2);
+    for (unsigned i = 0; i < ARRAY_COUNT(platforms); i++) {
+        struct slice platform = platforms[i];
+        if (name.size < platform.size ||
+            !slice_equal(slice_from(name, name.size - platform.size), platform))
+            continue;
+        if (name.size == platform.size || name.data[name.size - platform.size - 1] == '.')
+            return true;
+    }
+    return false;
+}
+
+static void lint_names(const struct lint *lint, const struct inbound *c)
+{
+    unsigned ours = 0;
+    for (unsigned i = 0; i < c->names_count; i++) {
+        struct slice name = c->names[i];
+        ours += inbound_name_is_ours(lint->config->relay.domains, name) ? 1 : 0;
+        if (is_platform(name) && (may_relay(c) || c->restricts))
+            tell(lint, may_relay(c) ? CONFIG_ERROR : CONFIG_WARNING, c, "cert-name",
+                 "%.*s is a platform that sends for all of its customers: any of them would be "
+                 "taken for this one (L-06); have them use a certificate of their own",
+                 (int)name.size, (const char *)name.data);
+    }
+    if (c->type == CONNECTOR_OWN && may_relay(c) && c->names_count > 0 && ours == 0)
+        tell(lint, CONFIG_WARNING, c, "cert-name",
+             "no name lies in a domain of ours (relay { domains }), so it can relay for senders of "
+             "ours only (L-12); give the servers names of ours");
+}
+
+static void lint_pins(const struct lint *lint, const struct inbound *c)
+{
+    if (c->pins_count > 0 && c->pins_count < PINS_WANTED)
+        tell(lint, CONFIG_WARNING, c, "cert-pin",
+             "one pin only: the next key will be refused on the day it comes (L-07); ask for the "
+             "next one and list both");
+    if (by_certificate(c) && c->revocation == INBOUND_REVOCATION_HARD)
+        tell(lint, CONFIG_WARNING, c, "cert-revocation",
+             "hard, and no revocation list is fetched: certificates of more than a week are all "
+             "deferred (L-17); write soft");
+}
+
+static void lint_rights(const struct lint *lint, const struct inbound *c)
+{
+    if (c->relays_any_sender)
+        tell(lint, CONFIG_WARNING, c, "relay-senders",
+             "any: whoever gets hold of this identity can send as anybody (L-13); write own");
+    if (may_relay(c) && c->identify == INBOUND_BY_ADDRESS)
+        tell(lint, CONFIG_WARNING, c, "rights",
+             "relay by address alone: whoever gets such an address relays (L-13); identify these "
+             "servers by certificate");
+}
+
+static void lint_addresses(const struct lint *lint, const struct inbound *c)
+{
+    static const struct net_address any_v4 = { .octets = { [10] = 0xff, [11] = 0xff } };
+    for (unsigned i = 0; c->type == CONNECTOR_OWN && i < networks_count(c->addresses); i++) {
+        const struct net_prefix *prefix = networks_prefix(c->addresses, i);
+        struct net_address first = { .port = 0 };
+        char text[NET_TEXT_MAX];
+        memcpy(first.octets, prefix->octets, sizeof(first.octets));
+        bool v4 = net_is_v4(&first) || net_in(prefix, &any_v4);
+        net_text(&first, false, text);
+        if (prefix->bits < (v4 ? WIDE_V4_BITS : WIDE_V6_BITS))
+            tell(lint, CONFIG_WARNING, c, "addresses",
+                 "%s/%u is wide for servers of ours (L-14); list those that there are", text,
+                 v4 ? prefix->bits - 96U : prefix->bits);
+    }
+}
+
+/* d without *.d, and the other way round: what is meant by one is usually meant by both. */
+static void lint_subdomains(const struct lint *lint, const struct inbound *c)
+{
+    for (unsigned i = 0; c->type == CONNECTOR_PARTNER && i < pattern_set_count(c->senders); i++) {
+        char text[PATTERN_TEXT_MAX + 2], below[PATTERN_TEXT_MAX + 2];
+        struct slice pattern = pattern_set_text(c->senders, i, text);
+        struct pattern_match match;
+        if (pattern.data[0] == '[' || slice_equal(pattern, SLICE("*")))
+            continue;
+        if (pattern.data[0] == '*') {
+            if (!pattern_set_find(c->senders, slice_from(pattern, 2), &match) ||
+                match.kind == PATTERN_ALL)
+                tell(lint, CONFIG_WARNING, c, "sender-domains",
+                     "%s is there, %s is not: mail from the domain itself is not covered (L-11); "
+                     "list both",
+                     text, text + 2);
+        } else if (c->restricts) {
+            snprintf(below, sizeof(below), "any.%.*s", PATTERN_TEXT_MAX - 8, text);
+            if (!pattern_set_find(c->senders, slice_of_string(below), &match) ||
+                match.kind == PATTERN_ALL)
+                tell(lint, CONFIG_WARNING, c, "sender-domains",
+                     "%s is there, *.%s is not: its subdomains may come from anywhere (L-11); list "
+                     "both",
+                     text, text);
+        }
+    }
+}
+
+/* ---- beside each other ---- */
+
+static void lint_same_names(struct lint *lint, struct pattern_set *seen, unsigned index)
+{
+    const struct inbound *c = inbound_at(lint->set, index);
+    for (unsigned i = 0; i < c->names_count; i++) {
+        uint32_t other;
+        const char *why;
+        int r = pattern_set_add(seen, c->names[i], index, &other, &why);
+        if (r == -ENOMEM)
+            lint->out_of_memory = true;
+        if (r == -EEXIST && other != index)
+            tell(lint, CONFIG_WARNING, c, "cert-name",
+                 "%.*s identifies \"%s\" too, which comes first (cost, name), so this one never "
+                 "wins by it (L-08)",
+                 (int)c->names[i].size, (const char *)c->names[i].data,
+                 inbound_at(lint->set, other)->name);
+    }
+}
+
+static void lint_same_addresses(struct lint *lint, struct networks *seen, unsigned index)
+{
+    const struct inbound *c = inbound_at(lint->set, index);
+    for (unsigned i = 0; i < networks_count(c->addresses); i++) {
+        uint32_t other = index;
+        int r = networks_add(seen, networks_prefix(c->addresses, i), index, &other);
+        if (r == -ENOMEM)
+            lint->out_of_memory = true;
+        if (r == -EEXIST && other != index)
+            tell(lint, CONFIG_WARNING, c, "addresses",
+                 "network %u identifies \"%s\" too, which comes first (cost, name), so this one "
+                 "never wins by it (L-08)",
+                 i + 1, inbound_at(lint->set, other)->name);
+    }
+}
+
+/* The same filter in front of both, or none: else they share nothing. */
+static bool takes_all_senders(const struct inbound *c)
+{
+    return c->senders == NULL && c->recipients == NULL;
+}
+
+static void lint_same(struct lint *lint)
+{
+    struct pattern_set *names = NULL;
+    struct networks *addresses = NULL;
+    if (pattern_set_new(&names) < 0 || networks_new(&addresses) < 0)
+        lint->out_of_memory = true;
+    for (unsigned i = 0; !lint->out_of_memory && i < inbound_count(lint->set); i++) {
+        const struct inbound *c = inbound_at(lint->set, i);
+        if (c->type != CONNECTOR_OWN || c->state == CONNECTOR_OFF || !takes_all_senders(c))
+            continue;
+        if (by_certificate(c))
+            lint_same_names(lint, names, i);
+        if (c->identify == INBOUND_BY_ADDRESS || c->identify == INBOUND_BY_EITHER)
+            lint_same_addresses(lint, addresses, i);
+    }
+    pattern_set_free(names);
+    networks_free(addresses);
+}
+
+static bool is_lockdown(const struct inbound *c)
+{
+    return c->type == CONNECTOR_PARTNER && c->restricts && c->state != CONNECTOR_OFF;
+}
+
+/* The broader lockdown that would have covered what a pattern takes for itself. */
+static const struct inbound *broader(const struct lint *lint, const struct pattern_set *lockdowns,
+                                     const struct inbound *c, struct slice pattern)
+{
+    struct pattern_match found[PATTERN_MATCHES_MAX];
+    unsigned count = pattern_set_find_all(lockdowns, pattern, found);
+    for (unsigned i = 0; i < count; i++) {
+        const struct inbound *other = inbound_at(lint->set, found[i].value);
+        if (other != c)
+            return other;
+    }
+    return NULL;
+}
+
+static void lint_narrow(const struct lint *lint, const struct pattern_set *lockdowns,
+                        const struct inbound *c)
+{
+    for (unsigned i = 0; i < pattern_set_count(c->senders); i++) {
+        char text[PATTERN_TEXT_MAX + 2];
+        struct slice pattern = pattern_set_text(c->senders, i, text);
+        const struct inbound *other = slice_equal(pattern, SLICE("*"))
+                                          ? NULL
+                                          : broader(lint, lockdowns, c, pattern);
+        if (other == NULL)
+            continue;
+        tell(lint, CONFIG_WARNING, c, "sender-domains",
+             "%s is narrower than what \"%s\" covers, so its mail need not come by \"%s\", nor may "
+             "it unless this connector knows that one's servers (L-10)",
+             text, other->name, other->name);
+        return;
+    }
+}
+
+static void lint_lockdowns(struct lint *lint)
+{
+    struct pattern_set *lockdowns = NULL;
+    if (inbound_defaults(lint->set)->any_lockdown)
+        return;
+    if (pattern_set_new(&lockdowns) < 0)
+        lint->out_of_memory = true;
+    for (unsigned i = 0; !lint->out_of_memory && i < inbound_count(lint->set); i++) {
+        const struct inbound *c = inbound_at(lint->set, i);
+        for (unsigned k = 0; is_lockdown(c) && k < pattern_set_count(c->senders); k++) {
+            char text[PATTERN_TEXT_MAX + 2];
+            uint32_t other;
+            const char *why;
+            int r = pattern_set_add(lockdowns, pattern_set_text(c->senders, k, text), i, &other,
+                                    &why);
+            if (r == -ENOMEM)
+                lint->out_of_memory = true;
+        }
+    }
+    for (unsigned i = 0; !lint->out_of_memory && i < inbound_count(lint->set); i++)
+        if (is_lockdown(inbound_at(lint->set, i)))
+            lint_narrow(lint, lockdowns, inbound_at(lint->set, i));
+    pattern_set_free(lockdowns);
+}
+
+/* A plain partner with the pattern of another one that always comes first. */
+static void lint_shadowed(struct lint *lint)
+{
+    struct pattern_set *plain = NULL;
+    if (pattern_set_new(&plain) < 0)
+        lint->out_of_memory = true;
+    for (unsigned i = 0; !lint->out_of_memory && i < inbound_count(lint->set); i++) {
+        const struct inbound *c = inbound_at(lint->set, i);
+        if (c->type != CONNECTOR_PARTNER || c->restricts || c->state == CONNECTOR_OFF ||
+            c->identify != INBOUND_BY_NOTHING || c->recipients != NULL)
+            continue;
+        unsigned shadowed = 0, count = pattern_set_count(c->senders);
+        const char *by = "";
+        for (unsigned k = 0; k < count; k++) {
+            char text[PATTERN_TEXT_MAX + 2];
+            uint32_t other;
+            const char *why;
+            int r = pattern_set_add(plain, pattern_set_text(c->senders, k, text), i, &other, &why);
+            if (r == -ENOMEM)
+                lint->out_of_memory = true;
+            if (r != -EEXIST || other == i)
+                continue;
+            shadowed++;
+            by = inbound_at(lint->set, other)->name;
+        }
+        if (count > 0 && shadowed == count)
+            tell(lint, CONFIG_WARNING, c, "sender-domains",
+                 "never wins: \"%s\" has the same patterns and comes first (cost, name) (L-15)", by);
+    }
+    pattern_set_free(plain);
+}
+
+void check_inbound(const struct config *config, struct config_report *report)
+{
+    struct lint lint = { .config = config, .report = report, .set = config->inbound };
+    for (unsigned i = 0; i < inbound_count(lint.set); i++) {
+        const struct inbound *c = inbound_at(lint.set, i);
+        lint_names(&lint, c);
+        lint_pins(&lint, c);
+        lint_rights(&lint, c);
+        lint_addresses(&lint, c);
+        lint_subdomains(&lint, c);
+    }
+    lint_same(&lint);
+    lint_lockdowns(&lint);
+    lint_shadowed(&lint);
+    if (lint.out_of_memory)
+        config_report_add(report, CONFIG_ERROR, config->file, 0, "inbound",
+                          "no memory to check connectors with");
+}

@@ -1,0 +1,226 @@
+/*
+ * test_check_inbound.c - each rule of CONNECTORS section 12 about inbound connectors: a file that
+ * breaks it, and one that does not
+ */
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "mta/check.h"
+#include "mta/config.h"
+
+static const char head[] = "hostname = mx.corp.example\n"
+                           "listener in { addresses = { 127.0.0.1:25 } }\n"
+                           "relay { domains = { corp.example } }\n"
+                           "addresses known { networks = { 192.0.2.0/28 } }\n";
+
+static struct config_report report;
+
+/* Loads and lints; whether the report names the rule, and how severely. */
+static bool finds(const char *rule, const char *connectors, enum config_severity *severity)
+{
+    static char text[1 << 16];
+    char mark[16];
+    struct config *config;
+    snprintf(text, sizeof(text), "%s%s", head, connectors);
+    snprintf(mark, sizeof(mark), "(%s)", rule);
+    config_report_init(&report);
+    if (config_load_text(slice_of_string(text), "test", 1, &report, &config) == 0)
+        check_inbound(config, &report);
+    bool found = false;
+    for (unsigned i = 0; i < report.count; i++)
+        if (strstr(report.messages[i].text, mark) != NULL) {
+            found = true;
+            *severity = report.messages[i].severity;
+        }
+    config_free(config);
+    return found;
+}
+
+static void rule(const char *id, enum config_severity severity, const char *bad, const char *good)
+{
+    enum config_severity told;
+    cr_assert(finds(id, bad, &told), "%s is not found in %s", id, bad);
+    cr_assert_eq(told, severity, "%s", id);
+    config_report_free(&report);
+    cr_assert_not(finds(id, good, &told), "%s is found in %s", id, good);
+    cr_assert_eq(report.errors, 0, "%s", report.count > 0 ? report.messages[0].text : "");
+    config_report_free(&report);
+}
+
+#define PARTNER "type = partner state = enforce "
+#define OWN "type = own state = enforce "
+
+Test(check_inbound, L_01)
+{
+    rule("L-01", CONFIG_ERROR,
+         "inbound a { " PARTNER "sender-domains = { \"*\" } restrict = yes }\n",
+         "inbound a { " PARTNER "sender-domains = { \"*\" } restrict = yes\n"
+         "  addresses = { 192.0.2.1 } }\n");
+}
+
+Test(check_inbound, L_02)
+{
+    rule("L-02", CONFIG_ERROR,
+         "inbound a { " PARTNER "sender-domains = { \"*\" } addresses = { \"@nobody\" } }\n",
+         "inbound a { " PARTNER "sender-domains = { \"*\" } addresses = { \"@known\" } }\n");
+}
+
+Test(check_inbound, L_03)
+{
+    rule("L-03", CONFIG_ERROR,
+         "inbound a { " OWN "cert-name = { a.corp.example } addresses = { 192.0.2.1 } }\n",
+         "inbound a { " OWN "cert-name = { a.corp.example } addresses = { 192.0.2.1 }\n"
+         "  identify = both }\n");
+}
+
+Test(check_inbound, L_05)
+{
+    rule("L-05", CONFIG_ERROR, "inbound a { " OWN "cert-name = { a.corp.example } tls = optional }\n",
+         "inbound a { " OWN "cert-name = { a.corp.example } }\n");
+}
+
+Test(check_inbound, L_06)
+{
+    rule("L-06", CONFIG_ERROR,
+         "inbound a { " OWN "cert-name = { mail.protection.outlook.com } rights = { relay } }\n",
+         "inbound a { " OWN "cert-name = { a.corp.example } rights = { relay } }\n");
+    rule("L-06", CONFIG_WARNING,
+         "inbound a { " PARTNER "sender-domains = { d.example, \"*.d.example\" } restrict = yes\n"
+         "  cert-name = { \"*.pphosted.com\" } }\n",
+         "inbound a { " PARTNER "sender-domains = { d.example, \"*.d.example\" } restrict = yes\n"
+         "  cert-name = { mx.notpphosted.com } }\n");
+}
+
+Test(check_inbound, L_07)
+{
+    static const char one[] =
+        "\"sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08\"";
+    static const char two[] =
+        "\"sha256:0f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08\"";
+    char bad[512], good[512];
+    snprintf(bad, sizeof(bad), "inbound a { " OWN "cert-pin = { %s } }\n", one);
+    snprintf(good, sizeof(good), "inbound a { " OWN "cert-pin = { %s, %s } }\n", one, two);
+    rule("L-07", CONFIG_WARNING, bad, good);
+}
+
+Test(check_inbound, L_08)
+{
+    rule("L-08", CONFIG_WARNING,
+         "inbound a { " OWN "cert-name = { a.corp.example } }\n"
+         "inbound b { " OWN "cert-name = { A.corp.example } }\n",
+         "inbound a { " OWN "cert-name = { a.corp.example } }\n"
+         "inbound b { " OWN "cert-name = { b.corp.example } }\n");
+    rule("L-08", CONFIG_WARNING,
+         "inbound a { " OWN "addresses = { 192.0.2.0/28 } tls = optional }\n"
+         "inbound b { " OWN "addresses = { \"@known\" } tls = optional }\n",
+         "inbound a { " OWN "addresses = { 192.0.2.0/28 } tls = optional }\n"
+         "inbound b { " OWN "addresses = { 192.0.2.0/29 } tls = optional }\n");
+}
+
+Test(check_inbound, L_10)
+{
+    static const char gateway[] = "inbound gw { " PARTNER "sender-domains = { \"*\" } restrict = yes\n"
+                                  "  addresses = { 192.0.2.0/28 } }\n";
+    static const char bank[] = "inbound bank { " PARTNER "restrict = yes\n"
+                               "  sender-domains = { bank.example, \"*.bank.example\" }\n"
+                               "  cert-name = { mx.bank.example } }\n";
+    char both[1'024], any[1'024];
+    snprintf(both, sizeof(both), "%s%s", gateway, bank);
+    snprintf(any, sizeof(any), "%s%sinbound-defaults { lockdown = any }\n", gateway, bank);
+    rule("L-10", CONFIG_WARNING, both, bank);
+    rule("L-10", CONFIG_WARNING, both, any);
+}
+
+Test(check_inbound, L_11)
+{
+    rule("L-11", CONFIG_WARNING, "inbound a { " PARTNER "sender-domains = { \"*.d.example\" } }\n",
+         "inbound a { " PARTNER "sender-domains = { \"*.d.example\", d.example } }\n");
+    rule("L-11", CONFIG_WARNING,
+         "inbound a { " PARTNER "sender-domains = { d.example } restrict = yes\n"
+         "  addresses = { 192.0.2.1 } }\n",
+         "inbound a { " PARTNER "sender-domains = { \"*.d.example\", d.example } restrict = yes\n"
+         "  addresses = { 192.0.2.1 } }\n");
+}
+
+Test(check_inbound, L_12)
+{
+    rule("L-12", CONFIG_WARNING,
+         "inbound a { " OWN "cert-name = { mx.hoster.example } rights = { relay } }\n",
+         "inbound a { " OWN "cert-name = { \"*.relay.corp.example\" } rights = { relay } }\n");
+}
+
+Test(check_inbound, L_13)
+{
+    rule("L-13", CONFIG_WARNING,
+         "inbound a { " OWN "cert-name = { a.corp.example } rights = { relay } relay-senders = any }\n",
+         "inbound a { " OWN "cert-name = { a.corp.example } rights = { relay } }\n");
+    rule("L-13", CONFIG_WARNING,
+         "inbound a { " OWN "addresses = { 192.0.2.1 } rights = { relay } }\n",
+         "inbound a { " OWN "addresses = { 192.0.2.1 } rights = { internal } }\n");
+}
+
+Test(check_inbound, L_14)
+{
+    rule("L-14", CONFIG_WARNING, "inbound a { " OWN "addresses = { 192.0.0.0/23 } }\n",
+         "inbound a { " OWN "addresses = { 192.0.2.0/24 } }\n");
+    rule("L-14", CONFIG_WARNING, "inbound a { " OWN "addresses = { 2001:db8::/47 } }\n",
+         "inbound a { " OWN "addresses = { 2001:db8::/48 } }\n");
+}
+
+Test(check_inbound, L_15)
+{
+    rule("L-15", CONFIG_WARNING,
+         "inbound a { " PARTNER "sender-domains = { d.example } }\n"
+         "inbound b { " PARTNER "sender-domains = { d.example } }\n",
+         "inbound a { " PARTNER "sender-domains = { d.example } }\n"
+         "inbound b { " PARTNER "sender-domains = { d.example, e.example } }\n");
+}
+
+Test(check_inbound, L_17)
+{
+    rule("L-17", CONFIG_WARNING,
+         "inbound a { " OWN "cert-name = { a.corp.example } cert-revocation = hard }\n",
+         "inbound a { " OWN "cert-name = { a.corp.example } }\n");
+}
+
+/* ---- what is no connector at all: always with the way out ---- */
+
+Test(check_inbound, refuses)
+{
+    static const struct {
+        const char *connector, *key, *words;
+    } cases[] = {
+        { "state = test sender-domains = { d.example }", "type", "write type = partner" },
+        { "type = partner sender-domains = { d.example }", "state", "write state = test" },
+        { "type = partner state = test", "sender-domains", "is missing" },
+        { "type = own state = test", "identify", "write cert-name or addresses" },
+        { PARTNER "sender-domains = { d.example } rights = { relay }", "rights", "remove it" },
+        { OWN "addresses = { 192.0.2.1 } restrict = yes", "restrict", "remove it" },
+        { OWN "addresses = { 192.0.2.1 } rights = { fly }", "rights", "write relay" },
+        { OWN "addresses = { 192.0.2.1 } identify = cert", "identify", "write cert-name" },
+        { OWN "cert-name = { a.corp.example } identify = address", "identify", "write addresses" },
+        { OWN "cert-pin = { \"sha256:12\" }", "cert-pin", "64 hex digits" },
+        { OWN "cert-name = { a.corp.example } cert-check = pin", "cert-check", "write cert-pin" },
+        { OWN "cert-name = { a.corp.example } cert-roots = nobodys", "cert-roots", "nobodys" },
+        { OWN "addresses = { 192.0.2.1 } tls = optional tls-min = 1.3", "tls-min",
+          "write tls = required" },
+        { PARTNER "sender-domains = { \"a*.example\" }", "sender-domains", "write d, *.d or *" },
+        { OWN "cert-name = { \"m*.d.example\" }", "cert-name", "is no name" },
+    };
+    for (unsigned i = 0; i < ARRAY_COUNT(cases); i++) {
+        char connector[512];
+        enum config_severity severity;
+        snprintf(connector, sizeof(connector), "inbound a { %s }\n", cases[i].connector);
+        (void)finds("L-00", connector, &severity);
+        bool told = false;
+        for (unsigned k = 0; k < report.count; k++)
+            told = told || (report.messages[k].severity == CONFIG_ERROR &&
+                            strstr(report.messages[k].key, cases[i].key) != NULL &&
+                            strstr(report.messages[k].text, cases[i].words) != NULL &&
+                            report.messages[k].line == 5);
+        cr_assert(told, "%s: %s", cases[i].connector,
+                  report.count > 0 ? report.messages[0].text : "nothing");
+        config_report_free(&report);
+    }
+}
