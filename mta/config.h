@@ -283,6 +283,9 @@ extern const char config_default_text[];
                                    struct config_report *report, struct config **config);
 void config_free(struct config *config); /* NULL is allowed */
 
+/* "sha256:" and 64 hex digits: the digest of a certificate's SubjectPublicKeyInfo. */
+bool config_parse_pin(const char *text, uint8_t pin[static TLS_DIGEST_BYTES]);
+
 /* What a running process cannot change: NULL, or words naming the first such key that differs. */
 const char *config_needs_restart(const struct config *running, const struct config *next);
 

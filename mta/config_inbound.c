@@ -107,7 +107,7 @@ static int hex_value(char c)
     return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-static bool pin_parse(const char *text, uint8_t pin[static TLS_DIGEST_BYTES])
+bool config_parse_pin(const char *text, uint8_t pin[static TLS_DIGEST_BYTES])
 {
     if (strncmp(text, "sha256:", PIN_PREFIX) != 0 ||
         strlen(text) != PIN_PREFIX + (size_t)2 * TLS_DIGEST_BYTES)
@@ -135,7 +135,7 @@ static void pins_build(struct config_builder *builder, const struct config_secti
     if (pins == NULL)
         return;
     for (unsigned i = 0; i < count; i++) {
-        if (pin_parse(values[i].text, pins[c->pins_count]))
+        if (config_parse_pin(values[i].text, pins[c->pins_count]))
             c->pins_count++;
         else
             config_file_error(section, "cert-pin", values[i].line,

@@ -1,0 +1,488 @@
+/*
+ * explain_cli.c - `ringpost explain`: the server's own decisions about a message that nobody sent
+ *
+ *   options --> facts of a session --inbound_mail, inbound_rcpt--> one object --> lines, or JSON
+ *
+ * Calls the functions that the server calls, on the configuration that it would read, so that a
+ * change can be tried before it is one. No network, no spool. Facts that are not given are those
+ * of a stranger: plain text, no certificate, an address of TEST-NET-3.
+ */
+#include "mta/explain_cli.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <strings.h>
+
+#include "core/check.h"
+#include "mta/address.h"
+#include "mta/check.h"
+#include "mta/cli.h"
+#include "mta/config.h"
+#include "mta/policy.h"
+#include "mta/smtp_server.h"
+#include "tls/tls_server.h"
+
+enum { RECIPIENTS_EXPLAINED_MAX = 64, WORDS_BYTES = 512, DAY_SECONDS = 86'400, DAYS_USUAL = 90 };
+
+static const char help[] =
+    "ringpost explain [-c FILE] --from ADDRESS --to ADDRESS... [--ip ADDRESS] [--tls VERSION]\n"
+    "                 [--cert NAME...] [--json]\n"
+    "\n"
+    "What inbound connectors would say to a message, and why each of them does or does not have a\n"
+    "say: the same decisions as the server's, by a configuration that need not be the one in use.\n"
+    "Nothing is sent, nothing is asked of the network.\n"
+    "  -c, --config FILE     default /etc/ringpost/ringpost.conf\n"
+    "  -f, --from ADDRESS    MAIL FROM; <> for the null sender\n"
+    "  -t, --to ADDRESS      RCPT TO; may stand several times\n"
+    "  -i, --ip ADDRESS      of the client (default 203.0.113.1)\n"
+    "  -l, --listener TITLE  where it connects to (default: the first)\n"
+    "      --tls VERSION     none (default), 1.2 or 1.3\n"
+    "      --hybrid          the key exchange is a post-quantum hybrid\n"
+    "      --cert NAME       a name in the client's certificate; may stand several times\n"
+    "      --verdict WORD    what the certificate is worth: valid (default), untrusted, expired,\n"
+    "                        not-yet, usage, weak, revoked, malformed\n"
+    "      --usage WORD      its extended key usage: both (default), client or server\n"
+    "      --pin sha256:HEX  SHA-256 of its public key\n"
+    "      --days N          its lifetime (default 90)\n"
+    "  -j, --json            the same as an object\n"
+    "Exit status: 0 all is taken, 1 something is refused, or the configuration cannot be read,\n"
+    "2 usage.\n";
+
+static struct {
+    const char *config_file, *listener;
+    const char *from;
+    const char *to[RECIPIENTS_EXPLAINED_MAX];
+    unsigned to_count;
+    bool as_json, has_certificate;
+    struct net_address address;
+    struct tls_peer peer;
+    struct inbound_session session;
+    char sender[PATTERN_TEXT_MAX];
+} look;
+
+/* ---- options ---- */
+
+static int usage_because(const char *what, const char *why)
+{
+    fprintf(stderr, "ringpost: explain: %s: %s\n", what, why);
+    return 2;
+}
+
+/* The domain of an address in normal form; empty: <>, or a postmaster without one. */
+static int domain_of(const char *text, unsigned allow, char out[static PATTERN_TEXT_MAX])
+{
+    struct slice in = slice_of_string(text);
+    struct address address;
+    size_t used;
+    *out = '\0';
+    if (strcmp(text, "<>") == 0 || *text == '\0')
+        return (allow & ADDRESS_ALLOW_NULL) != 0 ? 0 : -EINVAL;
+    if (strcasecmp(text, "postmaster") == 0)
+        return (allow & ADDRESS_ALLOW_POSTMASTER) != 0 ? 0 : -EINVAL;
+    enum address_result result =
+        in.data[0] == '<' ? address_parse_path(in, allow | ADDRESS_ALLOW_UTF8, &address, &used)
+                          : address_parse(in, ADDRESS_ALLOW_UTF8, &address);
+    if (result != ADDRESS_OK || (in.data[0] == '<' && used != in.size))
+        return -EINVAL;
+    return address.domain.size == 0 ? 0 : MIN(pattern_normalise(address.domain, out), 0);
+}
+
+static int take_tls(const char *text)
+{
+    if (strcmp(text, "1.3") == 0)
+        look.session.tls_version = TLS_VERSION_13;
+    else if (strcmp(text, "1.2") == 0)
+        look.session.tls_version = TLS_VERSION_12;
+    else if (strcmp(text, "none") != 0)
+        return usage_because("--tls", "is none, 1.2 or 1.3");
+    return -1;
+}
+
+static int take_name(const char *text)
+{
+    char name[PATTERN_TEXT_MAX + 2] = "*.";
+    bool below = strncmp(text, "*.", 2) == 0;
+    if (pattern_normalise(slice_of_string(below ? text + 2 : text), name + (below ? 2 : 0)) <= 0)
+        return usage_because(text, "is no name that a certificate can bear");
+    unsigned before = look.peer.leaf.names.count;
+    tls_names_add(&look.peer.leaf.names, slice_of_string(name));
+    look.has_certificate = true;
+    return look.peer.leaf.names.count > before
+               ? -1
+               : usage_because(text, "is a name that is passed over in a certificate");
+}
+
+static int take_verdict(const char *text)
+{
+    for (unsigned i = TLS_VERDICT_VALID; i < TLS_VERDICTS; i++)
+        if (strcmp(text, tls_verdict_name((enum tls_verdict)i)) == 0) {
+            look.peer.verdict = (enum tls_verdict)i;
+            return -1;
+        }
+    return usage_because("--verdict", "is none of the words of --help");
+}
+
+static int take_usage(const char *text)
+{
+    if (strcmp(text, "client") == 0)
+        look.peer.leaf.usage = TLS_USAGE_CLIENT;
+    else if (strcmp(text, "server") == 0)
+        look.peer.leaf.usage = TLS_USAGE_SERVER;
+    else if (strcmp(text, "both") != 0)
+        return usage_because("--usage", "is both, client or server");
+    return -1;
+}
+
+static int take_days(const char *text)
+{
+    uint64_t days;
+    if (slice_to_u64(slice_of_string(text), 36'500, &days) < 0 || days == 0)
+        return usage_because("--days", "is a number of days, 1 to 36500");
+    look.peer.leaf.not_after = (int64_t)days * DAY_SECONDS;
+    return -1;
+}
+
+static int take_pin(const char *text)
+{
+    if (!config_parse_pin(text, look.peer.leaf.spki))
+        return usage_because("--pin", "is sha256: and 64 hex digits");
+    look.peer.has_key = look.has_certificate = true;
+    return -1;
+}
+
+static int take_recipient(const char *text)
+{
+    if (look.to_count == RECIPIENTS_EXPLAINED_MAX)
+        return usage_because("--to", "more than 64 of them");
+    look.to[look.to_count++] = text;
+    return -1;
+}
+
+enum { OPTION_TLS = 256, OPTION_HYBRID, OPTION_CERT, OPTION_VERDICT, OPTION_USAGE, OPTION_PIN,
+       OPTION_DAYS };
+
+/* -1: go on. Else the exit status. */
+static int take_option(int option)
+{
+    switch (option) {
+    case 'c': look.config_file = optarg; return -1;
+    case 'f': look.from = optarg; return -1;
+    case 't': return take_recipient(optarg);
+    case 'l': look.listener = optarg; return -1;
+    case 'j': look.as_json = true; return -1;
+    case 'i':
+        return net_parse(slice_of_string(optarg), 0, &look.address) < 0 || look.address.port != 0
+                   ? usage_because("--ip", "is no address")
+                   : -1;
+    case OPTION_TLS: return take_tls(optarg);
+    case OPTION_HYBRID: look.session.is_hybrid = true; return -1;
+    case OPTION_CERT: return take_name(optarg);
+    case OPTION_VERDICT: return take_verdict(optarg);
+    case OPTION_USAGE: return take_usage(optarg);
+    case OPTION_PIN: return take_pin(optarg);
+    case OPTION_DAYS: return take_days(optarg);
+    case 'h': fputs(help, stdout); return 0;
+    default: fputs(help, stderr); return 2;
+    }
+}
+
+static int take_options(int argc, char **argv)
+{
+    static const struct option options[] = {
+        { "config", required_argument, NULL, 'c' },
+        { "from", required_argument, NULL, 'f' },
+        { "to", required_argument, NULL, 't' },
+        { "ip", required_argument, NULL, 'i' },
+        { "listener", required_argument, NULL, 'l' },
+        { "json", no_argument, NULL, 'j' },
+        { "help", no_argument, NULL, 'h' },
+        { "tls", required_argument, NULL, OPTION_TLS },
+        { "hybrid", no_argument, NULL, OPTION_HYBRID },
+        { "cert", required_argument, NULL, OPTION_CERT },
+        { "verdict", required_argument, NULL, OPTION_VERDICT },
+        { "usage", required_argument, NULL, OPTION_USAGE },
+        { "pin", required_argument, NULL, OPTION_PIN },
+        { "days", required_argument, NULL, OPTION_DAYS },
+        { NULL, 0, NULL, 0 },
+    };
+    look.config_file = check_default_path();
+    look.peer.verdict = TLS_VERDICT_VALID;
+    look.peer.leaf.usage = TLS_USAGE_CLIENT | TLS_USAGE_SERVER;
+    look.peer.leaf.not_after = (int64_t)DAYS_USUAL * DAY_SECONDS;
+    CHECK(net_parse(SLICE("203.0.113.1"), 0, &look.address) == 0);
+    for (int option; (option = getopt_long(argc, argv, "c:f:t:i:l:jh", options, NULL)) != -1;) {
+        int status = take_option(option);
+        if (status >= 0)
+            return status;
+    }
+    if (optind < argc)
+        return usage_because(argv[optind], "is not understood; see --help");
+    if (look.from == NULL || look.to_count == 0)
+        return usage_because("--from, --to", "are both needed");
+    if (domain_of(look.from, ADDRESS_ALLOW_NULL, look.sender) < 0)
+        return usage_because(look.from, "is no sender");
+    if (look.has_certificate && look.session.tls_version == 0)
+        return usage_because("--cert", "comes by TLS only; add --tls 1.3");
+    return -1;
+}
+
+/* ---- facts ---- */
+
+static const struct config_listener *listener_of(const struct config *config)
+{
+    for (unsigned i = 0; look.listener != NULL && i < config->listeners_count; i++)
+        if (strcmp(config->listeners[i].name, look.listener) == 0)
+            return &config->listeners[i];
+    return look.listener == NULL ? &config->listeners[0] : NULL;
+}
+
+/* Every bundle sees the same verdict: which one a connector names is then of no account. */
+static void facts_build(const struct config *config, const struct config_listener *listener)
+{
+    look.session.peer = &look.address;
+    look.session.is_submission = policy_is_submission(config, listener, &look.address);
+    if (look.has_certificate) {
+        look.session.certificates_count = MAX(1U, config->inbound_bundles_count);
+        for (unsigned i = 0; i < look.session.certificates_count; i++) {
+            look.session.certificates[i].roots = config->inbound_bundles[i];
+            look.session.certificates[i].peer = &look.peer;
+        }
+    }
+    inbound_candidates(config->inbound, &look.session);
+}
+
+/* ---- what comes out ---- */
+
+static const char *state_of(const struct inbound *c)
+{
+    static const char *const names[] = { [CONNECTOR_OFF] = "off",
+                                         [CONNECTOR_TEST] = "test",
+                                         [CONNECTOR_ENFORCE] = "enforce" };
+    return names[c->state];
+}
+
+static const char *type_of(const struct inbound *c)
+{
+    return c->type == CONNECTOR_OWN ? "own" : "partner";
+}
+
+static void reason_words(const struct inbound_opinion *opinion, char words[static WORDS_BYTES])
+{
+    static const char *const reasons[] = {
+        [INBOUND_IS_OFF] = "off",
+        [INBOUND_NOT_COVERING] = "does not cover this sender",
+        [INBOUND_NOT_SENDER] = "its sender-domains do not have this sender",
+        [INBOUND_NOT_RECIPIENT] = "not for this recipient (recipient-own-domains)",
+        [INBOUND_NOT_IDENTIFIED] = "not identified",
+        [INBOUND_LESS_SPECIFIC] = "a lockdown with a narrower pattern decides",
+        [INBOUND_OWN_IS_FIRST] = "an own connector, or submission, comes before partners",
+        [INBOUND_LESS_SO] = "another one fits better (identity, cost, name)",
+        [INBOUND_DECIDES] = "decides",
+    };
+    CHECK((size_t)opinion->reason < ARRAY_COUNT(reasons));
+    const struct inbound_identity *identity = &opinion->identity;
+    bool tells = opinion->reason != INBOUND_IS_OFF && opinion->reason != INBOUND_NOT_COVERING;
+    const char *token = identity->token == TOKEN_NONE ? "" : connector_token_name(identity->token);
+    const char *how = identity->by_certificate ? "identified by certificate"
+                      : identity->by_address   ? "identified by address"
+                                               : "";
+    snprintf(words, WORDS_BYTES, "%s%s%s%s%s", reasons[opinion->reason],
+             tells && (*token != '\0' || *how != '\0') ? "; " : "", tells ? how : "",
+             tells && *token != '\0' ? token : "", opinion->in_test ? "; in test: no effect" : "");
+}
+
+static json_t *options_explained(const struct config *config, const struct slice *recipient)
+{
+    json_t *all = json_array();
+    for (unsigned i = 0; i < inbound_count(config->inbound); i++) {
+        const struct inbound *c = inbound_at(config->inbound, i);
+        struct inbound_opinion opinion;
+        char words[WORDS_BYTES];
+        inbound_opinion(config->inbound, &look.session, slice_of_string(look.sender), recipient, i,
+                        &opinion);
+        reason_words(&opinion, words);
+        json_t *one = json_object();
+        json_object_set_new(one, "connector", cli_string(c->name));
+        json_object_set_new(one, "type", cli_string(type_of(c)));
+        json_object_set_new(one, "state", cli_string(state_of(c)));
+        json_object_set_new(one, "decides", json_boolean(opinion.reason == INBOUND_DECIDES));
+        json_object_set_new(one, "identified",
+                            json_boolean(opinion.identity.by_certificate ||
+                                         opinion.identity.by_address));
+        json_object_set_new(one, "why", cli_string(words));
+        json_array_append_new(all, one);
+    }
+    return all;
+}
+
+static void reply_words(const struct config *config, enum connector_token token,
+                        enum connector_class class, uint32_t decision,
+                        char words[static WORDS_BYTES])
+{
+    if (token == TOKEN_NONE) {
+        snprintf(words, WORDS_BYTES, "250");
+        return;
+    }
+    const struct connector_reply *r =
+        connector_reply(token, class, inbound_defaults(config->inbound)->replies);
+    char id[SMTP_DECISION_TEXT];
+    smtp_decision_text(decision, id);
+    snprintf(words, WORDS_BYTES, "%u %u.%u.%u %s [%s] d=%s", r->code, r->enhanced.klass,
+             r->enhanced.subject, r->enhanced.detail, r->text, connector_token_name(token), id);
+}
+
+static void add_connector(json_t *object, const char *key, const struct inbound *c)
+{
+    json_object_set_new(object, key, c == NULL ? json_null() : cli_string(c->name));
+}
+
+static void add_would(json_t *object, const struct inbound_would *would)
+{
+    if (would->connector == NULL)
+        return;
+    json_t *one = json_object();
+    add_connector(one, "connector", would->connector);
+    json_object_set_new(one, "result",
+                        cli_string(would->token == TOKEN_NONE ? "accept" : "reject"));
+    json_object_set_new(one, "token", cli_string(connector_token_name(would->token)));
+    json_object_set_new(object, "would", one);
+}
+
+static json_t *recipient_explained(const struct config *config, const char *to, bool *refused)
+{
+    char domain[PATTERN_TEXT_MAX], words[WORDS_BYTES], id[SMTP_DECISION_TEXT];
+    if (domain_of(to, ADDRESS_ALLOW_POSTMASTER, domain) < 0) {
+        usage_because(to, "is no recipient");
+        return NULL;
+    }
+    struct slice sender = slice_of_string(look.sender), recipient = slice_of_string(domain);
+    struct inbound_rcpt rcpt;
+    inbound_rcpt(config->inbound, &look.session, sender, recipient, &rcpt);
+    uint32_t decision = smtp_decision_id(config, &look.session, sender, recipient);
+    json_t *object = json_object();
+    json_object_set_new(object, "to", cli_string(to));
+    json_object_set_new(object, "attributed", cli_string(inbound_kind_name(rcpt.kind)));
+    add_connector(object, "connector", rcpt.connector);
+    json_object_set_new(object, "how",
+                        cli_string(rcpt.identity.by_certificate ? "cert"
+                                   : rcpt.identity.by_address   ? "address"
+                                                                : ""));
+    json_object_set_new(object, "internal", json_boolean(rcpt.is_internal));
+    json_object_set_new(object, "own_sender", json_boolean(rcpt.is_own_sender));
+    json_object_set_new(object, "token", cli_string(connector_token_name(rcpt.token)));
+    add_connector(object, "refused_by", rcpt.by);
+    reply_words(config, rcpt.token, rcpt.class, decision, words);
+    json_object_set_new(object, "reply", cli_string(words));
+    add_would(object, &rcpt.would);
+    smtp_decision_text(decision, id);
+    json_object_set_new(object, "decision", cli_string(id));
+    json_object_set_new(object, "considered", options_explained(config, &recipient));
+    *refused = *refused || rcpt.token != TOKEN_NONE;
+    return object;
+}
+
+static json_t *mail_explained(const struct config *config, bool *refused)
+{
+    struct slice sender = slice_of_string(look.sender);
+    struct inbound_mail mail;
+    char words[WORDS_BYTES];
+    inbound_mail(config->inbound, &look.session, sender, &mail);
+    reply_words(config, mail.token, mail.class,
+                smtp_decision_id(config, &look.session, sender, slice_of(NULL, 0)), words);
+    json_t *object = json_object();
+    json_object_set_new(object, "from", cli_string(look.from));
+    json_object_set_new(object, "token", cli_string(connector_token_name(mail.token)));
+    add_connector(object, "refused_by", mail.by);
+    json_object_set_new(object, "reply", cli_string(words));
+    add_would(object, &mail.would);
+    *refused = *refused || mail.token != TOKEN_NONE;
+    return object;
+}
+
+/* ---- for people ---- */
+
+static void print_would(const json_t *object)
+{
+    const json_t *would = json_object_get(object, "would");
+    char words[WORDS_BYTES];
+    if (would == NULL)
+        return;
+    snprintf(words, sizeof(words), "%s would %s %s", cli_text(would, "connector"),
+             cli_text(would, "result"), cli_text(would, "token"));
+    cli_line("in test", words);
+}
+
+static void print_recipient(const json_t *object)
+{
+    char words[WORDS_BYTES];
+    const char *connector = cli_text(object, "connector");
+    const char *how = cli_text(object, "how");
+    printf("RCPT %s\n", cli_text(object, "to"));
+    snprintf(words, sizeof(words), "%s%s%s%s%s", cli_text(object, "attributed"),
+             *connector != '\0' ? " " : "", connector, *how != '\0' ? ", by " : "", how);
+    cli_line("attributed", words);
+    const json_t *one;
+    size_t i;
+    json_array_foreach (json_object_get(object, "considered"), i, one)
+        printf("    %-24s %-8s %-8s %s\n", cli_text(one, "connector"), cli_text(one, "type"),
+               cli_text(one, "state"), cli_text(one, "why"));
+    if (json_is_true(json_object_get(object, "own_sender")))
+        cli_line("own sender", "one of our domains in MAIL FROM, without proof");
+    print_would(object);
+    cli_line("reply", cli_text(object, "reply"));
+    cli_line("decision", cli_text(object, "decision"));
+}
+
+static void print_all(const json_t *all)
+{
+    const json_t *mail = json_object_get(all, "mail"), *one;
+    size_t i;
+    printf("MAIL %s\n", cli_text(mail, "from"));
+    print_would(mail);
+    cli_line("reply", cli_text(mail, "reply"));
+    json_array_foreach (json_object_get(all, "recipients"), i, one)
+        print_recipient(one);
+}
+
+static int explain(const struct config *config)
+{
+    const struct config_listener *listener = listener_of(config);
+    bool refused = false;
+    if (listener == NULL)
+        return usage_because(look.listener, "is no listener of this configuration");
+    facts_build(config, listener);
+    json_t *all = json_object(), *recipients = json_array();
+    json_object_set_new(all, "listener", cli_string(listener->name));
+    json_object_set_new(all, "submission", json_boolean(look.session.is_submission));
+    json_object_set_new(all, "mail", mail_explained(config, &refused));
+    json_object_set_new(all, "recipients", recipients);
+    for (unsigned i = 0; i < look.to_count; i++) {
+        json_t *one = recipient_explained(config, look.to[i], &refused);
+        if (one == NULL) {
+            json_decref(all);
+            return 2;
+        }
+        json_array_append_new(recipients, one);
+    }
+    int status = refused ? 1 : 0;
+    if (look.as_json)
+        return cli_print_json(all, status);
+    print_all(all);
+    json_decref(all);
+    return status;
+}
+
+int explain_main(int argc, char **argv)
+{
+    int status = take_options(argc, argv);
+    if (status >= 0)
+        return status;
+    struct config *config = cli_config(look.config_file);
+    if (config == NULL)
+        return 1;
+    status = explain(config);
+    config_free(config);
+    return status;
+}
