@@ -524,6 +524,10 @@ static int set_forwarders(struct ub_ctx *context, const struct dns_options *opti
 {
     /* Whoever runs the forwarder decides about names that exist in his networks only. */
     static const char *const local_zones[] = { "test.", "home.arpa." };
+    *why = "the file with the system's name servers cannot be used";
+    if (options->resolv_conf_file != NULL &&
+        ub_ctx_resolvconf(context, options->resolv_conf_file) != 0)
+        return -EINVAL;
     *why = "a forwarder's address was not accepted";
     for (unsigned i = 0; i < options->forwarders_count; i++) {
         char host[NET_TEXT_MAX];
@@ -569,7 +573,7 @@ static int set_options(struct ub_ctx *context, const struct dns_options *options
         if (ub_ctx_set_option(context, "root-hints:", options->root_hints_file) != 0)
             return -EINVAL;
     }
-    if (options->forwarders_count > 0)
+    if (options->forwarders_count > 0 || options->resolv_conf_file != NULL)
         return set_forwarders(context, options, why);
     return 0;
 }

@@ -2,9 +2,9 @@
  * dns.h - names to records, validated, without waiting
  *
  * One resolver per process (libunbound, its own cache), owned by the control thread; shards ask and
- * are answered by handoff. Forwarders have an address and a port; without any it recurses by
- * itself. Trust anchors come from a file. Behind the interface there is a second implementation:
- * the simulator's table of answers.
+ * are answered by handoff. Forwarders have an address and a port, or are the system's; without any
+ * it recurses by itself. Trust anchors come from a file. Behind the interface there is a second
+ * implementation: the simulator's table of answers.
  *
  *   dns_query: idle --dns_ask--> asked --answered()--> idle
  *                                  '--dns_forget--> (answer is dropped) idle
@@ -69,6 +69,7 @@ struct dns_query {
 struct dns_options {
     const struct net_address *forwarders; /* with ports */
     unsigned forwarders_count;            /* 0: own recursion */
+    const char *resolv_conf_file;         /* more forwarders (resolv.conf(5)); NULL: none */
     const char *trust_anchor_file;        /* NULL: no validation */
     const char *root_hints_file;          /* NULL: built in */
     uint32_t timeout_ms;                  /* an answer later than this is DNS_TIMEOUT */

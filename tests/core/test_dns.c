@@ -153,7 +153,8 @@ static void server_stop(void)
         kill(server, SIGTERM);
         waitpid(server, NULL, 0);
     }
-    static const char *const files[] = { "nsd.conf", "zone", "anchor", "log", "zone.list", "xfrd" };
+    static const char *const files[] = { "nsd.conf", "zone",      "anchor", "resolv.conf",
+                                         "log",      "zone.list", "xfrd" };
     char path[128];
     for (unsigned i = 0; i < ARRAY_COUNT(files); i++) {
         snprintf(path, sizeof(path), "%s/%s", directory, files[i]);
@@ -504,8 +505,47 @@ Test(dns_own, files_that_are_not_there_are_errors_at_the_start)
     options.trust_anchor_file = "/no/such/file";
     cr_assert_eq(resolver_new(&control, &options, ASK, ANSWER, &none, &why), -EINVAL);
     cr_assert_neq(why, NULL);
+    options.trust_anchor_file = NULL;
+    options.resolv_conf_file = "/no/such/file";
+    cr_assert_eq(resolver_new(&control, &options, ASK, ANSWER, &none, &why), -EINVAL);
     ring_free(control.ring);
     shard_group_free(&group);
+}
+
+/* resolv.conf(5) knows no ports, so this one is bound to 53; where that takes rights it is left
+ * out.
+ */
+Test(dns_own, name_servers_of_the_system)
+{
+    static const uint8_t name[] = "\4mail\7example\3com";
+    struct net_address address;
+    struct sockaddr_storage socket_name;
+    cr_assert_eq(net_parse(SLICE("127.0.0.153"), 53, &address), 0);
+    socklen_t size = net_to_sockaddr(&address, &socket_name);
+    int udp = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (bind(udp, (struct sockaddr *)&socket_name, size) < 0) {
+        cr_assert_eq(errno, EACCES);
+        cr_skip_test("port 53 takes rights");
+    }
+    char path[128];
+    write_file("resolv.conf", "search example.net\nnameserver 127.0.0.153\n");
+    snprintf(path, sizeof(path), "%s/resolv.conf", directory);
+    struct dns_options options = usual_options();
+    options.forwarders_count = 0;
+    options.resolv_conf_file = path;
+    shards_start(&options);
+    static struct asked a;
+    ask(&a, "mail.example.com", DNS_A);
+    uint8_t question[512] = { 0 };
+    uint64_t end_ms = asker.now_ms + WAIT_MAX_MS;
+    while (recv(udp, question, sizeof(question), 0) < 0 && asker.now_ms < end_ms) {
+        step(&control);
+        step(&asker);
+    }
+    cr_assert_arr_eq(question + 12, name, sizeof(name)); /* behind the header */
+    dns_forget(&dns, &a.query);
+    shards_stop();
+    close(udp);
 }
 
 Test(dns_own, what_does_not_validate_is_bogus_and_not_missing)
