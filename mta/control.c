@@ -34,6 +34,7 @@
 #include "core/check.h"
 #include "mta/admin.h"
 #include "mta/check.h"
+#include "mta/resolve_config.h"
 #include "tls/tls_library.h"
 
 enum {
@@ -454,15 +455,7 @@ static int control_logs(struct control *control)
 
 static int control_dns(struct control *control)
 {
-    const struct config_dns *d = &control->config->dns;
-    const struct dns_options options = {
-        .forwarders = d->forwarders,
-        .forwarders_count = d->forwarders_count,
-        .trust_anchor_file = d->trust_anchor_file,
-        .root_hints_file = d->root_hints_file,
-        .timeout_ms = d->timeout_ms,
-        .queries_max = d->queries_max,
-    };
+    const struct dns_options options = resolve_dns_options(control->config);
     const char *why = NULL;
     int r = resolver_new(&control->shard, &options, HANDOFF_DNS_ASK, HANDOFF_DNS_ANSWER,
                          &control->resolver, &why);

@@ -16,6 +16,7 @@
 #include "core/check.h"
 #include "core/log.h"
 #include "mta/next_hop.h"
+#include "mta/resolve_config.h"
 #include "tls/tls_shard.h"
 
 enum {
@@ -222,36 +223,9 @@ void deliver_drain(struct deliver *deliver)
 
 static void hop_on_resolved(struct resolve_request *request, const struct resolve_result *result);
 
-static struct resolve_hop hop_of_host(const struct next_hop *hop, const struct route_host *host)
-{
-    switch (host->kind) {
-    case ROUTE_HOST_ADDRESS:
-        return (struct resolve_hop) { .kind = RESOLVE_ADDRESS,
-                                      .name = "",
-                                      .port = host->port,
-                                      .address = host->address,
-                                      .trusted = true };
-    case ROUTE_HOST_NAME:
-        return (struct resolve_hop) {
-            .kind = RESOLVE_HOST, .name = host->name, .port = host->port, .trusted = true
-        };
-    case ROUTE_HOST_MX_OF:
-        return (struct resolve_hop) { .kind = RESOLVE_MX,
-                                      .name = host->name,
-                                      .port = host->port,
-                                      .trusted = hop->route->allow_special };
-    case ROUTE_HOST_MX: break;
-    }
-    return (struct resolve_hop) { .kind = RESOLVE_MX,
-                                  .name = hop->domain,
-                                  .port = host->port,
-                                  .trusted = hop->route->allow_special };
-}
-
 /* False: it cannot be asked now. */
 static bool hop_resolve(struct next_hop *hop)
 {
-    const struct config *config = hop->generation->config;
     const struct route *route = hop->route;
     struct resolve_hop hops[RESOLVE_HOPS_MAX];
     unsigned count = MIN(route->hosts_count, (unsigned)RESOLVE_HOPS_MAX);
@@ -259,20 +233,9 @@ static bool hop_resolve(struct next_hop *hop)
     if (route->order == ROUTE_BALANCED)
         first = (unsigned)random_below(&hop->deliver->shard->random, route->hosts_count);
     for (unsigned i = 0; i < count; i++)
-        hops[i] = hop_of_host(hop, &route->hosts[(first + i) % route->hosts_count]);
-    const struct networks *private_networks = config->delivery.private_networks;
-    unsigned allowed = networks_count(private_networks);
-    const char *own_names[] = { config->hostname };
-    const struct resolve_policy policy = {
-        .port = route->port,
-        .own_names = own_names,
-        .own_names_count = ARRAY_COUNT(own_names),
-        .own = config->delivery.own_addresses,
-        .own_count = config->delivery.own_addresses_count,
-        .allowed = allowed == 0 ? NULL : networks_prefix(private_networks, 0),
-        .allowed_count = allowed,
-        .total_ms = config->dns.timeout_ms * 2,
-    };
+        hops[i] =
+            resolve_hop_of(route, &route->hosts[(first + i) % route->hosts_count], hop->domain);
+    const struct resolve_policy policy = resolve_policy_of(hop->generation->config, route);
     hop->request.resolved = hop_on_resolved;
     return resolve_start(hop->deliver->resolves, &policy, hops, count, &hop->request) == 0;
 }
