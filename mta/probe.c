@@ -449,6 +449,7 @@ static void machine_free(void)
 json_t *probe_run(const struct probe_options *options)
 {
     const char *what = "";
+    memset(&probe, 0, sizeof(probe)); /* what a host before this one chose is not for this one */
     probe.options = options;
     uint32_t ms = options->timeout_ms;
     probe.timeouts = (struct smtp_client_timeouts) {

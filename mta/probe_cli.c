@@ -2,7 +2,8 @@
  * probe_cli.c - `ringpost tls probe`: whom to meet, by which policy, and the lines for people
  *
  * The policy is that of the route which a delivery would take, or the default; options change it
- * for this one look. Names come from the system's resolver.
+ * for this one look. A host is looked up by the system's resolver; the MX hosts of a domain are
+ * found as a delivery finds them, and each is met by itself.
  */
 #include "mta/probe_cli.h"
 
@@ -13,8 +14,9 @@
 
 #include "mta/cert_text.h"
 #include "mta/cli.h"
-#include "mta/config.h"
+#include "mta/lookup.h"
 #include "mta/probe.h"
+#include "mta/resolve_config.h"
 
 enum {
     PORT_SMTP = 25,
@@ -27,12 +29,16 @@ enum {
 
 static const char probe_help[] =
     "ringpost tls probe [OPTION...] HOST[:PORT]\n"
+    "ringpost tls probe [OPTION...] --mx DOMAIN\n"
     "\n"
     "Connects to a next hop as a delivery would, up to EHLO by TLS, and shows all that was seen:\n"
     "addresses tried, greeting, EHLO keywords, STARTTLS, what was tried when a handshake failed,\n"
     "version, suite, group, certificates with pins, the verdict on them, whether a name fits,\n"
     "whether a second connection resumes the session, and the highest level that this host\n"
     "satisfies. Sends no mail. HOST is a name, an address, or [an address] (IPv6 with a port).\n"
+    "  -m, --mx            all MX hosts of a mail domain, in a delivery's order, each as above;\n"
+    "                      found as a delivery finds them, 20 addresses at most. By the name\n"
+    "                      servers of the configuration, else the system's\n"
     "  -c, --config FILE   by the roots, client certificates and routes of this configuration: "
     "the\n"
     "                      route that names HOST, or --domain's, or the default. Else by the\n"
@@ -46,11 +52,14 @@ static const char probe_help[] =
     "  -i, --implicit      TLS from the first octet; port 465 unless one is given\n"
     "  -p, --port N        default 25\n"
     "  -t, --timeout N     seconds for each step (default 30)\n"
-    "      --json          one object, with \"ok\"\n"
-    "Exit status: 0 the level is met, 1 it is not (or nobody answers), 2 usage.\n";
+    "      --json          one object, with \"ok\"; by --mx those of all hosts are in its "
+    "\"hosts\"\n"
+    "Exit status: 0 the level is met, 1 it is not (or nobody answers), 2 usage. By --mx: 0 all\n"
+    "hosts meet it, 1 one does not, or there is none.\n";
 
 /* What stands for a configuration when none is named; its hostname is the machine's name. */
 static const char no_config[] = "listener probe { addresses = { 127.0.0.1:25 } }\n";
+static const char no_config_dns[] = "/etc/resolv.conf";
 
 static struct look {
     const char *config_file;
@@ -58,6 +67,7 @@ static struct look {
     int level; /* -1: the route's */
     bool implicit;
     bool as_json;
+    bool by_mx;    /* of domain */
     uint16_t port; /* 0: not given */
     uint32_t timeout_ms;
     char host_text[ROUTE_HOST_TEXT_MAX];
@@ -69,7 +79,7 @@ static struct look {
     unsigned names_count;
     const struct config *config;
     const struct route *route;
-    bool by_host; /* the route names it */
+    bool by_route; /* the route leads there: it names the host, or is to MX hosts */
     struct tls_client_policy policy;
     struct net_address addresses[PROBE_ADDRESSES_MAX];
     unsigned addresses_count;
@@ -105,6 +115,24 @@ static int level_of(const char *text)
     return -1;
 }
 
+static int take_domain(const char *option, const char *text)
+{
+    if (pattern_normalise(slice_of_string(text), look.domain_text) <= 0)
+        return usage_because(option, "is no domain");
+    look.domain = look.domain_text;
+    return 0;
+}
+
+/* Whose MX hosts they are. */
+static int take_mx(const char *text)
+{
+    if (look.domain != NULL)
+        return usage_because("--domain", "is DOMAIN with --mx");
+    if (*text == '[')
+        return usage_because(text, "an address has no MX records");
+    return take_domain(text, text);
+}
+
 static int take_host(const char *text)
 {
     const char *why = "";
@@ -115,7 +143,7 @@ static int take_host(const char *text)
     else if (route_host_parse(host, look.host_text, &look.host, &why) < 0)
         return usage_because(text, why);
     if (look.host.kind == ROUTE_HOST_MX || look.host.kind == ROUTE_HOST_MX_OF)
-        return usage_because(text, "name a host; MX records are not looked up here");
+        return usage_because(text, "name a host; MX records are looked up by --mx");
     uint16_t own = look.host.kind == ROUTE_HOST_ADDRESS && look.host.port == 0
                        ? look.host.address.port
                        : look.host.port;
@@ -129,22 +157,27 @@ static int take_host(const char *text)
 static int take_options(int argc, char **argv)
 {
     static const struct option options[] = {
-        { "config", required_argument, NULL, 'c' },  { "domain", required_argument, NULL, 'd' },
-        { "level", required_argument, NULL, 'l' },   { "name", required_argument, NULL, 'n' },
-        { "implicit", no_argument, NULL, 'i' },      { "port", required_argument, NULL, 'p' },
-        { "timeout", required_argument, NULL, 't' }, { "json", no_argument, NULL, 'j' },
-        { "help", no_argument, NULL, 'h' },          { NULL, 0, NULL, 0 },
+        { "config", required_argument, NULL, 'c' },
+        { "domain", required_argument, NULL, 'd' },
+        { "level", required_argument, NULL, 'l' },
+        { "name", required_argument, NULL, 'n' },
+        { "implicit", no_argument, NULL, 'i' },
+        { "port", required_argument, NULL, 'p' },
+        { "timeout", required_argument, NULL, 't' },
+        { "json", no_argument, NULL, 'j' },
+        { "mx", no_argument, NULL, 'm' },
+        { "help", no_argument, NULL, 'h' },
+        { NULL, 0, NULL, 0 },
     };
     uint64_t number;
     look.level = -1;
     look.timeout_ms = TIMEOUT_S * MS_IN_S;
-    for (int option; (option = getopt_long(argc, argv, "c:d:l:n:ip:t:jh", options, NULL)) != -1;) {
+    for (int option; (option = getopt_long(argc, argv, "c:d:l:n:ip:t:jmh", options, NULL)) != -1;) {
         switch (option) {
         case 'c': look.config_file = optarg; break;
         case 'd':
-            if (pattern_normalise(slice_of_string(optarg), look.domain_text) <= 0)
-                return usage_because("--domain", "is no domain");
-            look.domain = look.domain_text;
+            if (take_domain("--domain", optarg) != 0)
+                return 2;
             break;
         case 'l':
             if ((look.level = level_of(optarg)) < 0)
@@ -166,6 +199,7 @@ static int take_options(int argc, char **argv)
             look.timeout_ms = (uint32_t)number * MS_IN_S;
             break;
         case 'j': look.as_json = true; break;
+        case 'm': look.by_mx = true; break;
         case 'h': fputs(probe_help, stdout); return 0;
         default: fputs(probe_help, stderr); return 2;
         }
@@ -174,7 +208,8 @@ static int take_options(int argc, char **argv)
         fputs(probe_help, stderr);
         return 2;
     }
-    return take_host(argv[optind]) == 0 ? -1 : 2;
+    int status = look.by_mx ? take_mx(argv[optind]) : take_host(argv[optind]);
+    return status == 0 ? -1 : status;
 }
 
 /* ---- the policy ---- */
@@ -206,7 +241,9 @@ static void choose_route(void)
             look.route = &config->routes[i];
     if (look.route == NULL)
         look.route = &config->default_route;
-    look.by_host = is_host_of(look.route);
+    look.by_route = look.by_mx ? route_by_domain(look.route) : is_host_of(look.route);
+    if (look.by_mx && look.by_route && look.port == 0)
+        look.port = look.route->hosts[0].port;
 }
 
 /* As deliver.c has it: the route's names, the host's where it is configured by name, else those of
@@ -221,7 +258,7 @@ static void choose_names(void)
         look.names[look.names_count++] = route->tls_names[i];
     if (look.names_count > 0)
         return;
-    if (look.domain != NULL && !look.by_host) {
+    if (look.domain != NULL && (look.by_mx || !look.by_route)) {
         snprintf(below, sizeof(below), "*.%s", look.domain);
         (void)add_name(look.domain);
         (void)add_name(below);
@@ -236,7 +273,7 @@ static int choose_policy(void)
     choose_route();
     choose_names();
     look.policy = look.route->tls;
-    bool implicit_by_route = look.by_host && look.route->tls_implicit && look.level != 0;
+    bool implicit_by_route = look.by_route && look.route->tls_implicit && look.level != 0;
     look.implicit = look.implicit || implicit_by_route;
     if (look.level >= 0)
         look.policy.level = (enum tls_level)look.level;
@@ -371,6 +408,13 @@ static void print_people(const json_t *result)
     const char *route = cli_text(result, "route");
     printf("%s port %u, level %s, route %s\n", cli_text(result, "host"), look.port,
            cli_text(result, "level"), *route != '\0' ? route : "(default)");
+    const json_t *preference = json_object_get(result, "preference");
+    if (preference != NULL) {
+        char line[WORDS_BYTES];
+        snprintf(line, sizeof(line), "%d, %s", (int)json_integer_value(preference),
+                 json_is_true(json_object_get(result, "dnssec")) ? "validated" : "not validated");
+        cli_line("MX", line);
+    }
     cli_line_list("names", json_object_get(result, "names"));
     print_attempts(result);
     print_talk(result);
@@ -383,15 +427,11 @@ static void print_people(const json_t *result)
            why);
 }
 
-/* ---- the command ---- */
+/* ---- one host ---- */
 
-static int look_at_it(void)
+/* NULL: said why on standard error. */
+static json_t *probe_host(void)
 {
-    int status = choose_policy();
-    if (status != 0)
-        return status;
-    if (resolve() < 0)
-        return 1;
     bool is_name = look.host.kind == ROUTE_HOST_NAME;
     if (!is_name)
         net_text(&look.host.address, false, look.address_text);
@@ -401,7 +441,7 @@ static int look_at_it(void)
         .host = is_name ? look.host.name : look.address_text,
         .is_name = is_name,
         .helo_name = look.route->ehlo,
-        .is_lmtp = look.by_host && look.route->protocol == ROUTE_LMTP,
+        .is_lmtp = look.by_route && look.route->protocol == ROUTE_LMTP,
         .is_implicit = look.implicit,
         .clear = look.route->clear,
         .policy = &look.policy,
@@ -411,7 +451,7 @@ static int look_at_it(void)
     };
     json_t *result = probe_run(&options);
     if (result == NULL)
-        return 1;
+        return NULL;
     json_t *names = json_array();
     for (unsigned i = 0; i < look.names_count; i++)
         json_array_append_new(names,
@@ -421,13 +461,127 @@ static int look_at_it(void)
     json_object_set_new(result, "route", cli_string(look.route->name));
     json_object_set_new(result, "level", cli_string(probe_level_name(look.policy.level)));
     json_object_set_new(result, "names", names);
-    status = json_is_true(json_object_get(result, "ok")) ? 0 : 1;
+    return result;
+}
+
+static int look_at_host(void)
+{
+    if (resolve() < 0)
+        return 1;
+    json_t *result = probe_host();
+    if (result == NULL)
+        return 1;
+    int status = json_is_true(json_object_get(result, "ok")) ? 0 : 1;
     if (look.as_json)
         return cli_print_json(result, status);
     print_people(result);
     json_decref(result);
     return status;
 }
+
+/* ---- the MX hosts of a domain ---- */
+
+static int lookup_mx(struct lookup *lookup)
+{
+    struct dns_options options = resolve_dns_options(look.config);
+    if (look.config_file == NULL)
+        options.resolv_conf_file = no_config_dns;
+    const struct resolve_policy policy = resolve_policy_of(look.config, look.route);
+    const struct route_host mx = { .kind = ROUTE_HOST_MX, .port = look.port };
+    const struct resolve_hop hop = resolve_hop_of(look.route, &mx, look.domain);
+    return lookup_run(&options, &policy, &hop, lookup);
+}
+
+static bool is_first_of_host(const struct resolve_result *found, unsigned index)
+{
+    for (unsigned i = 0; i < index; i++)
+        if (strcmp(found->targets[i].host, found->targets[index].host) == 0)
+            return false;
+    return true;
+}
+
+/* The host of target number first, with all its addresses, in their order. */
+static void take_target(const struct resolve_result *found, unsigned first)
+{
+    const char *host = found->targets[first].host;
+    static_assert((int)PROBE_ADDRESSES_MAX >= 2 * RESOLVE_HOST_ADDRESSES_MAX);
+    look.host = (struct route_host) { .kind = ROUTE_HOST_NAME, .name = host };
+    look.addresses_count = 0;
+    for (unsigned i = first; i < found->count; i++)
+        if (strcmp(found->targets[i].host, host) == 0)
+            look.addresses[look.addresses_count++] = found->targets[i].address;
+}
+
+/* Meets each host. 0, 1: one is not good enough, -1: said why on standard error. */
+static int probe_targets(const struct resolve_result *found, json_t *hosts, const char **why)
+{
+    int status = 0;
+    for (unsigned i = 0; i < found->count; i++) {
+        const struct resolve_target *target = &found->targets[i];
+        if (!is_first_of_host(found, i))
+            continue;
+        take_target(found, i);
+        json_t *result = probe_host();
+        if (result == NULL)
+            return -1;
+        json_object_set_new(result, "preference", json_integer(target->rank & UINT16_MAX));
+        json_object_set_new(result, "dnssec", json_boolean(target->secure));
+        json_array_append_new(hosts, result);
+        if (json_is_true(json_object_get(result, "ok")))
+            continue;
+        status = 1;
+        *why = "a host does not meet the level";
+    }
+    return status;
+}
+
+static void print_hosts(const json_t *hosts, const char *why)
+{
+    size_t index;
+    const json_t *each;
+    json_array_foreach(hosts, index, each)
+    {
+        print_people(each);
+        putchar('\n');
+    }
+    printf("%s: %s\n", look.domain, *why == '\0' ? "all MX hosts meet the level" : why);
+}
+
+static int look_at_mx(void)
+{
+    static const char *const verdicts[] = {
+        [RESOLVE_FOUND] = "found",
+        [RESOLVE_TEMPORARY] = "temporary",
+        [RESOLVE_PERMANENT] = "permanent",
+    };
+    static struct lookup lookup;
+    if (lookup_mx(&lookup) < 0)
+        return 1;
+    const struct resolve_result *found = &lookup.result;
+    bool none = found->verdict != RESOLVE_FOUND;
+    json_t *hosts = json_array();
+    const char *why = found->why;
+    int status = none ? 1 : probe_targets(found, hosts, &why);
+    if (status < 0) {
+        json_decref(hosts);
+        return 1;
+    }
+    if (!look.as_json) {
+        print_hosts(hosts, why);
+        json_decref(hosts);
+        return status;
+    }
+    char code[16];
+    snprintf(code, sizeof(code), "%u.%u.%u", found->enhanced.klass, found->enhanced.subject,
+             found->enhanced.detail);
+    return cli_print_json(json_pack("{s:s, s:b, s:o, s:s, s:o, s:o}", "domain", look.domain, "ok",
+                                    status == 0, "why", cli_string(why), "lookup",
+                                    verdicts[found->verdict], "status",
+                                    none ? json_string(code) : json_null(), "hosts", hosts),
+                          status);
+}
+
+/* ---- the command ---- */
 
 int probe_main(int argc, char **argv)
 {
@@ -439,7 +593,9 @@ int probe_main(int argc, char **argv)
     if (config == NULL)
         return 1;
     look.config = config;
-    status = look_at_it();
+    status = choose_policy();
+    if (status == 0)
+        status = look.by_mx ? look_at_mx() : look_at_host();
     config_free(config);
     return status;
 }

@@ -2,6 +2,7 @@
 
 Peers listen on 127.0.0.10 and up, all on one port: the port of a route to `mx` hosts.
 """
+import json
 import pathlib
 import shutil
 import socket
@@ -17,6 +18,7 @@ LOCAL = ["127.0.0.0/8", "::1/128"]
 ZONE = "$ORIGIN flow.example.\n$TTL 60\n@ SOA ns hostmaster 1 3600 600 86400 60\n@ NS ns\nns A 127.0.0.1\n" \
     "a A 127.0.0.10\nb A 127.0.0.11\nc A 127.0.0.12\nsix AAAA ::1\nours A 127.0.0.1\nlocalhost A 127.0.0.1\n" \
     "pref MX 10 a\npref MX 20 b\npref MX 30 c\nequal MX 5 a\nequal MX 5 b\n" \
+    "two MX 10 a\ntwo MX 20 b\n" \
     "nullmx MX 0 .\nimplicit A 127.0.0.10\nsixonly AAAA ::1\nboth A 127.0.0.10\nboth AAAA ::1\n" \
     "alias CNAME pref\nmxalias MX 10 host-alias\nhost-alias CNAME a\n" \
     "loop1 CNAME loop2\nloop2 CNAME loop1\nself CNAME self\nmxloop MX 10 loop1\n" \
@@ -260,6 +262,115 @@ class Unknown(Dns):
                         return
             threading.Thread(target=answer, daemon=True).start()
             self.waits("pref.flow.example", forwarder=rude.getsockname()[1])
+
+
+class Probe(Dns):
+    """ringpost tls probe --mx: whom a delivery would meet."""
+
+    def probe(self, domain, *words, status, allow=True, forwarder=None):
+        server = Ringpost(self, routes={"mx": {"domains": ["*"], "hosts": ["mx"], "port": self.mx_port}},
+                          dns={"forwarders": [f"127.0.0.1:{forwarder or self.nsd.port}"], "timeout": "2s"},
+                          delivery={"private-networks": LOCAL} if allow else {})
+        server.write_config()
+        people = server.cli("tls", "probe", *words, "--mx", domain)
+        self.assertEqual((people.returncode, people.stderr), (status, ""), people.stdout)
+        done = server.cli("tls", "probe", "--json", *words, "--mx", domain)
+        self.assertEqual((done.returncode, done.stderr), (status, ""), done.stdout)
+        result = json.loads(done.stdout)
+        self.assertEqual((result["ok"], result["why"] == ""), (status == 0, status == 0))
+        self.assertEqual(set(result), {"domain", "ok", "why", "lookup", "status", "hosts"})
+        result["people"] = people.stdout
+        return result
+
+    def none(self, domain, lookup, enhanced, words, **options):
+        result = self.probe(domain, status=1, **options)
+        self.assertEqual((result["hosts"], result["lookup"]), ([], lookup))
+        self.assertRegex(result["status"], enhanced)
+        self.assertIn(words, result["why"])
+        self.assertIn(words, result["people"])
+
+    def names(self, result):
+        return [host["host"].split(".")[0] for host in result["hosts"]]
+
+    def test_two_hosts(self):
+        peers = self.peer("127.0.0.11"), self.peer("127.0.0.10")
+        result = self.probe("Two.flow.EXAMPLE", status=0)
+        self.assertEqual((result["domain"], result["lookup"], result["status"]), ("two.flow.example", "found", None))
+        self.assertEqual(self.names(result), ["a", "b"])
+        a, b = result["hosts"]
+        self.assertEqual((a["preference"], b["preference"], a["dnssec"]), (10, 20, False))
+        self.assertEqual((a["address"], b["address"]), (f"127.0.0.10:{self.mx_port}", f"127.0.0.11:{self.mx_port}"))
+        self.assertEqual((a["route"], a["port"], a["level"], a["satisfies"]), ("mx", self.mx_port, "may", "may"))
+        self.assertEqual(a["names"], ["two.flow.example", "*.two.flow.example"])
+        self.assertLess(result["people"].index("a.flow.example port"), result["people"].index("b.flow.example port"))
+        self.assertIn("two.flow.example: all MX hosts meet the level", result["people"])
+        self.assertEqual([peer.messages for peer in peers], [[], []])
+
+    def test_the_worst_host_decides(self):
+        self.peer("127.0.0.10")     # nobody at the other
+        result = self.probe("two.flow.example", status=1)
+        self.assertEqual([host["ok"] for host in result["hosts"]], [True, False])
+        self.assertIn("refused", result["hosts"][1]["why"])
+        result = self.probe("two.flow.example", "--level", "encrypt", status=1)
+        self.assertEqual([host["ok"] for host in result["hosts"]], [False, False])
+
+    def test_by_tls(self):
+        """Each host by itself: what the one chose is not offered first to the other."""
+        server = Ringpost(self)
+        tls = server.directory / "tls"
+        made = server.cli("cert", "make", "--name", "mx.test", "--out", str(tls), config=False)
+        self.assertEqual(made.returncode, 0, made.stderr)
+        server.sections['certificate "mx"'] = {"chain": tls / "mx.test.pem", "key": tls / "mx.test.key"}
+        server.listeners = {"in": {"addresses": [f"127.0.0.10:{self.mx_port}", f"127.0.0.11:{self.mx_port}"],
+                                   "certificates": ["mx"]}}
+        server.write_config()
+        server.start()
+        self.addCleanup(server.stop)
+        result = self.probe("two.flow.example", "--level", "encrypt", status=0)
+        for host in result["hosts"]:
+            self.assertEqual((host["tls"]["version"], host["tls"]["resumed"], host["satisfies"]),
+                             ("TLSv1.3", False, "encrypt"))
+            self.assertTrue(host["resumption"]["resumed"], host["resumption"])
+            self.assertEqual(host["certificates"][0]["names"], ["mx.test"])
+
+    def test_order_and_families(self):
+        self.peer("127.0.0.10")
+        self.assertEqual(self.names(self.probe("pref.flow.example", status=1)), ["a", "b", "c"])
+        self.assertEqual(sorted(self.names(self.probe("equal.flow.example", status=1))), ["a", "b"])
+        both, = self.probe("both.flow.example", status=0)["hosts"]      # implicit; nobody at ::1
+        self.assertEqual((both["host"], both["preference"]), ("both.flow.example", 0))
+        self.assertEqual(both["address"], f"127.0.0.10:{self.mx_port}")
+        self.assertLessEqual({each["address"] for each in both["attempts"]},
+                             {f"127.0.0.10:{self.mx_port}", f"[::1]:{self.mx_port}"})
+
+    def test_cnames(self):
+        self.peer("127.0.0.10")
+        self.assertEqual(self.names(self.probe("mxalias.flow.example", status=0)), ["host-alias"])
+        self.assertEqual(self.names(self.probe("short0.flow.example", status=0)), ["a"])
+        self.none("chain0.flow.example", "temporary", r"4\.4\.3", "MX of chain0.flow.example")
+
+    def test_bounded(self):
+        self.peer("127.0.0.10")
+        result = self.probe("many.flow.example", status=1)
+        self.assertEqual(self.names(result), [f"h{n}" for n in range(20)])
+
+    def test_no_host(self):
+        self.peer("127.0.0.10")
+        self.none("nullmx.flow.example", "permanent", r"5\.1\.10", "null MX")
+        self.none("no-such-name.flow.example", "permanent", r"5\.1\.2", "does not exist")
+        self.none("mxnowhere.flow.example", "permanent", r"5\.4\.4", "no-such-host.flow.example has no address")
+        self.none("pref.flow.example", "permanent", r"5\.4\.4", "a.flow.example has no address", allow=False)
+        self.none("zero.flow.example", "permanent", r"5\.4\.4", "zero-host.flow.example has", allow=False)
+        self.none("mxhome.flow.example", "permanent", r"5\.4\.6", "loops back")
+        self.none("broken.example", "temporary", r"4\.4\.3", "server failure")
+        self.none("pref.flow.example", "temporary", r"4\.4\.3", "MX of pref.flow.example",
+                  forwarder=harness.free_port(kind=socket.SOCK_DGRAM))
+
+    def test_usage(self):
+        for words in (("--mx",), ("--mx", "a b"), ("--mx", "[127.0.0.1]"), ("--mx", "a.example:25"),
+                      ("--mx", "--domain", "a.example", "b.example"), ("--mx", "a.example", "b.example")):
+            done = Ringpost(self).cli("tls", "probe", *words, config=False)
+            self.assertEqual((done.returncode, done.stdout), (2, ""), words)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,108 @@
+/*
+ * lookup.c - one resolution, and the machine for it
+ *
+ *   ring, shard, resolver --> resolve_start --> steps until it is resolved --> all of it is freed
+ *
+ * The shard is alone in its group: it asks, and it is the one that libunbound's answers come to.
+ * One at a time: all state is static. Bounds: those of resolving, its total_ms too.
+ */
+#include "mta/lookup.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "core/check.h"
+
+enum {
+    RING_ENTRIES = 64,
+    SOCKETS = 8,
+    RECV_BUFFERS = 8,
+    RECV_BUFFER_BYTES = 4'096,
+    HANDOFF_ASK = 0,
+    HANDOFF_ANSWER = 1,
+};
+
+static struct {
+    struct ring *ring;
+    struct shard_group group;
+    struct shard shard;
+    struct resolver *resolver;
+    struct dns dns;
+    struct resolves resolves;
+    struct resolve_request request;
+    struct lookup *lookup;
+    bool resolved;
+} machine;
+
+static void on_resolved(struct resolve_request *request, const struct resolve_result *result)
+{
+    (void)request;
+    struct lookup *lookup = machine.lookup;
+    lookup->result = *result;
+    lookup->result.targets = lookup->targets;
+    lookup->result.why = lookup->why;
+    snprintf(lookup->why, sizeof(lookup->why), "%s",
+             result->verdict == RESOLVE_FOUND ? "" : result->why);
+    for (unsigned i = 0; i < result->count; i++) {
+        snprintf(lookup->hosts[i], sizeof(lookup->hosts[i]), "%s", result->targets[i].host);
+        lookup->targets[i] = result->targets[i];
+        lookup->targets[i].host = lookup->hosts[i];
+    }
+    machine.resolved = true;
+}
+
+static int machine_make(const struct dns_options *options, const char **what)
+{
+    const struct ring_options ring_options = {
+        .entries = RING_ENTRIES,
+        .sockets_max = SOCKETS,
+        .recv_buffers = RECV_BUFFERS,
+        .recv_buffer_bytes = RECV_BUFFER_BYTES,
+    };
+    int r = ring_new(&ring_options, &machine.ring, what);
+    if (r < 0)
+        return r;
+    *what = "memory";
+    r = shard_group_init(&machine.group, 1);
+    if (r < 0)
+        return r;
+    shard_init(&machine.shard, machine.ring, &machine.group, 0);
+    r = resolver_new(&machine.shard, options, HANDOFF_ASK, HANDOFF_ANSWER, &machine.resolver, what);
+    if (r < 0)
+        return r;
+    resolver_attach(machine.resolver, &machine.shard, &machine.dns);
+    *what = "memory";
+    return resolves_init(&machine.resolves, &machine.shard, &machine.dns, 1);
+}
+
+static void machine_free(void)
+{
+    if (machine.ring == NULL)
+        return;
+    resolves_free(&machine.resolves);
+    resolver_free(machine.resolver);
+    shard_group_free(&machine.group);
+    ring_free(machine.ring);
+}
+
+int lookup_run(const struct dns_options *options, const struct resolve_policy *policy,
+               const struct resolve_hop *hop, struct lookup *lookup)
+{
+    const char *what = "";
+    memset(&machine, 0, sizeof(machine));
+    machine.lookup = lookup;
+    machine.request.resolved = on_resolved;
+    int r = machine_make(options, &what);
+    if (r == 0) {
+        what = "resolving";
+        r = resolve_start(&machine.resolves, policy, hop, 1, &machine.request);
+    }
+    while (r == 0 && !machine.resolved)
+        r = shard_step(&machine.shard, UINT64_MAX);
+    if (r < 0) {
+        fprintf(stderr, "ringpost: DNS: %s: %s\n", what, strerror(-r));
+        resolve_forget(&machine.resolves, &machine.request);
+    }
+    machine_free();
+    return r;
+}

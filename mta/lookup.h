@@ -1,0 +1,24 @@
+/*
+ * lookup.h - where a next hop is, asked once by a command
+ *
+ * Runs to its end on the calling thread, on a ring, a shard and a resolver of its own; the answer
+ * is the one that a delivery gets (resolve.h).
+ */
+#ifndef RINGPOST_MTA_LOOKUP_H
+#define RINGPOST_MTA_LOOKUP_H
+
+#include "mta/resolve.h"
+
+struct lookup {
+    struct resolve_result result;
+    struct resolve_target targets[RESOLVE_TARGETS_MAX];
+    char hosts[RESOLVE_TARGETS_MAX][DNS_NAME_MAX];
+    char why[RESOLVE_WHY_MAX];
+};
+
+/* Fills in lookup, which is what its result points into. 0, or an errno that was told on standard
+ * error: no io_uring, no memory, files of options that cannot be used. */
+[[nodiscard]] int lookup_run(const struct dns_options *options, const struct resolve_policy *policy,
+                             const struct resolve_hop *hop, struct lookup *lookup);
+
+#endif
