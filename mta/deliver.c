@@ -440,8 +440,6 @@ static void link_tls(struct link *link, const struct hop_target *to, struct smtp
     link->step = (enum tls_step)host.step;
     if (link->step == TLS_STEPS && (!may || route->clear != ROUTE_CLEAR_HANDSHAKE))
         link->step = TLS_STEP_ALL; /* another route may; this one does not */
-    if (link->step == TLS_STEP_ALL && host.stalls_when_large)
-        link->step = TLS_STEP_SMALL;
     if (link->step == TLS_STEPS)
         return;
     bool given = route->tls_names_count > 0;

@@ -62,7 +62,6 @@ bool tls_hosts_get(struct tls_hosts *hosts, const struct tls_lru_key *key, uint6
     *host = entry != NULL ? entry->host : (struct tls_host) { 0 };
     if (now_ms >= host->step_until_ms) {
         host->step = 0;
-        host->stalls_when_large = false;
         host->refuses_less = false;
     }
     return entry != NULL;

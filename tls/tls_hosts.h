@@ -17,9 +17,8 @@ struct tls_host {
     uint16_t group;         /* the one negotiated last, to be offered first; 0: not known */
     uint16_t version_best;  /* TLS1_2_VERSION, ... as BoringSSL numbers them; 0: none yet */
     uint8_t step;           /* of the ladder; 0 is the strongest */
-    bool stalls_when_large; /* a ClientHello of more than one packet got no answer */
     bool refuses_less;      /* it takes TLS 1.3, and said so to a lower step */
-    uint64_t step_until_ms; /* after that the ladder begins at 0 again, and the two are forgotten */
+    uint64_t step_until_ms; /* then the ladder begins at 0 again, and refuses_less is forgotten */
     uint64_t seen_ms;       /* when put last; filled in by put */
 };
 

@@ -486,11 +486,12 @@ class NextHops(unittest.TestCase):
         """One server, one shard, a peer and a route for each policy; a connection for each message."""
         a = pki.Authority()
         context = peer.pop("context", None) or server_context(a.leaf(NAME))
+        tls = peer.pop("tls", {})
         self.peers = {p: TlsPeer(self, context, **peer) for p in policies}
         routes = {p: self.route_of(self.peers[p], f"{p}.test", POLICIES[p]) for p in policies}
         for route in routes.values():
             route["max-per-connection"] = limit
-        return self.serve(a, routes, top={"shards": 1})
+        return self.serve(a, routes, top={"shards": 1}, tls=tls)
 
     def post(self, policy):
         self.server.send(recipients=[f"x@{policy}.test"], content=f"Subject: {MARK}\r\n\r\n{MARK}\r\n")
@@ -522,6 +523,36 @@ class NextHops(unittest.TestCase):
             self.assertIn("cut", steps[0]["why"])
         self.assertEqual(server.metric('ringpost_delivery_tls_steps_total{next="weaker"}'), 2 * (first - 1))
         self.assertEqual(server.metric('ringpost_delivery_tls_steps_total{next="clear"}'), 0)
+        self.assertEqual(server.log("destination_failed"), [])
+
+    def test_stalls_when_large(self):
+        """A ClientHello of more than a packet (a library with a hybrid group) gets no answer: one without
+        that is next, at TLS 1.3 still, and comes first from then on."""
+        large = []
+
+        def one_packet(peer, wire, number):
+            peer.say(wire, "220 2.0.0 go on")
+            wire.buffer = wire.pull()
+            if int.from_bytes(wire.buffer[3:5], "big") < 1400:
+                peer.secure(wire, number)
+                return
+            large.append(number)
+            while True:
+                wire.pull()
+        server = self.ladder(("failed", "encrypt"), starttls=one_packet, tls={"handshake-timeout": "1s"})
+        for policy in ("failed", "encrypt"):
+            peer = self.peers[policy]
+            large.clear()
+            self.post(policy)
+            peer.wait(1)
+            self.post(policy)
+            peer.wait(2)
+            self.assertLessEqual(len(large), 1)
+            self.assertEqual(peer.connections, 2 + len(large))
+            self.assertEqual([h["version"] for h in peer.handshakes], ["TLSv1.3"] * 2)
+            self.assertEqual(peer.in_clear(MARK), [])
+            steps = [e for e in server.log("tls_step") if e["destination"].endswith(policy)]
+            self.assertEqual([(e["tried"], e["next"]) for e in steps], [("all", "small")] * len(large))
         self.assertEqual(server.log("destination_failed"), [])
 
     def test_clear_is_remembered(self):

@@ -78,13 +78,13 @@ Test(tls_hosts, a_step_is_believed_for_a_while)
 {
     put("a", 1000,
         (struct tls_host) {
-            .group = X25519, .step = 2, .stalls_when_large = true, .step_until_ms = 5000 });
+            .group = X25519, .step = 2, .refuses_less = true, .step_until_ms = 5000 });
     cr_assert(get("a", 4999));
     cr_assert_eq(host.step, 2);
-    cr_assert(host.stalls_when_large);
+    cr_assert(host.refuses_less);
     cr_assert(get("a", 5000));
     cr_assert_eq(host.step, 0);
-    cr_assert_not(host.stalls_when_large);
+    cr_assert_not(host.refuses_less);
     cr_assert_eq(host.group, X25519, "the rest stays");
 }
 
