@@ -21,14 +21,10 @@
 #include "tls/tls_shard.h"
 #include "tls/tls_verify.h"
 
-enum { GROUPS_MAX = 5, US_IN_S = 1'000'000 };
+enum { GROUPS_MAX = 5 };
 
-static const char suites_strong[] = "ECDHE+AESGCM:ECDHE+CHACHA20";
-/* Where the alternative is plain text. */
-static const char suites_may[] = "ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE+AES+SHA";
-static const char suites_old[] =
-    "ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE+AES+SHA:kRSA+AESGCM:kRSA+AES+SHA:DES-CBC3-SHA";
-static const char suites_rsa[] = "kRSA+AESGCM:kRSA+AES+SHA:DES-CBC3-SHA";
+/* Key transport: where the alternative is plain text, and hosts may be that old. */
+#define SUITES_RSA "kRSA+AESGCM:kRSA+AES+SHA:DES-CBC3-SHA"
 
 struct tls_client {
     struct tls_shard *shard;
@@ -316,7 +312,7 @@ static const struct {
     const char *name;
 } groups[] = {
 #ifdef NID_X25519MLKEM768
-    { 0x11ec, NID_X25519MLKEM768, "X25519MLKEM768" },
+    { TLS_GROUP_X25519MLKEM768, NID_X25519MLKEM768, "X25519MLKEM768" },
 #endif
     { SSL_CURVE_X25519, NID_X25519, "X25519" },
     { SSL_CURVE_SECP256R1, NID_X9_62_prime256v1, "P-256" },
@@ -365,10 +361,11 @@ static bool offer_groups(SSL *ssl, const struct tls_client_target *target)
 static const char *suites_of(const struct tls_client_policy *policy, enum tls_step step)
 {
     if (step == TLS_STEP_RSA)
-        return suites_rsa;
+        return SUITES_RSA;
     if (policy->level > TLS_LEVEL_MAY)
-        return suites_strong;
-    return policy->version_min < TLS_VERSION_12 ? suites_old : suites_may;
+        return TLS_SUITES_AEAD;
+    /* Where the alternative is plain text. */
+    return policy->version_min < TLS_VERSION_12 ? TLS_SUITES_CBC ":" SUITES_RSA : TLS_SUITES_CBC;
 }
 
 static bool offer(struct tls_session *session)

@@ -23,16 +23,12 @@
 #include "tls/tls_shard.h"
 #include "tls/tls_verify.h"
 
-static const char suites_aead[] = "ECDHE+AESGCM:ECDHE+CHACHA20";
-static const char suites_cbc[] = "ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE+AES+SHA";
-
 enum {
     EXTENSION_NAMES = 0,
     EXTENSION_GROUPS = 10,
     EXTENSION_SIGNATURES = 13,
     EXTENSION_VERSIONS = 43,
     NAME_HOST = 0,
-    US_IN_S = 1'000'000,
 };
 
 struct tls_server {
@@ -277,8 +273,8 @@ static int context_make(struct tls_server *server, const struct tls_server_optio
     bool done = SSL_CTX_set_ex_data(context, context_index, server) == 1 &&
                 SSL_CTX_set_min_proto_version(context, (uint16_t)options->version_min) == 1 &&
                 SSL_CTX_set_max_proto_version(context, (uint16_t)most) == 1 &&
-                SSL_CTX_set_strict_cipher_list(context, options->allows_cbc ? suites_cbc
-                                                                            : suites_aead) == 1 &&
+                SSL_CTX_set_strict_cipher_list(
+                    context, options->allows_cbc ? TLS_SUITES_CBC : TLS_SUITES_AEAD) == 1 &&
                 context_groups(context, options->groups) &&
                 SSL_CTX_set_session_id_context(context, id, sizeof(id)) == 1 &&
                 tls_credential_use_on(server->credentials[index], context) == 0;

@@ -20,8 +20,6 @@
 #include "tls/tls_shard.h"
 #include "tls/tls_verify.h"
 
-enum { US_IN_S = 1'000'000 };
-
 /* ---- the BIO ---- */
 
 static BIO_METHOD *bio_method;
@@ -164,7 +162,7 @@ static struct tls_side_numbers *numbers_of(const struct tls_session *s)
 static enum tls_group_label group_label(uint16_t group)
 {
     switch (group) {
-    case 0x11ec: return TLS_LABEL_MLKEM;
+    case TLS_GROUP_X25519MLKEM768: return TLS_LABEL_MLKEM;
     case SSL_CURVE_X25519: return TLS_LABEL_X25519;
     case SSL_CURVE_SECP256R1: return TLS_LABEL_P256;
     case SSL_CURVE_SECP384R1: return TLS_LABEL_P384;

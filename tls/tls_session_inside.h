@@ -10,6 +10,15 @@
 
 struct tls_shard;
 
+enum {
+    US_IN_S = 1'000'000,
+    TLS_GROUP_X25519MLKEM768 = 0x11ec, /* not all versions have a name for it */
+};
+
+/* As BoringSSL's lists of suites; TLS 1.3 has its own. */
+#define TLS_SUITES_AEAD "ECDHE+AESGCM:ECDHE+CHACHA20"
+#define TLS_SUITES_CBC TLS_SUITES_AEAD ":ECDHE+AES+SHA"
+
 struct tls_session {
     SSL *ssl;
     const struct tls_ends *ends;
