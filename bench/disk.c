@@ -147,8 +147,7 @@ static bool disk_options(int argc, char **argv, struct disk_options *o)
         default: exit(EXIT_USAGE);
         }
     }
-    if (optind < argc)
-        option_wrong(argv[optind], "is not an option");
+    options_end(argc, argv);
     if (o->file == NULL)
         option_wrong("--file", "is needed");
     if (o->direct && o->size % DIRECT_ALIGNMENT != 0)

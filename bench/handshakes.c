@@ -140,10 +140,7 @@ static bool shakes_options(int argc, char **argv, struct shakes_options *o)
         case COUNT: o->count = option_number("--count", optarg, 1, INT64_MAX); break;
         case SECONDS: o->seconds = option_decimal("--seconds", optarg, 0.001, 1e6); break;
         case RATE: o->rate = option_decimal("--rate", optarg, 0, 1e9); break;
-        case CONNECTIONS:
-            o->connections =
-                (uint32_t)option_number("--connections", optarg, 1, OPTION_CONNECTIONS_MAX);
-            break;
+        case CONNECTIONS: o->connections = option_connections("--connections", optarg); break;
         case FROM_ADDRESSES:
             o->from_addresses = (uint32_t)option_number("--from-addresses", optarg, 1, 1 << 20);
             break;
@@ -152,13 +149,10 @@ static bool shakes_options(int argc, char **argv, struct shakes_options *o)
         case QUIT: o->quit = true; break;
         case JSON: o->json = optarg; break;
         case HELP: fputs(help, stdout); return false;
-        default:
-            if (!secure_option(&o->tls, option, optarg))
-                exit(EXIT_USAGE);
+        default: secure_option(&o->tls, option, optarg);
         }
     }
-    if (optind < argc)
-        option_wrong(argv[optind], "is not an option");
+    options_end(argc, argv);
     options_check(o);
     return true;
 }

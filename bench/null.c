@@ -304,12 +304,9 @@ static int null_options(int argc, char **argv, struct null_options *o)
     while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
         switch (option) {
         case LISTEN: o->listen = optarg; break;
-        case THREADS:
-            o->threads = (unsigned)option_number("--threads", optarg, 1, OPTION_THREADS_MAX);
-            break;
+        case THREADS: o->threads = option_threads(optarg); break;
         case CONNECTIONS_MAX:
-            o->connections_max =
-                (uint32_t)option_number("--connections-max", optarg, 1, OPTION_CONNECTIONS_MAX);
+            o->connections_max = option_connections("--connections-max", optarg);
             break;
         case JSON: o->json = optarg; break;
         case QUIET: o->quiet = true; break;
@@ -317,8 +314,7 @@ static int null_options(int argc, char **argv, struct null_options *o)
         default: exit(EXIT_USAGE);
         }
     }
-    if (optind < argc)
-        option_wrong(argv[optind], "is not an option");
+    options_end(argc, argv);
     if (o->listen == NULL)
         option_wrong("--listen", "is needed");
     return 0;

@@ -4,6 +4,7 @@
 #include "bench/options.h"
 
 #include <errno.h>
+#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
@@ -69,6 +70,22 @@ struct net_address option_address(const char *option, const char *text)
     if (net_parse(slice_of_string(text), 0, &address) < 0 || address.port == 0)
         option_wrong(option, "takes ADDRESS:PORT, as 127.0.0.1:2525 or [::1]:2525");
     return address;
+}
+
+unsigned option_threads(const char *text)
+{
+    return (unsigned)option_number("--threads", text, 1, OPTION_THREADS_MAX);
+}
+
+uint32_t option_connections(const char *option, const char *text)
+{
+    return (uint32_t)option_number(option, text, 1, OPTION_CONNECTIONS_MAX);
+}
+
+void options_end(int argc, char **argv)
+{
+    if (optind < argc)
+        option_wrong(argv[optind], "is not an option");
 }
 
 void options_raise_files(void)

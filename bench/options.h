@@ -23,6 +23,11 @@ uint64_t option_number(const char *option, const char *text, uint64_t min, uint6
 double option_decimal(const char *option, const char *text, double min, double max);
 /* ADDRESS:PORT. */
 struct net_address option_address(const char *option, const char *text);
+/* --threads, and connections by an option of any name. */
+unsigned option_threads(const char *text);
+uint32_t option_connections(const char *option, const char *text);
+/* After the last option: there is nothing more. */
+void options_end(int argc, char **argv);
 __attribute__((noreturn)) void option_wrong(const char *option, const char *why);
 
 /* As many open files as this process may have. */

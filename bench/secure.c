@@ -64,7 +64,7 @@ static void option_pair(const char *option, const char *text, const char **list,
     list[(*count)++] = text;
 }
 
-bool secure_option(struct secure_options *o, int option, const char *text)
+void secure_option(struct secure_options *o, int option, const char *text)
 {
     switch (option) {
     case SECURE_TLS: o->mode = option_mode(text); break;
@@ -82,9 +82,8 @@ bool secure_option(struct secure_options *o, int option, const char *text)
     case SECURE_SERVER_NAME: o->server_name = text; break;
     case SECURE_CERT: option_pair("--cert", text, o->certs, &o->certs_count); break;
     case SECURE_KEY: option_pair("--key", text, o->keys, &o->keys_count); break;
-    default: return false;
+    default: exit(EXIT_USAGE); /* getopt_long has said why */
     }
-    return true;
 }
 
 void secure_check_client(const struct secure_options *o)

@@ -79,8 +79,8 @@ enum {
     "leaves\n"                                                                                     \
     "                         more of the cores to the server (0)\n"
 
-/* False: not one of ours. */
-bool secure_option(struct secure_options *o, int option, const char *text);
+/* The last to be asked: what is not one of ours ends the program. */
+void secure_option(struct secure_options *o, int option, const char *text);
 void secure_check_client(const struct secure_options *o);
 void secure_check_server(const struct secure_options *o);
 

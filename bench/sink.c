@@ -150,12 +150,9 @@ static bool sink_options(int argc, char **argv, struct sink_options *o)
     while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
         switch (option) {
         case LISTEN: o->listen = option_address("--listen", optarg); break;
-        case THREADS:
-            o->threads = (unsigned)option_number("--threads", optarg, 1, OPTION_THREADS_MAX);
-            break;
+        case THREADS: o->threads = option_threads(optarg); break;
         case CONNECTIONS_MAX:
-            o->connections_max =
-                (uint32_t)option_number("--connections-max", optarg, 1, OPTION_CONNECTIONS_MAX);
+            o->connections_max = option_connections("--connections-max", optarg);
             break;
         case LMTP: o->lmtp = true; break;
         case NO_PIPELINING: o->no_pipelining = true; break;
@@ -178,13 +175,10 @@ static bool sink_options(int argc, char **argv, struct sink_options *o)
         case JSON: o->json = optarg; break;
         case QUIET: o->quiet = true; break;
         case HELP: fputs(help, stdout); return false;
-        default:
-            if (!secure_option(&o->tls, option, optarg))
-                exit(EXIT_USAGE);
+        default: secure_option(&o->tls, option, optarg);
         }
     }
-    if (optind < argc)
-        option_wrong(argv[optind], "is not an option");
+    options_end(argc, argv);
     if (o->listen.port == 0)
         option_wrong("--listen", "is needed");
     secure_check_server(&o->tls);

@@ -244,10 +244,7 @@ static bool source_options(int argc, char **argv, struct source_options *o)
     while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
         switch (option) {
         case TO: o->to = option_address("--to", optarg); break;
-        case CONNECTIONS:
-            o->connections =
-                (uint32_t)option_number("--connections", optarg, 1, OPTION_CONNECTIONS_MAX);
-            break;
+        case CONNECTIONS: o->connections = option_connections("--connections", optarg); break;
         case MESSAGES: o->messages = option_number("--messages", optarg, 1, INT64_MAX); break;
         case SECONDS: o->seconds = option_decimal("--seconds", optarg, 0.001, 1e6); break;
         case SIZE: o->size = option_number("--size", optarg, 0, 1 << 30); break;
@@ -259,9 +256,7 @@ static bool source_options(int argc, char **argv, struct source_options *o)
             break;
         case PIPELINE: o->pipeline = true; break;
         case BDAT: o->bdat = true; break;
-        case THREADS:
-            o->threads = (unsigned)option_number("--threads", optarg, 1, OPTION_THREADS_MAX);
-            break;
+        case THREADS: o->threads = option_threads(optarg); break;
         case RATE: o->rate = option_decimal("--rate", optarg, 0, 1e9); break;
         case SLOW: o->slow = option_number("--slow", optarg, 1, 1 << 30); break;
         case IDLE: o->idle = true; break;
@@ -282,13 +277,10 @@ static bool source_options(int argc, char **argv, struct source_options *o)
         case GIVE_UP: o->give_up_ms = option_ms("--give-up", optarg, 0.001); break;
         case QUIET: o->quiet = true; break;
         case HELP: fputs(help, stdout); return false;
-        default:
-            if (!secure_option(&o->tls, option, optarg))
-                exit(EXIT_USAGE);
+        default: secure_option(&o->tls, option, optarg);
         }
     }
-    if (optind < argc)
-        option_wrong(argv[optind], "is not an option");
+    options_end(argc, argv);
     o->from = address_template("--from", from);
     o->rcpt = address_template("--rcpt", rcpt);
     if (o->id_prefix != NULL)

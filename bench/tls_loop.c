@@ -363,13 +363,10 @@ static bool loop_options(int argc, char **argv, struct loop_options *o)
         case CPU: o->cpu = (int)option_number("--cpu", optarg, 0, CPU_SETSIZE - 1); break;
         case JSON: o->json = optarg; break;
         case HELP: fputs(help, stdout); return false;
-        default:
-            if (!secure_option(&o->tls, option, optarg))
-                exit(EXIT_USAGE);
+        default: secure_option(&o->tls, option, optarg);
         }
     }
-    if (optind < argc)
-        option_wrong(argv[optind], "is not an option");
+    options_end(argc, argv);
     if (o->tls.certs_count == 0)
         option_wrong("--cert", "is needed");
     secure_check_server(&o->tls);
