@@ -320,13 +320,7 @@ static int null_options(int argc, char **argv, struct null_options *o)
     return 0;
 }
 
-static uint64_t sum(const struct null_server *servers, unsigned count, size_t offset)
-{
-    uint64_t total = 0;
-    for (unsigned i = 0; i < count; i++)
-        total += metric_get((const uint64_t *)(const void *)((const char *)&servers[i] + offset));
-    return total;
-}
+#define SUM(servers, count, field) result_sum(&(servers)->field, sizeof(*(servers)), (count))
 
 static int null_start(struct null_server *server, unsigned index, const struct null_options *o,
                       const struct net_address *address, const char **what)
@@ -353,8 +347,8 @@ static void null_watch(const struct null_server *servers, const struct null_opti
         int signal_number = signals_wait(1000);
         if (signal_number == SIGINT || signal_number == SIGTERM)
             return;
-        uint64_t messages = sum(servers, o->threads, offsetof(struct null_server, messages));
-        uint64_t open = sum(servers, o->threads, offsetof(struct null_server, open));
+        uint64_t messages = SUM(servers, o->threads, messages);
+        uint64_t open = SUM(servers, o->threads, open);
         if (messages != before || open > 0)
             result_progress(o->quiet, "%llu messages/s, %llu in all, %llu connections",
                             (unsigned long long)(messages - before), (unsigned long long)messages,
@@ -366,8 +360,8 @@ static void null_watch(const struct null_server *servers, const struct null_opti
 static void null_report(const struct null_server *servers, const struct null_options *o,
                         uint64_t begun_ns)
 {
-    uint64_t messages = sum(servers, o->threads, offsetof(struct null_server, messages));
-    uint64_t connections = sum(servers, o->threads, offsetof(struct null_server, connections));
+    uint64_t messages = SUM(servers, o->threads, messages);
+    uint64_t connections = SUM(servers, o->threads, connections);
     uint64_t cpu_us = result_cpu_us();
     uint64_t refused = 0;
     for (unsigned i = 0; i < o->threads; i++)
@@ -376,14 +370,13 @@ static void null_report(const struct null_server *servers, const struct null_opt
         printf("messages %llu, connections %llu, CPU %.2f us per message\n",
                (unsigned long long)messages, (unsigned long long)connections,
                messages > 0 ? (double)cpu_us / (double)messages : 0.0);
-    result_write(
-        o->json,
-        json_pack("{s:I, s:I, s:I, s:I, s:f, s:I, s:f}", "messages", (json_int_t)messages,
-                  "connections", (json_int_t)connections, "bytes",
-                  (json_int_t)sum(servers, o->threads, offsetof(struct null_server, bytes)),
-                  "refused", (json_int_t)refused, "seconds",
-                  (double)(result_now_ns() - begun_ns) / 1e9, "cpu_us_self", (json_int_t)cpu_us,
-                  "cpu_us_per_message", messages > 0 ? (double)cpu_us / (double)messages : 0.0));
+    result_write(o->json, json_pack("{s:I, s:I, s:I, s:I, s:f, s:I, s:f}", "messages",
+                                    (json_int_t)messages, "connections", (json_int_t)connections,
+                                    "bytes", (json_int_t)SUM(servers, o->threads, bytes), "refused",
+                                    (json_int_t)refused, "seconds",
+                                    (double)(result_now_ns() - begun_ns) / 1e9, "cpu_us_self",
+                                    (json_int_t)cpu_us, "cpu_us_per_message",
+                                    messages > 0 ? (double)cpu_us / (double)messages : 0.0));
 }
 
 int null_main(int argc, char **argv)

@@ -13,6 +13,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "core/metrics.h"
+
 enum { PATH_BYTES = 4096, US_IN_S = 1'000'000 };
 
 static json_int_t quantile(const struct histogram *histogram, double share)
@@ -27,6 +29,14 @@ json_t *result_latency(const struct histogram *histogram)
                      quantile(histogram, 0.9), "p99", quantile(histogram, 0.99), "p999",
                      quantile(histogram, 0.999), "max", (json_int_t)histogram->max, "mean", mean,
                      "count", (json_int_t)histogram->count);
+}
+
+uint64_t result_sum(const uint64_t *first, size_t stride, unsigned count)
+{
+    uint64_t sum = 0;
+    for (unsigned i = 0; i < count; i++)
+        sum += metric_get((const void *)((const char *)first + i * stride));
+    return sum;
 }
 
 void result_write(const char *path, json_t *root)

@@ -12,6 +12,11 @@
 /* {"p50", "p90", "p99", "p999", "max", "mean", "count"} of a histogram of microseconds. */
 json_t *result_latency(const struct histogram *histogram);
 
+/* Of a number that each of count threads keeps for itself, stride bytes from that of the one
+ * before.
+ */
+uint64_t result_sum(const uint64_t *first, size_t stride, unsigned count);
+
 /* Writes root to path (beside it first, then renamed: a reader never sees half of it) and gives
  * root up. "-" is standard output; NULL writes nothing. Errors are told on standard error. */
 void result_write(const char *path, json_t *root);

@@ -102,28 +102,18 @@ void secure_check_server(const struct secure_options *o)
 
 /* ---- numbers ---- */
 
-static const struct secure_counts *counts_at(const struct secure_counts *first, size_t stride,
-                                             unsigned index)
-{
-    return (const void *)((const char *)first + index * stride);
-}
-
 json_t *secure_json(const struct secure_counts *first, size_t stride, unsigned count)
 {
     struct histogram *latency = calloc(1, sizeof(*latency));
     if (latency == NULL)
         return json_null();
-    uint64_t full = 0, resumed = 0, failed = 0;
-    for (unsigned i = 0; i < count; i++) {
-        const struct secure_counts *counts = counts_at(first, stride, i);
-        full += metric_get(&counts->full);
-        resumed += metric_get(&counts->resumed);
-        failed += metric_get(&counts->failed);
-        histogram_merge(latency, &counts->latency);
-    }
-    json_t *json =
-        json_pack("{s:I, s:I, s:I, s:o}", "full", (json_int_t)full, "resumed", (json_int_t)resumed,
-                  "failed", (json_int_t)failed, "handshake_us", result_latency(latency));
+    for (unsigned i = 0; i < count; i++)
+        histogram_merge(latency, (const void *)((const char *)&first->latency + i * stride));
+    json_t *json = json_pack("{s:I, s:I, s:I, s:o}", "full",
+                             (json_int_t)result_sum(&first->full, stride, count), "resumed",
+                             (json_int_t)result_sum(&first->resumed, stride, count), "failed",
+                             (json_int_t)result_sum(&first->failed, stride, count), "handshake_us",
+                             result_latency(latency));
     free(latency);
     return json;
 }

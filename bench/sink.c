@@ -205,18 +205,7 @@ static const struct {
     { "early_data", offsetof(struct sink_counts, early_data) },
 };
 
-static uint64_t count_at(const struct sink_counts *counts, size_t offset)
-{
-    return metric_get((const uint64_t *)(const void *)((const char *)counts + offset));
-}
-
-static uint64_t sum(const struct sink *sinks, unsigned threads, size_t offset)
-{
-    uint64_t total = 0;
-    for (unsigned i = 0; i < threads; i++)
-        total += count_at(&sinks[i].counts, offset);
-    return total;
-}
+#define SUM(sinks, threads, field) result_sum(&(sinks)->counts.field, sizeof(*(sinks)), (threads))
 
 static double seconds_active(const struct sink *sinks, unsigned threads)
 {
@@ -239,16 +228,16 @@ static json_t *sink_json(const struct sink *sinks, unsigned threads, uint64_t be
         free(all);
         return root;
     }
-    for (size_t i = 0; i < ARRAY_COUNT(sink_keys); i++)
+    for (size_t i = 0; i < ARRAY_COUNT(sink_keys); i++) {
+        const void *first = (const char *)&sinks->counts + sink_keys[i].offset;
         json_object_set_new(root, sink_keys[i].key,
-                            json_integer((json_int_t)sum(sinks, threads, sink_keys[i].offset)));
-    uint64_t refused = 0;
-    for (unsigned i = 0; i < threads; i++) {
-        refused += metric_get(&sinks[i].acceptor.refused);
-        histogram_merge(all, &sinks[i].counts.transaction);
+                            json_integer((json_int_t)result_sum(first, sizeof(*sinks), threads)));
     }
+    uint64_t refused = result_sum(&sinks->acceptor.refused, sizeof(*sinks), threads);
+    for (unsigned i = 0; i < threads; i++)
+        histogram_merge(all, &sinks[i].counts.transaction);
     double active = seconds_active(sinks, threads);
-    uint64_t messages = sum(sinks, threads, offsetof(struct sink_counts, messages));
+    uint64_t messages = SUM(sinks, threads, messages);
     json_object_set_new(root, "refused_connections", json_integer((json_int_t)refused));
     json_object_set_new(root, "seconds", json_real((double)(result_now_ns() - begun_ns) / 1e9));
     json_object_set_new(root, "seconds_active", json_real(active));
@@ -305,8 +294,8 @@ static int sink_start(struct sink *sink, unsigned index, const struct sink_optio
 
 static void sink_tell(const struct sink *sinks, const struct sink_options *o, uint64_t *before)
 {
-    uint64_t messages = sum(sinks, o->threads, offsetof(struct sink_counts, messages));
-    uint64_t open = sum(sinks, o->threads, offsetof(struct sink_counts, open));
+    uint64_t messages = SUM(sinks, o->threads, messages);
+    uint64_t open = SUM(sinks, o->threads, open);
     if (messages != *before || open > 0)
         result_progress(o->quiet, "%llu messages/s, %llu in all, %llu connections",
                         (unsigned long long)(messages - *before), (unsigned long long)messages,
@@ -346,12 +335,11 @@ static void sink_report(const struct sink *sinks, const struct sink_options *o, 
 {
     if (o->json == NULL || strcmp(o->json, "-") != 0) {
         double active = seconds_active(sinks, o->threads);
-        uint64_t messages = sum(sinks, o->threads, offsetof(struct sink_counts, messages));
-        printf(
-            "messages %llu in %.3f s, %.0f messages/s, connections %llu, bad commands %llu\n",
-            (unsigned long long)messages, active, active > 0 ? (double)messages / active : 0,
-            (unsigned long long)sum(sinks, o->threads, offsetof(struct sink_counts, connections)),
-            (unsigned long long)sum(sinks, o->threads, offsetof(struct sink_counts, bad_commands)));
+        uint64_t messages = SUM(sinks, o->threads, messages);
+        printf("messages %llu in %.3f s, %.0f messages/s, connections %llu, bad commands %llu\n",
+               (unsigned long long)messages, active, active > 0 ? (double)messages / active : 0,
+               (unsigned long long)SUM(sinks, o->threads, connections),
+               (unsigned long long)SUM(sinks, o->threads, bad_commands));
     }
     result_write(o->json, sink_json(sinks, o->threads, begun_ns));
 }

@@ -312,22 +312,14 @@ struct run {
     bool gave_up;
 };
 
-static uint64_t sum(const struct run *run, size_t offset)
-{
-    uint64_t total = 0;
-    for (unsigned i = 0; i < run->options->threads; i++)
-        total += metric_get(
-            (const uint64_t *)(const void *)((const char *)&run->sources[i].counts + offset));
-    return total;
-}
-
-#define SUM(run, field) sum((run), offsetof(struct source_counts, field))
+#define SUM(run, field)                                                                            \
+    result_sum(&(run)->sources->counts.field, sizeof(*(run)->sources), (run)->options->threads)
 
 static uint64_t sum_errors(const struct run *run)
 {
     uint64_t total = 0;
     for (unsigned i = 0; i < SOURCE_ERRORS; i++)
-        total += sum(run, offsetof(struct source_counts, errors) + i * sizeof(uint64_t));
+        total += SUM(run, errors[i]);
     return total;
 }
 
@@ -368,10 +360,8 @@ static json_t *errors_json(const struct run *run)
     };
     json_t *errors = json_object();
     json_object_set_new(errors, "total", json_integer((json_int_t)sum_errors(run)));
-    for (unsigned i = 0; i < SOURCE_ERRORS; i++) {
-        size_t offset = offsetof(struct source_counts, errors) + i * sizeof(uint64_t);
-        json_object_set_new(errors, names[i], json_integer((json_int_t)sum(run, offset)));
-    }
+    for (unsigned i = 0; i < SOURCE_ERRORS; i++)
+        json_object_set_new(errors, names[i], json_integer((json_int_t)SUM(run, errors[i])));
     return errors;
 }
 
