@@ -431,15 +431,6 @@ static void shake_closed(struct connection *connection)
     shakes_begin(shakes);
 }
 
-static struct net_address address_number(uint32_t number)
-{
-    uint32_t host = (127U << 24 | 1) + number;
-    struct net_address from = { .octets = { [10] = 0xff, 0xff } };
-    for (unsigned i = 0; i < 4; i++)
-        from.octets[12 + i] = (uint8_t)(host >> (24 - 8 * i));
-    return from;
-}
-
 static void shake_open(struct shake *s)
 {
     struct shakes *shakes = s->shakes;
@@ -447,7 +438,7 @@ static void shake_open(struct shake *s)
     struct shard *shard = &shakes->worker.shard;
     struct net_address from;
     if (o->from_addresses > 0)
-        from = address_number((uint32_t)(shakes->begun % o->from_addresses));
+        from = worker_from((uint32_t)(shakes->begun % o->from_addresses));
     if (shakes->begun++ == 0)
         metric_set(&shakes->counts.first_ns, shard->now_ns);
     shakes->busy++;

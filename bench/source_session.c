@@ -322,16 +322,12 @@ static void session_closed(struct connection *connection)
         shard_timer_arm(shard, &s->pause, s->backoff_ms);
 }
 
-/* A different one for each session, in turn: 127.0.0.1 and on. */
+/* A different one for each session, in turn. */
 static struct net_address session_from(const struct source_session *s)
 {
     const struct source *source = s->source;
     uint32_t index = source->first + (uint32_t)(s - source->sessions);
-    uint32_t host = (127U << 24 | 1) + index % source->options->from_addresses;
-    struct net_address from = { .octets = { [10] = 0xff, 0xff } };
-    for (unsigned i = 0; i < 4; i++)
-        from.octets[12 + i] = (uint8_t)(host >> (24 - 8 * i));
-    return from;
+    return worker_from(index % source->options->from_addresses);
 }
 
 static void session_open(struct source_session *s)

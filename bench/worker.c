@@ -136,6 +136,17 @@ void acceptor_tick(struct acceptor *acceptor)
         ring_accept(acceptor->worker->ring, &acceptor->op, acceptor->listener);
 }
 
+/* ---- connecting ---- */
+
+struct net_address worker_from(uint32_t number)
+{
+    uint32_t host = (127U << 24 | 1) + number;
+    struct net_address from = { .octets = { [10] = 0xff, 0xff } };
+    for (unsigned i = 0; i < 4; i++)
+        from.octets[12 + i] = (uint8_t)(host >> (24 - 8 * i));
+    return from;
+}
+
 /* ---- signals ---- */
 
 static void signals_set(sigset_t *set)

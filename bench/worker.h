@@ -61,6 +61,9 @@ struct acceptor {
 /* Once a tick: accepts again after it had to end. */
 void acceptor_tick(struct acceptor *acceptor);
 
+/* To connect from: 127.0.0.1 is number 0, and so on. */
+struct net_address worker_from(uint32_t number);
+
 /* Blocks what signals_wait takes; before any thread is started. */
 void signals_init(void);
 /* Waits for at most ms: the signal that came, or 0. */
