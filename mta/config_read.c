@@ -154,54 +154,59 @@ unsigned config_file_hundredths(const struct config_section *section, const char
     return otherwise;
 }
 
-uint64_t config_file_time(const struct config_section *section, const char *key, uint64_t min_ms,
-                          uint64_t max_ms, uint64_t otherwise_ms)
+struct unit_kind {
+    int (*parse)(const char *text, uint64_t *number);
+    const struct unit *units;
+    size_t units_count;
+    const char *usage; /* what another text is not, and how it is written */
+};
+
+static uint64_t number_with_unit(const struct config_section *section, const char *key,
+                                 const struct unit_kind *kind, uint64_t min, uint64_t max,
+                                 uint64_t otherwise)
 {
     const struct config_value *value = config_file_single(section, key);
-    uint64_t ms;
+    uint64_t number;
     char low[32], high[32], usual[32];
     if (value == NULL)
-        return otherwise_ms;
-    int r = config_parse_time(value->text, &ms);
-    if (r == 0 && ms >= min_ms && ms <= max_ms)
-        return ms;
-    unit_text(min_ms, time_units, ARRAY_COUNT(time_units), low);
-    unit_text(max_ms, time_units, ARRAY_COUNT(time_units), high);
-    unit_text(otherwise_ms, time_units, ARRAY_COUNT(time_units), usual);
+        return otherwise;
+    int r = kind->parse(value->text, &number);
+    if (r == 0 && number >= min && number <= max)
+        return number;
+    unit_text(min, kind->units, kind->units_count, low);
+    unit_text(max, kind->units, kind->units_count, high);
+    unit_text(otherwise, kind->units, kind->units_count, usual);
     if (r == -EINVAL)
-        config_file_error(section, key, value->line,
-                          "`%.64s` is no time; write a number with its unit (ms, s, m, h, d, w), "
-                          "for example %s",
-                          value->text, usual);
+        config_file_error(section, key, value->line, "`%.64s` is no %s, for example %s",
+                          value->text, kind->usage, usual);
     else
         config_file_error(section, key, value->line, "`%.64s` is not from %s to %s; default is %s",
                           value->text, low, high, usual);
-    return otherwise_ms;
+    return otherwise;
+}
+
+uint64_t config_file_time(const struct config_section *section, const char *key, uint64_t min_ms,
+                          uint64_t max_ms, uint64_t otherwise_ms)
+{
+    static const struct unit_kind kind = {
+        config_parse_time,
+        time_units,
+        ARRAY_COUNT(time_units),
+        "time; write a number with its unit (ms, s, m, h, d, w)",
+    };
+    return number_with_unit(section, key, &kind, min_ms, max_ms, otherwise_ms);
 }
 
 uint64_t config_file_size(const struct config_section *section, const char *key, uint64_t min,
                           uint64_t max, uint64_t otherwise)
 {
-    const struct config_value *value = config_file_single(section, key);
-    uint64_t bytes;
-    char low[32], high[32], usual[32];
-    if (value == NULL)
-        return otherwise;
-    int r = config_parse_size(value->text, &bytes);
-    if (r == 0 && bytes >= min && bytes <= max)
-        return bytes;
-    unit_text(min, size_units, ARRAY_COUNT(size_units), low);
-    unit_text(max, size_units, ARRAY_COUNT(size_units), high);
-    unit_text(otherwise, size_units, ARRAY_COUNT(size_units), usual);
-    if (r == -EINVAL)
-        config_file_error(section, key, value->line,
-                          "`%.64s` is no size; write bytes or a number with K, M, G, T (powers of "
-                          "1024), for example %s",
-                          value->text, usual);
-    else
-        config_file_error(section, key, value->line, "`%.64s` is not from %s to %s; default is %s",
-                          value->text, low, high, usual);
-    return otherwise;
+    static const struct unit_kind kind = {
+        config_parse_size,
+        size_units,
+        ARRAY_COUNT(size_units),
+        "size; write bytes or a number with K, M, G, T (powers of 1024)",
+    };
+    return number_with_unit(section, key, &kind, min, max, otherwise);
 }
 
 unsigned config_file_choice(const struct config_section *section, const char *key,
