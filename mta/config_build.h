@@ -44,6 +44,9 @@ void config_patterns(struct config_builder *builder, const struct config_section
 /* A host name in normal form; not an address, not empty. */
 const char *config_domain(struct config_builder *builder, const struct config_section *section,
                           const char *key, const char *otherwise);
+/* How many sections there are, of max; more are reported as "more than max <words>". */
+unsigned config_sections(struct config_builder *builder, const char *name, unsigned max,
+                         const char *words);
 bool config_title_check(const struct config_section *section);
 
 /* config_inbound.c */

@@ -53,17 +53,12 @@ static void addresses_apart(const struct config_section *section,
 
 void config_build_listeners(struct config_builder *builder)
 {
-    unsigned count = config_file_count(builder->file, "listener");
+    unsigned count = config_sections(builder, "listener", CONFIG_LISTENERS_MAX,
+                                     "listeners; give one several addresses");
     if (count == 0 && !builder->partial)
         config_report_add(builder->report, CONFIG_ERROR, builder->config->file, 0, "listener",
                           "there is none; write listener \"in\" { addresses = { "
                           "\"127.0.0.1:25\" } }");
-    if (count > CONFIG_LISTENERS_MAX) {
-        config_report_add(builder->report, CONFIG_ERROR, builder->config->file, 0, "listener",
-                          "more than %d listeners; give one several addresses",
-                          CONFIG_LISTENERS_MAX);
-        count = CONFIG_LISTENERS_MAX;
-    }
     struct config_listener *listeners = config_take(builder, count, sizeof(*listeners));
     if (listeners == NULL)
         return;

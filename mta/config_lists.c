@@ -1,5 +1,5 @@
 /*
- * config_lists.c - lists of addresses, networks and patterns, element by element
+ * config_lists.c - lists of addresses, networks and patterns, element by element; how many sections
  *
  * An element that is wrong is reported with its own line and left out; the others are read on.
  */
@@ -211,6 +211,16 @@ const char *config_domain(struct config_builder *builder, const struct config_se
         return otherwise;
     }
     return config_take_string(builder, name);
+}
+
+unsigned config_sections(struct config_builder *builder, const char *name, unsigned max,
+                         const char *words)
+{
+    unsigned count = config_file_count(builder->file, name);
+    if (count > max)
+        config_report_add(builder->report, CONFIG_ERROR, builder->config->file, 0, name,
+                          "more than %u %s", max, words);
+    return MIN(count, max);
 }
 
 bool config_title_check(const struct config_section *section)

@@ -141,12 +141,8 @@ void config_build_default_route(struct config_builder *builder)
 void config_build_routes(struct config_builder *builder)
 {
     struct config *config = builder->config;
-    unsigned count = config_file_count(builder->file, "route");
-    if (count > ROUTES_MAX) {
-        config_report_add(builder->report, CONFIG_ERROR, config->file, 0, "route",
-                          "more than %d routes; join those with the same hosts", ROUTES_MAX);
-        count = ROUTES_MAX;
-    }
+    unsigned count =
+        config_sections(builder, "route", ROUTES_MAX, "routes; join those with the same hosts");
     struct route *routes = config_take(builder, count, sizeof(*routes));
     struct pattern_set *patterns = config_take_patterns(builder);
     if (routes == NULL || patterns == NULL)

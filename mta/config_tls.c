@@ -37,6 +37,16 @@ static const char *const client_versions[] = { "1.0", "1.1", "1.2", "1.3", NULL 
 
 /* ---- what is read from files ---- */
 
+/* r of loading, and its words, which may be a warning. */
+static void tell_loaded(const struct config_section *section, const char *key, int r,
+                        const char *why)
+{
+    if (r < 0)
+        config_file_error(section, key, 0, "%s", why);
+    else if (*why != '\0')
+        config_file_warn(section, key, 0, "%s", why);
+}
+
 static void certificate_build(struct config_builder *builder, const struct config_section *section,
                               struct config_certificate *certificate)
 {
@@ -55,23 +65,15 @@ static void certificate_build(struct config_builder *builder, const struct confi
     char why[TLS_WHY_MAX];
     int r =
         tls_credential_load(certificate->chain, certificate->key, &certificate->credential, why);
-    if (r < 0) {
+    if (r < 0)
         certificate->credential = NULL;
-        config_file_error(section, "", 0, "%s", why);
-    } else if (*why != '\0') {
-        config_file_warn(section, "", 0, "%s", why);
-    }
+    tell_loaded(section, "", r, why);
 }
 
 static void build_certificates(struct config_builder *builder)
 {
     struct config *config = builder->config;
-    unsigned count = config_file_count(builder->file, "certificate");
-    if (count > CONFIG_CERTIFICATES_MAX) {
-        config_report_add(builder->report, CONFIG_ERROR, config->file, 0, "certificate",
-                          "more than %d of them", CONFIG_CERTIFICATES_MAX);
-        count = CONFIG_CERTIFICATES_MAX;
-    }
+    unsigned count = config_sections(builder, "certificate", CONFIG_CERTIFICATES_MAX, "of them");
     config->certificates = config_take(builder, count, sizeof(*config->certificates));
     if (config->certificates == NULL)
         return;
@@ -96,12 +98,9 @@ static void roots_build(struct config_builder *builder, const struct config_sect
     }
     char why[TLS_WHY_MAX];
     int r = tls_roots_load(roots->file, &roots->roots, why);
-    if (r < 0) {
+    if (r < 0)
         roots->roots = NULL;
-        config_file_error(section, "file", 0, "%s", why);
-    } else if (*why != '\0') {
-        config_file_warn(section, "file", 0, "%s", why);
-    }
+    tell_loaded(section, "file", r, why);
 }
 
 /* The system's are read in any case: what a next hop presents is judged by them even where nothing
@@ -117,12 +116,7 @@ static void system_roots_build(struct config_roots *roots)
 static void build_roots(struct config_builder *builder)
 {
     struct config *config = builder->config;
-    unsigned count = config_file_count(builder->file, "roots");
-    if (count > CONFIG_ROOTS_MAX) {
-        config_report_add(builder->report, CONFIG_ERROR, config->file, 0, "roots",
-                          "more than %d bundles; join some", CONFIG_ROOTS_MAX);
-        count = CONFIG_ROOTS_MAX;
-    }
+    unsigned count = config_sections(builder, "roots", CONFIG_ROOTS_MAX, "bundles; join some");
     config->roots = config_take(builder, count + 1, sizeof(*config->roots));
     if (config->roots == NULL)
         return;
