@@ -384,13 +384,8 @@ void config_build_inbound(struct config_builder *builder)
 {
     struct config *config = builder->config;
     struct inbound_defaults defaults;
-    unsigned count = config_file_count(builder->file, "inbound");
-    if (count > CONNECTORS_MAX) {
-        config_report_add(builder->report, CONFIG_ERROR, config->file, 0, "inbound",
-                          "more than %d connectors; join those with the same rules",
-                          CONNECTORS_MAX);
-        count = CONNECTORS_MAX;
-    }
+    unsigned count = config_sections(builder, "inbound", CONNECTORS_MAX,
+                                     "connectors; join those with the same rules");
     struct inbound *connectors = config_take(builder, count, sizeof(*connectors));
     if (connectors == NULL || config->roots_count == 0)
         return; /* out of memory, and remembered */

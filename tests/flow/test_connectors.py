@@ -1,0 +1,222 @@
+"""test_connectors.py - inbound connectors of the real server: who is believed, and what is said to the others
+
+Clients are Python's ssl (OpenSSL) with certificates of a test's own, and Postfix as a partner.
+"""
+import json
+import re
+import ssl
+import unittest
+
+import harness
+import pki
+from harness import Peer, Ringpost, Smtp
+from postfix import Postfix
+from tls_wire import scratch
+
+NAME = "mx.flow.test"
+BANK = {"type": "partner", "state": "enforce", "sender-domains": ["bank.example", "*.bank.example"],
+        "cert-name": ["mx.bank.example"], "cert-roots": "public-test", "restrict": True}
+RELAY = {"type": "own", "state": "enforce", "cert-name": ["*.relay.example.org"], "cert-roots": "private",
+         "rights": ["relay", "internal"]}
+TLS = {"type": "partner", "state": "enforce", "sender-domains": ["tls.example"]}
+
+
+class Inbound(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.public, cls.private, cls.strange = (pki.Authority(n) for n in ("Public", "Private", "Strange"))
+
+    def serve(self, connectors, **sections):
+        self.base = scratch(self)
+        self.inner = Peer(self)
+        chain, key = self.public.leaf(NAME).write(self.base, "server")
+        for title, authority in (("public-test", self.public), ("private", self.private)):
+            file = self.base / f"{title}.pem"
+            file.write_text(authority.root.pem)
+            sections[f'roots "{title}"'] = {"file": file}
+        for title, keys in connectors.items():
+            sections[f'inbound "{title}"'] = keys
+        self.server = Ringpost(self, top={"shards": 1, "hostname": NAME},
+                               listeners={"in": {"certificates": ["t"]}},
+                               routes={"inner": {**self.inner.route(), "domains": ["*"]}},
+                               **{'certificate "t"': {"chain": chain, "key": key}}, **sections).start()
+        self.addCleanup(self.server.stop)
+        return self.server
+
+    def client(self, certificate=None, tls=True, session=None, version=None):
+        """A session after EHLO; by STARTTLS, showing a certificate if there is one."""
+        client = self.server.client()
+        client.hello()
+        if not tls:
+            return client
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        if version:
+            context.minimum_version = context.maximum_version = version
+        if certificate:
+            context.load_cert_chain(*map(str, certificate.write(self.base, "client")))
+        client.expect(220, "STARTTLS")
+        client.socket = context.wrap_socket(client.socket, server_hostname=NAME, session=session)
+        client.hello()
+        return client
+
+    def leaf(self, *names, authority=None, **more):
+        return (authority or self.public).leaf(*names, usage=(pki.CLIENT, pki.SERVER), **more)
+
+    def refusal(self, client, sender, recipient="rcpt@example.org", at="RCPT"):
+        """(code, status, token, decision) of the reply."""
+        reply = client.cmd(f"MAIL FROM:<{sender}>")
+        if at == "RCPT":
+            self.assertEqual(reply.code, 250, reply)
+            reply = client.cmd(f"RCPT TO:<{recipient}>")
+        found = re.search(r"^(\d\.\d+\.\d+) .* \[([a-z-]+)\] d=([0-9A-Z]{7})$", reply.text)
+        self.assertIsNotNone(found, reply)
+        return (reply.code, *found.groups())
+
+    def refusals(self, token, state="enforce"):
+        return self.server.metric(f'ringpost_connector_refusals_total{{token="{token}",state="{state}"}}')
+
+    def test_lockdown(self):
+        """Only who shows the bank's certificate sends the bank's mail; each other one hears why, and
+        so does the log, under the same decision."""
+        server = self.serve({"bank": BANK})
+        client = self.client(self.leaf("mx.bank.example"))
+        client.message("a@bank.example")
+        event = server.wait_log("received")[0]
+        self.assertEqual([event[k] for k in ("attributed", "connector", "how", "cert_name", "cert_verdict")],
+                         ["partner", "bank", "cert", "mx.bank.example", "valid"])
+        self.assertEqual(self.inner.wait(1)[0].sender, "a@bank.example")
+        cases = {
+            "cert-none": None,
+            "cert-name": self.leaf("mx.other.example"),
+            "cert-untrusted": self.leaf("mx.bank.example", authority=self.strange),
+            "cert-expired": self.leaf("mx.bank.example", days=(-30, -1))}
+        for token, certificate in cases.items():
+            with self.subTest(token=token):
+                code, status, said, decision = self.refusal(self.client(certificate), "a@sub.bank.example")
+                self.assertEqual((code, status, said), (550, "5.7.1", token))
+                event = server.wait_log("refused", token=token)[0]
+                self.assertEqual((event["connector"], event["decision"], event["what"]),
+                                 ("bank", decision, "rcpt@example.org"))
+                self.assertEqual(self.refusals(token), 1)
+        self.client().message("a@elsewhere.example")    # not the bank's business
+        self.assertEqual(server.wait_log("received", 2)[1]["attributed"], "none")
+
+    def test_floor(self):
+        """TLS before MAIL; and what was said before STARTTLS is forgotten behind it (I-45)."""
+        self.serve({"tls": TLS, "strong": {**TLS, "sender-domains": ["strong.example"], "tls-min": "1.3",
+                                           "on-missing-tls": "reject"}})
+        plain = self.client(tls=False)
+        self.assertEqual(self.refusal(plain, "a@tls.example", at="MAIL")[:3], (451, "4.7.0", "tls-required"))
+        self.assertEqual(self.refusal(plain, "a@strong.example", at="MAIL")[:3], (530, "5.7.0", "tls-required"))
+        old = self.client(version=ssl.TLSVersion.TLSv1_2)
+        self.assertEqual(self.refusal(old, "a@strong.example", at="MAIL")[:3], (550, "5.7.0", "tls-too-weak"))
+        old.message("a@tls.example")
+        self.client().message("a@strong.example")
+        early = self.server.client()
+        early.hello()
+        early.expect(250, "MAIL FROM:<a@elsewhere.example>")
+        early.expect(220, "STARTTLS")
+        context = ssl._create_unverified_context()
+        early.socket = context.wrap_socket(early.socket, server_hostname=NAME)
+        early.hello()
+        early.expect(503, "RCPT TO:<rcpt@example.org>")
+        early.message("a@tls.example")
+        self.assertEqual([e["connector"] for e in self.server.wait_log("received", 3)], ["tls", "strong", "tls"])
+
+    def test_own(self):
+        """Our own servers are known by another bundle, and may send anywhere; others may not."""
+        server = self.serve({"bank": BANK, "site": RELAY})
+        own = self.leaf("a.relay.example.org", authority=self.private)
+        self.client(own).message("a@bank.example", ["b@far.example"])
+        event = server.wait_log("received")[0]
+        self.assertEqual([event[k] for k in ("attributed", "connector", "how", "cert_name")],
+                         ["own", "site", "cert", "a.relay.example.org"])
+        self.assertEqual(self.inner.wait(1)[0].recipients, ["b@far.example"])
+        self.client(own).message("a@example.org")
+        self.assertTrue(server.wait_log("received", 2)[1]["internal"])
+        for certificate in (None, self.leaf("a.relay.example.org"), self.leaf("relay.example.org", authority=self.private)):
+            code, status, token, _ = self.refusal(self.client(certificate), "a@far.example", "b@far.example")
+            self.assertEqual((code, status, token), (550, "5.7.1", "relay-denied"))
+        self.assertEqual(self.refusals("relay-denied"), 3)
+
+    def test_not_resumed(self):
+        """A session with a client's certificate gets no ticket, so no verdict outlives it (I-37)."""
+        self.serve({"bank": BANK})
+        for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+            with self.subTest(version=version):
+                first = self.client(self.leaf("mx.bank.example"), version=version)
+                first.message("a@bank.example")
+                self.assertFalse(first.socket.session is not None and first.socket.session.has_ticket)
+
+    def test_test_mode(self):
+        """In test it changes nothing, and tells what it would have done; enforced by a reload it does,
+        but not in the middle of a session."""
+        server = self.serve({"bank": {**BANK, "state": "test"}})
+        client = self.client()
+        client.message("a@bank.example")
+        event = server.wait_log("received")[0]
+        self.assertEqual([event[k] for k in ("attributed", "would", "would_connector", "would_token")],
+                         ["none", "reject", "bank", "cert-none"])
+        self.assertEqual(self.refusals("cert-none", "test"), 1)
+        self.client(self.leaf("mx.bank.example")).message("a@bank.example")
+        self.assertEqual(server.wait_log("received", 2)[1]["would"], "accept")
+        server.sections['inbound "bank"'] = BANK
+        server.write_config()
+        self.assertEqual(server.cli("reload").returncode, 0)
+        client.message("a@bank.example")
+        self.assertEqual(self.refusal(self.client(), "a@bank.example")[2], "cert-none")
+
+    def test_explain(self):
+        """`ringpost explain` gives the server's reply, to the decision's id."""
+        server = self.serve({"bank": BANK, "site": RELAY, "tls": TLS})
+        for words, tls, sender, recipient, at in (
+                (["--tls", "1.3"], True, "a@bank.example", "b@example.org", "RCPT"),
+                (["--tls", "1.3"], True, "a@far.example", "b@far.example", "RCPT"),
+                ([], False, "a@tls.example", "b@example.org", "MAIL")):
+            with self.subTest(sender=sender):
+                code, status, token, decision = self.refusal(self.client(tls=tls), sender, recipient, at)
+                if "MLKEM" in server.wait_log("refused", decision=decision)[-1].get("group", ""):
+                    words.append("--hybrid")
+                done = server.cli("explain", "--ip", "127.0.0.1", "--from", sender, "--to", recipient, "--json", *words)
+                self.assertEqual(done.returncode, 1, done.stderr)
+                told = json.loads(done.stdout)
+                told = told["mail"] if at == "MAIL" else told["recipients"][0]
+                self.assertEqual(told["token"], token)
+                self.assertRegex(told["reply"], rf"^{code} {re.escape(status)} .* \[{token}\] d={decision}$")
+        done = server.cli("explain", "--from", "a@bank.example", "--to", "b@example.org", "--tls", "1.3",
+                          "--cert", "mx.bank.example")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertRegex(done.stdout, r"bank +partner +enforce +decides; identified by certificate")
+        self.assertRegex(done.stdout, r"site +own +enforce +not identified; cert-name")
+
+    def test_exchange_replies(self):
+        self.serve({"bank": BANK}, **{"inbound-defaults": {"replies": "exchange", "own-sender-anonymous": "reject"}})
+        self.assertEqual(self.refusal(self.client(), "a@bank.example")[:3], (550, "5.7.51", "cert-none"))
+        self.assertEqual(self.refusal(self.client(), "a@example.org")[:3], (550, "5.7.68", "own-sender"))
+
+    def test_postfix(self):
+        """Postfix as the bank: with its certificate its mail is taken, without it comes back."""
+        server = self.serve({"bank": BANK})
+        for shown in (True, False):
+            base = scratch(self)
+            chain, key = self.leaf("mx.bank.example").write(base, "bank")
+            postfix = Postfix(self, base, (
+                "mynetworks = 127.0.0.0/8\nsmtpd_relay_restrictions = permit_mynetworks, reject\n"
+                f"relayhost = [127.0.0.1]:{server.port}\nsmtp_tls_security_level = encrypt\nsmtp_tls_loglevel = 1\n"
+                + (f"smtp_tls_chain_files = {key}, {chain}\n" if shown else "")))
+            with Smtp(("127.0.0.1", postfix.port)) as client:
+                client.hello()
+                client.message("a@bank.example", ["b@example.org"])
+            if shown:
+                event = server.wait_log("received")[0]
+                self.assertEqual((event["connector"], event["how"]), ("bank", "cert"))
+            else:
+                server.wait_log("refused", token="cert-none")
+                harness.wait_for(lambda: "5.7.1 Sender domain is restricted [cert-none]" in postfix.told(),
+                                 lambda: postfix.told()[-2000:])
+        self.assertEqual(len(self.inner.wait(1)), 1)
+
+
+if __name__ == "__main__":
+    harness.main()
