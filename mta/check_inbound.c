@@ -20,11 +20,21 @@ enum { LINT_KEY_MAX = 128, WIDE_V4_BITS = 96 + 24, WIDE_V6_BITS = 48, PINS_WANTE
 
 /* Names under which platforms send for all of their customers. As of November 2026. */
 static const struct slice platforms[] = {
-    SLICE("protection.outlook.com"), SLICE("mail.onmicrosoft.com"), SLICE("google.com"),
-    SLICE("amazonses.com"),          SLICE("sendgrid.net"),         SLICE("mailgun.net"),
-    SLICE("mailgun.org"),            SLICE("pphosted.com"),         SLICE("mimecast.com"),
-    SLICE("messagelabs.com"),        SLICE("mandrillapp.com"),      SLICE("sparkpostmail.com"),
-    SLICE("mtasv.net"),              SLICE("zoho.com"),             SLICE("mxlogic.net"),
+    SLICE("protection.outlook.com"),
+    SLICE("mail.onmicrosoft.com"),
+    SLICE("google.com"),
+    SLICE("amazonses.com"),
+    SLICE("sendgrid.net"),
+    SLICE("mailgun.net"),
+    SLICE("mailgun.org"),
+    SLICE("pphosted.com"),
+    SLICE("mimecast.com"),
+    SLICE("messagelabs.com"),
+    SLICE("mandrillapp.com"),
+    SLICE("sparkpostmail.com"),
+    SLICE("mtasv.net"),
+    SLICE("zoho.com"),
+    SLICE("mxlogic.net"),
 };
 
 struct lint {
@@ -34,9 +44,9 @@ struct lint {
     bool out_of_memory;
 };
 
-static void PRINTF_LIKE(5, 6) tell(const struct lint *lint, enum config_severity severity,
-                                   const struct inbound *c, const char *key, const char *format,
-                                   ...)
+static void PRINTF_LIKE(5, 6)
+    tell(const struct lint *lint, enum config_severity severity, const struct inbound *c,
+         const char *key, const char *format, ...)
 {
     char name[LINT_KEY_MAX], text[512];
     va_list arguments;
@@ -246,9 +256,8 @@ static void lint_narrow(const struct lint *lint, const struct pattern_set *lockd
     for (unsigned i = 0; i < pattern_set_count(c->senders); i++) {
         char text[PATTERN_TEXT_MAX + 2];
         struct slice pattern = pattern_set_text(c->senders, i, text);
-        const struct inbound *other = slice_equal(pattern, SLICE("*"))
-                                          ? NULL
-                                          : broader(lint, lockdowns, c, pattern);
+        const struct inbound *other =
+            slice_equal(pattern, SLICE("*")) ? NULL : broader(lint, lockdowns, c, pattern);
         if (other == NULL)
             continue;
         tell(lint, CONFIG_WARNING, c, "sender-domains",
@@ -272,8 +281,8 @@ static void lint_lockdowns(struct lint *lint)
             char text[PATTERN_TEXT_MAX + 2];
             uint32_t other;
             const char *why;
-            int r = pattern_set_add(lockdowns, pattern_set_text(c->senders, k, text), i, &other,
-                                    &why);
+            int r =
+                pattern_set_add(lockdowns, pattern_set_text(c->senders, k, text), i, &other, &why);
             if (r == -ENOMEM)
                 lint->out_of_memory = true;
         }
@@ -311,7 +320,8 @@ static void lint_shadowed(struct lint *lint)
         }
         if (count > 0 && shadowed == count)
             tell(lint, CONFIG_WARNING, c, "sender-domains",
-                 "never wins: \"%s\" has the same patterns and comes first (cost, name) (L-15)", by);
+                 "never wins: \"%s\" has the same patterns and comes first (cost, name) (L-15)",
+                 by);
     }
     pattern_set_free(plain);
 }

@@ -388,8 +388,8 @@ static void build(struct config_builder *builder)
     build_top(builder); /* the hostname: others fall back on it */
     build_spool(builder);
     build_relay(builder);
-    build_limits(builder);     /* before listeners: message-size */
-    config_build_tls(builder); /* before listeners and routes, which name certificates */
+    build_limits(builder);         /* before listeners: message-size */
+    config_build_tls(builder);     /* before listeners and routes, which name certificates */
     config_build_inbound(builder); /* before listeners, which ask for certificates */
     config_build_listeners(builder);
     build_delivery(builder); /* before routes: ehlo; after listeners: own addresses */

@@ -13,17 +13,17 @@
 #include "mta/config_build.h"
 #include "tls/tls_server.h"
 
-enum { INBOUND_DEFAULT = -1, PIN_PREFIX = 7 /* "sha256:" */ };
+enum { PIN_PREFIX = 7 /* "sha256:" */ };
 
-static const char *const types[] = { [CONNECTOR_PARTNER] = "partner", [CONNECTOR_OWN] = "own", NULL };
-static const char *const states[] = { [CONNECTOR_OFF] = "off",
-                                      [CONNECTOR_TEST] = "test",
-                                      [CONNECTOR_ENFORCE] = "enforce",
-                                      NULL };
-static const char *const nulls[] = { [INBOUND_NULL_BY_STAR] = "by-star",
-                                     [INBOUND_NULL_YES] = "yes",
-                                     [INBOUND_NULL_NO] = "no",
-                                     NULL };
+static const char *const types[] = {
+    [CONNECTOR_PARTNER] = "partner", [CONNECTOR_OWN] = "own", NULL
+};
+static const char *const states[] = {
+    [CONNECTOR_OFF] = "off", [CONNECTOR_TEST] = "test", [CONNECTOR_ENFORCE] = "enforce", NULL
+};
+static const char *const nulls[] = {
+    [INBOUND_NULL_BY_STAR] = "by-star", [INBOUND_NULL_YES] = "yes", [INBOUND_NULL_NO] = "no", NULL
+};
 static const char *const checks[] = { [INBOUND_NAME] = "name",
                                       [INBOUND_NAME_AND_PIN] = "name+pin",
                                       [INBOUND_NAME_OR_PIN] = "name-or-pin",
@@ -37,12 +37,13 @@ static const char *const revocations[] = { [INBOUND_REVOCATION_SOFT] = "soft",
                                            [INBOUND_REVOCATION_HARD] = "hard",
                                            [INBOUND_REVOCATION_OFF] = "off",
                                            NULL };
-static const char *const ways[] = { [INBOUND_BY_NOTHING] = "",  [INBOUND_BY_CERTIFICATE] = "cert",
-                                    [INBOUND_BY_ADDRESS] = "address", [INBOUND_BY_BOTH] = "both",
-                                    [INBOUND_BY_EITHER] = "either", NULL };
-static const char *const classes[] = { [CONNECTOR_REJECT] = "reject",
-                                       [CONNECTOR_DEFER] = "defer",
-                                       NULL };
+static const char *const ways[] = {
+    [INBOUND_BY_NOTHING] = "",  [INBOUND_BY_CERTIFICATE] = "cert", [INBOUND_BY_ADDRESS] = "address",
+    [INBOUND_BY_BOTH] = "both", [INBOUND_BY_EITHER] = "either",    NULL
+};
+static const char *const classes[] = {
+    [CONNECTOR_REJECT] = "reject", [CONNECTOR_DEFER] = "defer", NULL
+};
 static const char *const requirements[] = { "required", "optional", NULL };
 static const char *const versions[] = { "1.2", "1.3", NULL };
 static const char *const groups[] = { "any", "hybrid", NULL };
@@ -56,9 +57,9 @@ static const char *const own_senders[] = { [INBOUND_OWN_SENDER_COUNT] = "count",
                                            [INBOUND_OWN_SENDER_REJECT] = "reject",
                                            NULL };
 static const char *const lockdowns[] = { "most-specific", "any", NULL };
-static const char *const reply_words[] = { [CONNECTOR_REPLIES_PLAIN] = "plain",
-                                           [CONNECTOR_REPLIES_EXCHANGE] = "exchange",
-                                           NULL };
+static const char *const reply_words[] = {
+    [CONNECTOR_REPLIES_PLAIN] = "plain", [CONNECTOR_REPLIES_EXCHANGE] = "exchange", NULL
+};
 
 static bool given(const struct config_section *section, const char *key)
 {
@@ -97,8 +98,8 @@ static void names_build(struct config_builder *builder, const struct config_sect
                           INBOUND_NAMES_MAX);
         count = INBOUND_NAMES_MAX;
     }
-    c->names = config_certificate_names(builder, section, "cert-name", values, count,
-                                        &c->names_count);
+    c->names =
+        config_certificate_names(builder, section, "cert-name", values, count, &c->names_count);
 }
 
 static int hex_value(char c)
@@ -113,7 +114,8 @@ bool config_parse_pin(const char *text, uint8_t pin[static TLS_DIGEST_BYTES])
         strlen(text) != PIN_PREFIX + (size_t)2 * TLS_DIGEST_BYTES)
         return false;
     for (unsigned i = 0; i < TLS_DIGEST_BYTES; i++) {
-        int high = hex_value(text[PIN_PREFIX + 2 * i]), low = hex_value(text[PIN_PREFIX + 2 * i + 1]);
+        int high = hex_value(text[PIN_PREFIX + 2 * i]),
+            low = hex_value(text[PIN_PREFIX + 2 * i + 1]);
         if (high < 0 || low < 0)
             return false;
         pin[i] = (uint8_t)(high << 4 | low);
@@ -176,7 +178,8 @@ static void identify_build(const struct config_section *section, struct inbound 
 
 static void check_build(const struct config_section *section, struct inbound *c)
 {
-    enum inbound_check usual = c->names_count == 0 && c->pins_count > 0 ? INBOUND_PIN : INBOUND_NAME;
+    enum inbound_check usual =
+        c->names_count == 0 && c->pins_count > 0 ? INBOUND_PIN : INBOUND_NAME;
     c->check = (enum inbound_check)config_file_choice(section, "cert-check", checks, usual);
     if (c->identify == INBOUND_BY_NOTHING || c->identify == INBOUND_BY_ADDRESS)
         return;
@@ -203,12 +206,10 @@ static void certificate_build(struct config_builder *builder, const struct confi
     identify_build(section, c);
     check_build(section, c);
     c->usage = (enum tls_purpose)config_file_choice(section, "cert-usage", usages, TLS_PURPOSE_ANY);
-    c->takes_wildcards =
-        config_file_bool(section, "cert-wildcard", c->type == CONNECTOR_PARTNER);
+    c->takes_wildcards = config_file_bool(section, "cert-wildcard", c->type == CONNECTOR_PARTNER);
     c->takes_common_name = config_file_bool(section, "cert-cn", false);
-    c->revocation = (enum inbound_revocation)config_file_choice(section, "cert-revocation",
-                                                                revocations,
-                                                                INBOUND_REVOCATION_SOFT);
+    c->revocation = (enum inbound_revocation)config_file_choice(
+        section, "cert-revocation", revocations, INBOUND_REVOCATION_SOFT);
     bool looks_at_chain = c->identify != INBOUND_BY_NOTHING && c->identify != INBOUND_BY_ADDRESS &&
                           c->check != INBOUND_PIN;
     if (!looks_at_chain)
@@ -241,16 +242,14 @@ static void floor_build(const struct config_section *section, struct inbound *c)
                               "would refuse weaker TLS, and take none at all (tls = optional); "
                               "write tls = required, or remove it");
     }
-    bool by_certificate =
-        c->identify == INBOUND_BY_CERTIFICATE || c->identify == INBOUND_BY_BOTH;
+    bool by_certificate = c->identify == INBOUND_BY_CERTIFICATE || c->identify == INBOUND_BY_BOTH;
     if (by_certificate && !c->needs_tls)
         config_file_error(section, "tls", 0,
                           "is optional, and a certificate is wanted, which nobody can show in "
                           "clear (L-05); write tls = required, or identify = either");
 }
 
-static void only_for(const struct config_section *section, const char *const *keys,
-                     const char *why)
+static void only_for(const struct config_section *section, const char *const *keys, const char *why)
 {
     for (; *keys != NULL; keys++)
         if (given(section, *keys))
@@ -272,8 +271,8 @@ static void partner_build(struct config_builder *builder, const struct config_se
     c->null_sender =
         (enum inbound_null)config_file_choice(section, "null-sender", nulls, INBOUND_NULL_BY_STAR);
     c->restricts = config_file_bool(section, "restrict", false);
-    c->on_mismatch = (enum connector_class)config_file_choice(section, "on-mismatch", classes,
-                                                              CONNECTOR_REJECT);
+    c->on_mismatch =
+        (enum connector_class)config_file_choice(section, "on-mismatch", classes, CONNECTOR_REJECT);
     if (c->restricts && c->identify == INBOUND_BY_NOTHING)
         config_file_error(section, "restrict", 0,
                           "would refuse everybody, for nobody is identified (L-01); write "
@@ -311,9 +310,8 @@ static void own_build(struct config_builder *builder, const struct config_sectio
     static_assert(INBOUND_RELAY == 1 && INBOUND_INTERNAL == 2);
     rights_build(section, c);
     c->relays_any_sender = config_file_choice(section, "relay-senders", relay_senders, 0) == 1;
-    c->null_relay = (enum inbound_null_relay)config_file_choice(section, "relay-null-sender",
-                                                                null_relays,
-                                                                INBOUND_NULL_RELAY_CERT);
+    c->null_relay = (enum inbound_null_relay)config_file_choice(
+        section, "relay-null-sender", null_relays, INBOUND_NULL_RELAY_CERT);
 }
 
 static void connector_build(struct config_builder *builder, const struct config_section *section,

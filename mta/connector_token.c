@@ -79,8 +79,8 @@ const struct connector_reply *connector_reply(enum connector_token token,
 {
     CHECK(token > TOKEN_NONE && token < TOKENS);
     const struct row *row = &rows[token];
-    if (replies == CONNECTOR_REPLIES_EXCHANGE && (class == CONNECTOR_REJECT ||
-                                                  row->exchange.code < 500))
+    if (replies == CONNECTOR_REPLIES_EXCHANGE &&
+        (class == CONNECTOR_REJECT || row->exchange.code < 500))
         return &row->exchange;
     return class == CONNECTOR_DEFER ? &row->defer : &row->reject;
 }

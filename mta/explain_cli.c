@@ -160,8 +160,15 @@ static int take_recipient(const char *text)
     return -1;
 }
 
-enum { OPTION_TLS = 256, OPTION_HYBRID, OPTION_CERT, OPTION_VERDICT, OPTION_USAGE, OPTION_PIN,
-       OPTION_DAYS };
+enum {
+    OPTION_TLS = 256,
+    OPTION_HYBRID,
+    OPTION_CERT,
+    OPTION_VERDICT,
+    OPTION_USAGE,
+    OPTION_PIN,
+    OPTION_DAYS
+};
 
 /* -1: go on. Else the exit status. */
 static int take_option(int option)
@@ -257,9 +264,9 @@ static void facts_build(const struct config *config, const struct config_listene
 
 static const char *state_of(const struct inbound *c)
 {
-    static const char *const names[] = { [CONNECTOR_OFF] = "off",
-                                         [CONNECTOR_TEST] = "test",
-                                         [CONNECTOR_ENFORCE] = "enforce" };
+    static const char *const names[] = {
+        [CONNECTOR_OFF] = "off", [CONNECTOR_TEST] = "test", [CONNECTOR_ENFORCE] = "enforce"
+    };
     return names[c->state];
 }
 
@@ -308,9 +315,9 @@ static json_t *options_explained(const struct config *config, const struct slice
         json_object_set_new(one, "type", cli_string(type_of(c)));
         json_object_set_new(one, "state", cli_string(state_of(c)));
         json_object_set_new(one, "decides", json_boolean(opinion.reason == INBOUND_DECIDES));
-        json_object_set_new(one, "identified",
-                            json_boolean(opinion.identity.by_certificate ||
-                                         opinion.identity.by_address));
+        json_object_set_new(
+            one, "identified",
+            json_boolean(opinion.identity.by_certificate || opinion.identity.by_address));
         json_object_set_new(one, "why", cli_string(words));
         json_array_append_new(all, one);
     }
@@ -425,7 +432,7 @@ static void print_recipient(const json_t *object)
     cli_line("attributed", words);
     const json_t *one;
     size_t i;
-    json_array_foreach (json_object_get(object, "considered"), i, one)
+    json_array_foreach(json_object_get(object, "considered"), i, one)
         printf("    %-24s %-8s %-8s %s\n", cli_text(one, "connector"), cli_text(one, "type"),
                cli_text(one, "state"), cli_text(one, "why"));
     if (json_is_true(json_object_get(object, "own_sender")))
@@ -442,8 +449,7 @@ static void print_all(const json_t *all)
     printf("MAIL %s\n", cli_text(mail, "from"));
     print_would(mail);
     cli_line("reply", cli_text(mail, "reply"));
-    json_array_foreach (json_object_get(all, "recipients"), i, one)
-        print_recipient(one);
+    json_array_foreach(json_object_get(all, "recipients"), i, one) print_recipient(one);
 }
 
 static int explain(const struct config *config)

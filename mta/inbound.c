@@ -163,12 +163,13 @@ void inbound_identify(const struct inbound *c, const struct inbound_session *ses
         certificate = certificate_fits(c, session, identity);
     if (c->identify != INBOUND_BY_CERTIFICATE && c->identify != INBOUND_BY_NOTHING)
         address = address_fits(c, session, identity);
-    bool fits = c->identify == INBOUND_BY_EITHER ? certificate == TOKEN_NONE || address == TOKEN_NONE
-                                                 : certificate == TOKEN_NONE && address == TOKEN_NONE;
+    bool fits = c->identify == INBOUND_BY_EITHER
+                    ? certificate == TOKEN_NONE || address == TOKEN_NONE
+                    : certificate == TOKEN_NONE && address == TOKEN_NONE;
     if (fits)
         return;
-    *identity = (struct inbound_identity) { .token =
-                                                certificate != TOKEN_NONE ? certificate : address };
+    *identity =
+        (struct inbound_identity) { .token = certificate != TOKEN_NONE ? certificate : address };
 }
 
 /* ---- attribution ---- */
@@ -469,9 +470,8 @@ void inbound_rcpt(const struct inbound_set *set, const struct inbound_session *s
 const char *inbound_kind_name(enum inbound_kind kind)
 {
     static const char *const names[] = {
-        [INBOUND_NONE] = "none",       [INBOUND_SUBMISSION] = "submission",
-        [INBOUND_OWN] = "own",         [INBOUND_PARTNER] = "partner",
-        [INBOUND_REFUSED] = "refused",
+        [INBOUND_NONE] = "none",       [INBOUND_SUBMISSION] = "submission", [INBOUND_OWN] = "own",
+        [INBOUND_PARTNER] = "partner", [INBOUND_REFUSED] = "refused",
     };
     CHECK((size_t)kind < ARRAY_COUNT(names));
     return names[kind];
@@ -511,8 +511,7 @@ static enum inbound_reason reason_of(const struct matter *m, const struct decisi
         return INBOUND_NOT_RECIPIENT;
     if (c == a->connector || c == d->by)
         return INBOUND_DECIDES;
-    if (c->type == CONNECTOR_PARTNER &&
-        (a->kind == INBOUND_OWN || a->kind == INBOUND_SUBMISSION))
+    if (c->type == CONNECTOR_PARTNER && (a->kind == INBOUND_OWN || a->kind == INBOUND_SUBMISSION))
         return INBOUND_OWN_IS_FIRST;
     if (opinion->identity.token != TOKEN_NONE)
         return INBOUND_NOT_IDENTIFIED;

@@ -25,10 +25,10 @@
 #include "tls/tls_verify.h"
 
 enum {
-    INBOUND_CANDIDATES_MAX = 16,   /* own connectors that one session may be identified by */
-    INBOUND_BUNDLES_MAX = 2,       /* root bundles that clients are judged by: public, private */
-    INBOUND_NAMES_MAX = 64,        /* cert-name of one connector */
-    INBOUND_PINS_MAX = 16,         /* cert-pin of one connector */
+    INBOUND_CANDIDATES_MAX = 16, /* own connectors that one session may be identified by */
+    INBOUND_BUNDLES_MAX = 2,     /* root bundles that clients are judged by: public, private */
+    INBOUND_NAMES_MAX = 64,      /* cert-name of one connector */
+    INBOUND_PINS_MAX = 16,       /* cert-pin of one connector */
     INBOUND_SHORT_LIVED_S = 7 * 86'400, /* what needs no revocation (CONNECTORS 4.5) */
 };
 
@@ -44,21 +44,28 @@ enum inbound_identify {
 enum inbound_check { INBOUND_NAME, INBOUND_NAME_AND_PIN, INBOUND_NAME_OR_PIN, INBOUND_PIN };
 enum inbound_null { INBOUND_NULL_BY_STAR, INBOUND_NULL_YES, INBOUND_NULL_NO };
 enum inbound_null_relay { INBOUND_NULL_RELAY_CERT, INBOUND_NULL_RELAY_YES, INBOUND_NULL_RELAY_NO };
-enum inbound_revocation { INBOUND_REVOCATION_SOFT, INBOUND_REVOCATION_HARD, INBOUND_REVOCATION_OFF };
+enum inbound_revocation {
+    INBOUND_REVOCATION_SOFT,
+    INBOUND_REVOCATION_HARD,
+    INBOUND_REVOCATION_OFF
+};
 enum inbound_rights { INBOUND_RELAY = 1, INBOUND_INTERNAL = 2 };
-enum inbound_own_sender { INBOUND_OWN_SENDER_COUNT, INBOUND_OWN_SENDER_ACCEPT,
-                          INBOUND_OWN_SENDER_REJECT };
+enum inbound_own_sender {
+    INBOUND_OWN_SENDER_COUNT,
+    INBOUND_OWN_SENDER_ACCEPT,
+    INBOUND_OWN_SENDER_REJECT
+};
 
 struct inbound {
-    const char *name; /* the title */
+    const char *name;  /* the title */
     const char *label; /* "": none */
     uint32_t line;
     uint32_t cost;
     enum connector_type type;
     enum connector_state state;
     /* who it is about */
-    const struct pattern_set *senders; /* OWN: a filter, NULL: all. PARTNER: whom it covers */
-    enum inbound_null null_sender;     /* PARTNER */
+    const struct pattern_set *senders;    /* OWN: a filter, NULL: all. PARTNER: whom it covers */
+    enum inbound_null null_sender;        /* PARTNER */
     const struct pattern_set *recipients; /* own domains it applies to; NULL: all */
     /* who it is */
     enum inbound_identify identify;
@@ -121,10 +128,10 @@ struct inbound_candidates {
 
 struct inbound_session {
     const struct net_address *peer; /* behind a trusted proxy: the client it told of */
-    bool is_submission;             /* may send anywhere: relay { networks }, on a listener with it */
-    bool is_hybrid;                 /* the key exchange */
-    unsigned tls_version;           /* 0: in clear */
-    unsigned certificates_count;    /* 0: none was presented */
+    bool is_submission;          /* may send anywhere: relay { networks }, on a listener with it */
+    bool is_hybrid;              /* the key exchange */
+    unsigned tls_version;        /* 0: in clear */
+    unsigned certificates_count; /* 0: none was presented */
     struct {
         const struct tls_roots *roots;
         const struct tls_peer *peer;
@@ -167,7 +174,7 @@ struct inbound_would {
 };
 
 struct inbound_mail {
-    enum inbound_kind kind; /* for partners provisional: recipients may differ */
+    enum inbound_kind kind;           /* for partners provisional: recipients may differ */
     const struct inbound *connector;  /* NONE, SUBMISSION: NULL */
     struct inbound_identity identity; /* of the connector */
     enum connector_token token;       /* NONE: MAIL is taken */
@@ -182,9 +189,9 @@ struct inbound_rcpt {
     struct inbound_identity identity;
     enum connector_token token;
     enum connector_class class;
-    const struct inbound *by;    /* who refuses; NULL: no connector does */
-    bool is_own_sender;          /* our domain in MAIL FROM, without proof: to be counted */
-    bool is_internal;            /* rights: internal */
+    const struct inbound *by; /* who refuses; NULL: no connector does */
+    bool is_own_sender;       /* our domain in MAIL FROM, without proof: to be counted */
+    bool is_internal;         /* rights: internal */
     struct inbound_would would;
 };
 
@@ -203,13 +210,13 @@ const char *inbound_kind_name(enum inbound_kind kind);
 /* Why a connector has, or has not, a say in a message. */
 enum inbound_reason {
     INBOUND_IS_OFF,
-    INBOUND_NOT_COVERING,    /* partner: MAIL FROM is somebody else's */
-    INBOUND_NOT_SENDER,      /* own: sender-domains do not match */
-    INBOUND_NOT_RECIPIENT,   /* recipient-own-domains do not match */
-    INBOUND_NOT_IDENTIFIED,  /* identity.token says why */
-    INBOUND_LESS_SPECIFIC,   /* a lockdown with a narrower pattern decides */
-    INBOUND_OWN_IS_FIRST,    /* partner: an own connector was identified, or it is a submission */
-    INBOUND_LESS_SO,         /* another one fits better: identity, cost, name */
+    INBOUND_NOT_COVERING,   /* partner: MAIL FROM is somebody else's */
+    INBOUND_NOT_SENDER,     /* own: sender-domains do not match */
+    INBOUND_NOT_RECIPIENT,  /* recipient-own-domains do not match */
+    INBOUND_NOT_IDENTIFIED, /* identity.token says why */
+    INBOUND_LESS_SPECIFIC,  /* a lockdown with a narrower pattern decides */
+    INBOUND_OWN_IS_FIRST,   /* partner: an own connector was identified, or it is a submission */
+    INBOUND_LESS_SO,        /* another one fits better: identity, cost, name */
     INBOUND_DECIDES,
 };
 struct inbound_opinion {

@@ -17,8 +17,8 @@
 #include "core/slice.h"
 
 enum {
-    PATTERNS_MAX = 65'536,  /* in one set */
-    PATTERN_TEXT_MAX = 256, /* a buffer for pattern_normalise */
+    PATTERNS_MAX = 65'536,     /* in one set */
+    PATTERN_TEXT_MAX = 256,    /* a buffer for pattern_normalise */
     PATTERN_MATCHES_MAX = 130, /* of one domain: as many as it can have labels, itself, and * */
 };
 

@@ -24,8 +24,8 @@ struct smtp_incoming {
     struct commit commit;
     struct envelope envelope;
     struct smtp_data data;
-    struct slice pending; /* content taken from the input and not yet in the spool */
-    size_t pending_input; /* bytes of input to be taken with it */
+    struct slice pending;        /* content taken from the input and not yet in the spool */
+    size_t pending_input;        /* bytes of input to be taken with it */
     struct slice sender_domain;  /* normal form; empty: the null sender */
     struct inbound_rcpt verdict; /* on the first recipient: whom the message is attributed to */
     uint32_t decision;

@@ -5,8 +5,8 @@
  *   MAIL, RCPT --> a verdict (mta/inbound.c) --> taken, and told with the message
  *                                           '--> refused: reply, log and metric by its token
  *
- * Each verdict has a decision id, which its reply, its line in the log and `ringpost explain` share:
- * a hash over the configuration's generation, the host's name and the facts.
+ * Each verdict has a decision id, which its reply, its line in the log and `ringpost explain`
+ * share: a hash over the configuration's generation, the host's name and the facts.
  */
 #include <stdio.h>
 #include <xxhash.h>

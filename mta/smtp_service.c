@@ -12,7 +12,7 @@
     }
 #define TOKEN(field, token, word, state)                                                           \
     {                                                                                              \
-        "ringpost_connector_refusals_total", "token=\"" word "\",state=\"" state "\"",              \
+        "ringpost_connector_refusals_total", "token=\"" word "\",state=\"" state "\"",             \
             "Commands that inbound connectors refused, or would have refused", METRIC_COUNTER, 0,  \
             offsetof(struct smtp_server_metrics, field) + (token) * sizeof(uint64_t)               \
     }

@@ -33,7 +33,7 @@ MAY_ALLOCATE = {
     "queue/spool.c", "queue/segment.c", "queue/recovery.c", "queue/recovery_disk.c",
     "queue/recovery_table.c", "queue/spool_log.c", "queue/spool_read.c", "queue/compact.c", "queue/queue.c",
     "tls/tls_keyshare.c", "tls/tls_ticket.c", "tls/tls_id_cache.c",
-    "mta/config_file.c", "mta/config_memory.c", "mta/config_text.c", "mta/networks.c",
+    "mta/config_file.c", "mta/config_memory.c", "mta/config_text.c", "mta/networks.c", "mta/inbound_set.c",
     "mta/connection.c", "mta/config.c", "mta/config_load.c", "mta/pattern.c", "mta/limits.c",
     "mta/policy.c", "mta/check.c", "mta/admin.c", "mta/admin_queue.c", "mta/main.c",
     "tls/tls_pem.c", "tls/tls_roots.c", "tls/tls_credential.c",    # files read at start and at reload

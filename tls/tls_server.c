@@ -312,8 +312,8 @@ int tls_server_make(const struct tls_server_options *options, struct tls_shard *
     int r = server->credentials == NULL || server->contexts == NULL ? -ENOMEM : 0;
     CHECK(options->bundles_count <= TLS_BUNDLES_MAX);
     for (; r == 0 && server->bundles_count < options->bundles_count; server->bundles_count++)
-        server->bundles[server->bundles_count] = tls_roots_use(
-            (struct tls_roots *)(uintptr_t)options->bundles[server->bundles_count]);
+        server->bundles[server->bundles_count] =
+            tls_roots_use((struct tls_roots *)(uintptr_t)options->bundles[server->bundles_count]);
     for (; r == 0 && server->count < count; server->count++) {
         unsigned i = server->count;
         server->credentials[i] = tls_credential_use(options->credentials[i]);

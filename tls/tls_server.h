@@ -20,12 +20,12 @@ struct tls_server;
 struct tls_server_options {
     const char *name; /* of the listener: what one of them sealed, no other one opens */
     struct tls_credential *const *credentials;
-    unsigned credentials_count;    /* 1 or more; the first ones serve who names none of them */
-    unsigned version_min;          /* TLS_VERSION_12 or _13 */
-    unsigned version_max;          /* likewise; 0: _13 */
-    const char *groups;            /* as BoringSSL lists them; NULL: all of ours */
-    bool allows_cbc;               /* ECDHE with AES-CBC, last */
-    uint32_t lifetime_s;           /* how long a session may be resumed */
+    unsigned credentials_count; /* 1 or more; the first ones serve who names none of them */
+    unsigned version_min;       /* TLS_VERSION_12 or _13 */
+    unsigned version_max;       /* likewise; 0: _13 */
+    const char *groups;         /* as BoringSSL lists them; NULL: all of ours */
+    bool allows_cbc;            /* ECDHE with AES-CBC, last */
+    uint32_t lifetime_s;        /* how long a session may be resumed */
     /* That clients' certificates are judged by, by each on its own; none: none are. */
     const struct tls_roots *const *bundles;
     unsigned bundles_count;

@@ -24,8 +24,8 @@ struct tls_session {
     const struct tls_ends *ends;
     void *owner;
     struct tls_shard *shard;
-    struct tls_peer *peer; /* one for each bundle that judged it */
-    unsigned peers_count;  /* 0: one, if any */
+    struct tls_peer *peer;                  /* one for each bundle that judged it */
+    unsigned peers_count;                   /* 0: one, if any */
     const struct tls_client_policy *policy; /* of a client; NULL: we are the server */
     struct tls_client_target target;        /* likewise */
     void *kept;         /* of a client that offers a session: what was known of its certificate */

@@ -76,7 +76,8 @@ Test(check_inbound, L_03)
 
 Test(check_inbound, L_05)
 {
-    rule("L-05", CONFIG_ERROR, "inbound a { " OWN "cert-name = { a.corp.example } tls = optional }\n",
+    rule("L-05", CONFIG_ERROR,
+         "inbound a { " OWN "cert-name = { a.corp.example } tls = optional }\n",
          "inbound a { " OWN "cert-name = { a.corp.example } }\n");
 }
 
@@ -120,8 +121,9 @@ Test(check_inbound, L_08)
 
 Test(check_inbound, L_10)
 {
-    static const char gateway[] = "inbound gw { " PARTNER "sender-domains = { \"*\" } restrict = yes\n"
-                                  "  addresses = { 192.0.2.0/28 } }\n";
+    static const char gateway[] =
+        "inbound gw { " PARTNER "sender-domains = { \"*\" } restrict = yes\n"
+        "  addresses = { 192.0.2.0/28 } }\n";
     static const char bank[] = "inbound bank { " PARTNER "restrict = yes\n"
                                "  sender-domains = { bank.example, \"*.bank.example\" }\n"
                                "  cert-name = { mx.bank.example } }\n";
@@ -153,7 +155,8 @@ Test(check_inbound, L_12)
 Test(check_inbound, L_13)
 {
     rule("L-13", CONFIG_WARNING,
-         "inbound a { " OWN "cert-name = { a.corp.example } rights = { relay } relay-senders = any }\n",
+         "inbound a { " OWN
+         "cert-name = { a.corp.example } rights = { relay } relay-senders = any }\n",
          "inbound a { " OWN "cert-name = { a.corp.example } rights = { relay } }\n");
     rule("L-13", CONFIG_WARNING,
          "inbound a { " OWN "addresses = { 192.0.2.1 } rights = { relay } }\n",

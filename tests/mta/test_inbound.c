@@ -58,8 +58,9 @@ static struct config *config_of(const char *connectors)
     struct config_report report;
     struct config *config = NULL;
     /* any bundle will do: verdicts are given */
-    snprintf(text, sizeof(text), "%sroots test { file = \"/etc/ssl/certs/ca-certificates.crt\" }\n%s",
-             head, connectors);
+    snprintf(text, sizeof(text),
+             "%sroots test { file = \"/etc/ssl/certs/ca-certificates.crt\" }\n%s", head,
+             connectors);
     config_report_init(&report);
     int r = config_load_text(slice_of_string(text), "test", 1, &report, &config);
     cr_assert_eq(r, 0, "%s: %s", report.count > 0 ? report.messages[0].key : "",
@@ -100,7 +101,9 @@ static void session_of(const struct config *config, const struct facts *facts, s
     cr_assert_eq(net_parse(slice_of_string(text), 0, &s->address), 0);
     s->facts = (struct inbound_session) {
         .peer = &s->address,
-        .tls_version = facts->tls == 0 ? V13 : facts->tls == PLAIN ? 0 : facts->tls,
+        .tls_version = facts->tls == 0       ? V13
+                       : facts->tls == PLAIN ? 0
+                                             : facts->tls,
         .is_hybrid = facts->tls == 0,
         .is_submission = networks_hold(config->relay.networks, &s->address),
     };
@@ -196,7 +199,8 @@ Test(inbound, I_05_tls_required_and_rejected)
 
 Test(inbound, I_06_bank_with_its_certificate)
 {
-    expect_accepted(P_BANK, (struct facts) { .certificate = "mx.bank.example", .from = "bank.example" },
+    expect_accepted(P_BANK,
+                    (struct facts) { .certificate = "mx.bank.example", .from = "bank.example" },
                     "P-bank");
 }
 
@@ -207,8 +211,9 @@ Test(inbound, I_07_bank_without)
 
 Test(inbound, I_08_bank_with_another_name)
 {
-    expect_refused(P_BANK, (struct facts) { .certificate = "other.example", .from = "bank.example" },
-                   false, TOKEN_CERT_NAME, 550);
+    expect_refused(P_BANK,
+                   (struct facts) { .certificate = "other.example", .from = "bank.example" }, false,
+                   TOKEN_CERT_NAME, 550);
 }
 
 Test(inbound, I_09_bank_from_an_unknown_root)
@@ -240,8 +245,8 @@ Test(inbound, I_12_client_usage_demanded)
 
 Test(inbound, I_13_not_covered)
 {
-    expect_accepted(P_BANK, (struct facts) { .certificate = "mx.bank.example", .from = "x.example" },
-                    "");
+    expect_accepted(P_BANK,
+                    (struct facts) { .certificate = "mx.bank.example", .from = "x.example" }, "");
 }
 
 Test(inbound, I_14_gateway)
@@ -251,7 +256,8 @@ Test(inbound, I_14_gateway)
 
 Test(inbound, I_15_past_the_gateway)
 {
-    expect_refused(P_GW, (struct facts) { .from = "x.example" }, false, TOKEN_ADDRESS_MISMATCH, 550);
+    expect_refused(P_GW, (struct facts) { .from = "x.example" }, false, TOKEN_ADDRESS_MISMATCH,
+                   550);
 }
 
 Test(inbound, I_16_bounces_go_through_the_gateway_too)
@@ -297,9 +303,9 @@ Test(inbound, I_22_relay_by_a_certificate_in_an_own_domain)
 
 Test(inbound, I_23_relay_of_an_own_sender_by_address)
 {
-    expect_accepted(O_IP,
-                    (struct facts) { .peer = "203.0.113.5", .from = "corp.example", .to = "y.example" },
-                    "O-ip");
+    expect_accepted(
+        O_IP, (struct facts) { .peer = "203.0.113.5", .from = "corp.example", .to = "y.example" },
+        "O-ip");
 }
 
 Test(inbound, I_24_relay_of_a_foreign_sender_by_address)
@@ -373,8 +379,8 @@ Test(inbound, I_32_null_sender_is_nobodys)
 Test(inbound, I_33_submission_may_use_our_domains)
 {
     struct config *config = config_of(NO_ANONYMOUS P_GW);
-    struct answer a =
-        ask(config, &(struct facts) { .peer = "10.1.2.3", .from = "corp.example", .to = "y.example" });
+    struct answer a = ask(
+        config, &(struct facts) { .peer = "10.1.2.3", .from = "corp.example", .to = "y.example" });
     cr_assert_eq(a.rcpt.token, TOKEN_NONE);
     cr_assert_eq(a.rcpt.kind, INBOUND_SUBMISSION);
     config_free(config);
@@ -406,8 +412,9 @@ Test(inbound, I_38_not_for_this_recipient)
 
 Test(inbound, I_40_version)
 {
-    expect_refused(P_TLS_WITH("tls-min = 1.3"), (struct facts) { .tls = V12, .from = "tls.example" },
-                   true, TOKEN_TLS_TOO_WEAK, 451);
+    expect_refused(P_TLS_WITH("tls-min = 1.3"),
+                   (struct facts) { .tls = V12, .from = "tls.example" }, true, TOKEN_TLS_TOO_WEAK,
+                   451);
 }
 
 Test(inbound, I_41_group)
@@ -501,31 +508,35 @@ Test(inbound, both_and_either)
 
 Test(inbound, the_longer_prefix_and_then_cost_and_name)
 {
-    static const char all[] = "inbound b { type = own state = enforce addresses = { 203.0.113.0/24 }\n"
-                              "  tls = optional cost = 5 }\n"
-                              "inbound a { type = own state = enforce addresses = { 203.0.113.0/24 }\n"
-                              "  tls = optional cost = 5 }\n"
-                              "inbound c { type = own state = enforce addresses = { 203.0.113.0/24 }\n"
-                              "  tls = optional cost = 4 }\n"
-                              "inbound d { type = own state = enforce addresses = { 203.0.113.0/28 }\n"
-                              "  tls = optional }\n";
+    static const char all[] =
+        "inbound b { type = own state = enforce addresses = { 203.0.113.0/24 }\n"
+        "  tls = optional cost = 5 }\n"
+        "inbound a { type = own state = enforce addresses = { 203.0.113.0/24 }\n"
+        "  tls = optional cost = 5 }\n"
+        "inbound c { type = own state = enforce addresses = { 203.0.113.0/24 }\n"
+        "  tls = optional cost = 4 }\n"
+        "inbound d { type = own state = enforce addresses = { 203.0.113.0/28 }\n"
+        "  tls = optional }\n";
     expect_accepted(all, (struct facts) { .peer = "203.0.113.5", .from = "x.example" }, "d");
     expect_accepted(all, (struct facts) { .peer = "203.0.113.99", .from = "x.example" }, "c");
-    static const char two[] = "inbound b { type = own state = enforce addresses = { 203.0.113.0/24 }\n"
-                              "  tls = optional }\n"
-                              "inbound a { type = own state = enforce addresses = { 203.0.113.0/24 }\n"
-                              "  tls = optional }\n";
+    static const char two[] =
+        "inbound b { type = own state = enforce addresses = { 203.0.113.0/24 }\n"
+        "  tls = optional }\n"
+        "inbound a { type = own state = enforce addresses = { 203.0.113.0/24 }\n"
+        "  tls = optional }\n";
     expect_accepted(two, (struct facts) { .peer = "203.0.113.5", .from = "x.example" }, "a");
 }
 
 Test(inbound, a_partner_is_never_a_way_out)
 {
-    expect_refused(P_GW, (struct facts) { .peer = "192.0.2.3", .from = "x.example", .to = "y.example" },
+    expect_refused(P_GW,
+                   (struct facts) { .peer = "192.0.2.3", .from = "x.example", .to = "y.example" },
                    false, TOKEN_RELAY_DENIED, 550);
-    expect_refused(
-        P_BANK,
-        (struct facts) { .certificate = "mx.bank.example", .from = "bank.example", .to = "y.example" },
-        false, TOKEN_RELAY_DENIED, 550);
+    expect_refused(P_BANK,
+                   (struct facts) { .certificate = "mx.bank.example",
+                                    .from = "bank.example",
+                                    .to = "y.example" },
+                   false, TOKEN_RELAY_DENIED, 550);
 }
 
 Test(inbound, internal_needs_a_sender_of_ours)
@@ -548,9 +559,8 @@ Test(inbound, a_star_among_our_domains_makes_no_name_ours)
     struct config *config;
     config_report_init(&report);
     cr_assert_eq(config_load_text(slice_of_string(text), "t", 1, &report, &config), 0);
-    struct answer a = ask(config, &(struct facts) { .certificate = "a.relay.corp.example",
-                                                    .from = "",
-                                                    .to = "" });
+    struct answer a = ask(
+        config, &(struct facts) { .certificate = "a.relay.corp.example", .from = "", .to = "" });
     cr_assert_eq(a.rcpt.kind, INBOUND_OWN);
     config_report_free(&report);
     config_free(config);
@@ -562,10 +572,10 @@ Test(inbound, names_that_a_certificate_may_only_seem_to_bear)
                                          "a.relay.corp.example.evil.example", "*.corp.example",
                                          "a.relay.corp.examples" };
     for (unsigned i = 0; i < ARRAY_COUNT(names); i++)
-        expect_refused(O_CERT,
-                       (struct facts) {
-                           .certificate = names[i], .from = "corp.example", .to = "y.example" },
-                       false, TOKEN_RELAY_DENIED, 550);
+        expect_refused(
+            O_CERT,
+            (struct facts) { .certificate = names[i], .from = "corp.example", .to = "y.example" },
+            false, TOKEN_RELAY_DENIED, 550);
 }
 
 Test(inbound, asks_for_certificates_of_whom_it_may_concern)
@@ -627,7 +637,8 @@ Test(inbound, opinions_give_each_its_reason)
 
 enum { MANY = 60 };
 
-static const char *const domains[] = { "a.example", "*.a.example", "b.a.example", "*", "c.example" };
+static const char *const domains[] = { "a.example", "*.a.example", "b.a.example", "*",
+                                       "c.example" };
 static const char *const networks[] = { "192.0.2.0/24", "192.0.2.0/28", "198.51.100.1",
                                         "203.0.113.0/24" };
 static const char *const names[] = { "mx.a.example", "*.a.example", "a.relay.corp.example",
@@ -735,7 +746,8 @@ Test(inbound, own_connectors_grant_and_partners_never)
             struct answer with_all = ask(a, &facts), with_own = ask(o, &facts);
             struct answer with_partners = ask(p, &facts);
             if (with_all.rcpt.token == TOKEN_NONE)
-                cr_assert_eq(with_own.rcpt.token, TOKEN_NONE, "seed %llu", (unsigned long long)seed);
+                cr_assert_eq(with_own.rcpt.token, TOKEN_NONE, "seed %llu",
+                             (unsigned long long)seed);
             if (facts.to != NULL)
                 cr_assert_neq(with_partners.rcpt.token, TOKEN_NONE, "seed %llu",
                               (unsigned long long)seed);

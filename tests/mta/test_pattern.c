@@ -244,8 +244,8 @@ Test(pattern, text_comes_back_in_normal_form)
 
 Test(pattern, all_matches_come_most_specific_first)
 {
-    static const char *const texts[] = { "*", "*.example", "*.b.example", "a.b.example",
-                                         "*.a.b.example", "*.c.example" };
+    static const char *const texts[] = { "*",           "*.example",     "*.b.example",
+                                         "a.b.example", "*.a.b.example", "*.c.example" };
     static const uint32_t wanted[] = { 3, 2, 1, 0 };
     struct pattern_set *set;
     struct pattern_match matches[PATTERN_MATCHES_MAX];
