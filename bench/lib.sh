@@ -179,6 +179,7 @@ machine_facts() {
 # --- ringpost --------------------------------------------------------------------------------
 
 # bench_config FILE hold|relay [SESSIONS]: the one place that knows the configuration's syntax.
+# INBOUND=N: so many inbound connectors, none of which is about the mail that is sent here.
 # hold: the only next hop is a closed port, so mail stays in the spool; the refused probe and its
 # recorded deferral are ringpost's own cost, Postfix has none of that with its hold queue.
 # SESSIONS is per shard. Time and memory defaults are the shipped ones, limits per address are off:
@@ -190,6 +191,7 @@ bench_config() {
     [ -n "$TLS" ] && certificates="certificates = { ${TLS// /, } }"
     {
         bench_config_tls
+        bench_config_inbound "${INBOUND:-0}"
         cat <<CONF
 hostname = mx.example.net
 user = ""
@@ -245,6 +247,12 @@ bench_config_tls() {
     [ -z "${LISTENER_RSA:-}" ] || cat <<CONF
 listener "rsa" { addresses = { "127.0.0.1:$LISTENER_RSA" } backlog = 4096 certificates = { rsa } }
 CONF
+}
+
+bench_config_inbound() {
+    awk -v count="$1" 'BEGIN { for (i = 0; i < count; i++)
+        printf "inbound c%d { type = partner state = enforce restrict = yes addresses = { 10.%d.%d.1 }\n" \
+            "    sender-domains = { d%d.example, \"*.d%d.example\" } }\n", i, i / 256 % 256, i % 256, i, i }'
 }
 
 # An ECDSA P-256 and an RSA-2048 leaf, each below an intermediate of its kind, for all competitors:

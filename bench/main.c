@@ -8,6 +8,7 @@
 #include "bench/handshakes.h"
 #include "bench/null.h"
 #include "bench/options.h"
+#include "bench/policy.h"
 #include "bench/sink.h"
 #include "bench/source.h"
 #include "bench/tls_loop.h"
@@ -28,6 +29,7 @@ static const struct {
     { "ringpost-bench disk", "disk", disk_main },
     { "ringpost-bench handshakes", "handshakes", handshakes_main },
     { "ringpost-bench tls-loop", "tls-loop", tls_loop_main },
+    { "ringpost-bench policy", "policy", policy_main },
 };
 
 static const char help[] =
@@ -41,6 +43,7 @@ static const char help[] =
     "  disk     a bare loop of write and sync: the limit of the disk\n"
     "  handshakes   connects, shakes hands, says EHLO, closes: the load for a server's handshakes\n"
     "  tls-loop     BoringSSL alone, both sides in one thread: the limit of handshakes\n"
+    "  policy       what connectors decide at MAIL and RCPT, and how long that takes\n"
     "\n"
     "ringpost-bench COMMAND --help tells all about a command. ringpost-bench --version tells the\n"
     "version.\n";
