@@ -5,8 +5,9 @@
  *     -> certificate: chain and name judged; below CHAIN only recorded
  *     -> new sessions are kept by (host, server name, policy)
  *
- * Two contexts: one judges again when a session is resumed (CHAIN and NAME), the other trusts that
- * nothing followed from the verdict. All else is set on the session. Owns both.
+ * A context for each of MAY, ENCRYPT and what is above: they differ in the suites, a list that is
+ * dear to parse, and in that the last one judges again when a session is resumed; below it nothing
+ * followed from the verdict. All else is set on the session. Owns the contexts.
  */
 #include "tls/tls_client.h"
 
@@ -26,10 +27,20 @@ enum { GROUPS_MAX = 5 };
 /* Key transport: where the alternative is plain text, and hosts may be that old. */
 #define SUITES_RSA "kRSA+AESGCM:kRSA+AES+SHA:DES-CBC3-SHA"
 
+static const char suites_strong[] = TLS_SUITES_AEAD;
+static const char suites_may[] = TLS_SUITES_CBC; /* where the alternative is plain text */
+
+enum kind { KIND_MAY, KIND_ENCRYPT, KIND_VERIFY, KINDS };
+
+static const char *const kind_suites[KINDS] = {
+    [KIND_MAY] = suites_may,
+    [KIND_ENCRYPT] = suites_strong,
+    [KIND_VERIFY] = suites_strong,
+};
+
 struct tls_client {
     struct tls_shard *shard;
-    SSL_CTX *context;   /* NONE to ENCRYPT */
-    SSL_CTX *verifying; /* CHAIN, NAME */
+    SSL_CTX *contexts[KINDS];
 };
 
 /* ---- what the peer presents ---- */
@@ -194,7 +205,7 @@ static void resume(struct tls_session *session)
 
 /* ---- contexts ---- */
 
-static SSL_CTX *context_make(const struct tls_client *client, bool verifies)
+static SSL_CTX *context_make(const struct tls_client *client, enum kind kind)
 {
     static const uint16_t signatures[] = {
         SSL_SIGN_ECDSA_SECP256R1_SHA256, SSL_SIGN_RSA_PSS_RSAE_SHA256, SSL_SIGN_RSA_PKCS1_SHA256,
@@ -205,7 +216,8 @@ static SSL_CTX *context_make(const struct tls_client *client, bool verifies)
     SSL_CTX *context = SSL_CTX_new(TLS_with_buffers_method());
     if (context == NULL)
         return NULL;
-    if (!SSL_CTX_set_verify_algorithm_prefs(context, signatures, ARRAY_COUNT(signatures))) {
+    if (!SSL_CTX_set_verify_algorithm_prefs(context, signatures, ARRAY_COUNT(signatures)) ||
+        !SSL_CTX_set_cipher_list(context, kind_suites[kind])) {
         SSL_CTX_free(context);
         return NULL;
     }
@@ -213,7 +225,7 @@ static SSL_CTX *context_make(const struct tls_client *client, bool verifies)
     SSL_CTX_set_current_time_cb(context, tls_session_clock);
     SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
     SSL_CTX_sess_set_new_cb(context, on_new_session);
-    SSL_CTX_set_reverify_on_resume(context, verifies);
+    SSL_CTX_set_reverify_on_resume(context, kind == KIND_VERIFY);
     SSL_CTX_set_custom_verify(context, SSL_VERIFY_PEER, on_verify);
     return context;
 }
@@ -225,12 +237,13 @@ int tls_client_make(struct tls_shard *shard, struct tls_client **out)
     if (client == NULL)
         return -ENOMEM;
     client->shard = shard;
-    client->context = context_make(client, false);
-    client->verifying = context_make(client, true);
-    if (client->context == NULL || client->verifying == NULL) {
-        tls_client_free(client);
-        ERR_clear_error();
-        return -ENOMEM;
+    for (enum kind kind = 0; kind < KINDS; kind++) {
+        client->contexts[kind] = context_make(client, kind);
+        if (client->contexts[kind] == NULL) {
+            tls_client_free(client);
+            ERR_clear_error();
+            return -ENOMEM;
+        }
     }
     *out = client;
     return 0;
@@ -240,8 +253,8 @@ void tls_client_free(struct tls_client *client)
 {
     if (client == NULL)
         return;
-    SSL_CTX_free(client->context);
-    SSL_CTX_free(client->verifying);
+    for (enum kind kind = 0; kind < KINDS; kind++)
+        SSL_CTX_free(client->contexts[kind]);
     free(client);
 }
 
@@ -358,14 +371,27 @@ static bool offer_groups(SSL *ssl, const struct tls_client_target *target)
     return SSL_set1_curves(ssl, nids, count) == 1;
 }
 
+static enum kind kind_of(const struct tls_client_policy *policy)
+{
+    if (policy->level >= TLS_LEVEL_CHAIN)
+        return KIND_VERIFY;
+    return policy->level > TLS_LEVEL_MAY ? KIND_ENCRYPT : KIND_MAY;
+}
+
 static const char *suites_of(const struct tls_client_policy *policy, enum tls_step step)
 {
     if (step == TLS_STEP_RSA)
         return SUITES_RSA;
     if (policy->level > TLS_LEVEL_MAY)
-        return TLS_SUITES_AEAD;
-    /* Where the alternative is plain text. */
-    return policy->version_min < TLS_VERSION_12 ? TLS_SUITES_CBC ":" SUITES_RSA : TLS_SUITES_CBC;
+        return suites_strong;
+    return policy->version_min < TLS_VERSION_12 ? TLS_SUITES_CBC ":" SUITES_RSA : suites_may;
+}
+
+/* Else those of the context are offered. */
+static bool offer_suites(SSL *ssl, const struct tls_client_policy *policy, enum tls_step step)
+{
+    const char *suites = suites_of(policy, step);
+    return suites == kind_suites[kind_of(policy)] || SSL_set_cipher_list(ssl, suites) == 1;
 }
 
 static bool offer(struct tls_session *session)
@@ -386,8 +412,7 @@ static bool offer(struct tls_session *session)
         SSL_set_options(ssl, SSL_OP_NO_TICKET);
     return SSL_set_min_proto_version(ssl, (uint16_t)MIN(policy->version_min, most)) == 1 &&
            SSL_set_max_proto_version(ssl, (uint16_t)most) == 1 &&
-           SSL_set_cipher_list(ssl, suites_of(policy, target->step)) == 1 &&
-           offer_groups(ssl, target) &&
+           offer_suites(ssl, policy, target->step) && offer_groups(ssl, target) &&
            (*target->server_name == '\0' ||
             SSL_set_tlsext_host_name(ssl, target->server_name) == 1) &&
            (policy->credential == NULL || tls_credential_use_for(policy->credential, ssl) == 0);
@@ -400,9 +425,8 @@ struct tls_session *tls_client_connect(struct tls_client *client,
 {
     CHECK(policy->level != TLS_LEVEL_NONE);
     CHECK(!policy->is_blind || policy->level < TLS_LEVEL_CHAIN);
-    bool verifies = policy->level >= TLS_LEVEL_CHAIN;
     struct tls_session *session =
-        tls_session_new(verifies ? client->verifying : client->context, client->shard, ends, owner);
+        tls_session_new(client->contexts[kind_of(policy)], client->shard, ends, owner);
     if (session == NULL)
         return NULL;
     session->policy = policy;

@@ -174,6 +174,54 @@ Test(tls_client, steps_end)
         }
 }
 
+/* Of a ClientHello that nobody has taken from the wire. */
+static bool offers(uint16_t suite)
+{
+    enum { SESSION_ID_AT = 5 + 4 + 2 + 32 }; /* record, message, version, random */
+    const uint8_t *hello = pair.to_server.bytes + pair.to_server.at;
+    size_t at = SESSION_ID_AT + 1 + hello[SESSION_ID_AT];
+    size_t size = (size_t)(hello[at] << 8 | hello[at + 1]);
+    cr_assert_lt(at + 2 + size, pair.to_server.size);
+    for (size_t i = at + 2; i < at + 2 + size; i += 2)
+        if ((hello[i] << 8 | hello[i + 1]) == suite)
+            return true;
+    return false;
+}
+
+Test(tls_client, suites_go_by_level_version_and_step)
+{
+    enum { ECDHE_GCM = 0xc02b, ECDHE_CBC = 0xc013, RSA_GCM = 0x009c, RSA_3DES = 0x000a };
+    static const struct {
+        enum tls_level level;
+        unsigned version_min;
+        enum tls_step step;
+        bool ecdhe_gcm, ecdhe_cbc, rsa;
+    } cases[] = {
+        { TLS_LEVEL_MAY, TLS_VERSION_12, TLS_STEP_ALL, true, true, false },
+        { TLS_LEVEL_MAY, TLS_VERSION_12, TLS_STEP_12, true, true, false },
+        { TLS_LEVEL_MAY, TLS_VERSION_10, TLS_STEP_ALL, true, true, true },
+        { TLS_LEVEL_MAY, TLS_VERSION_10, TLS_STEP_RSA, false, false, true },
+        { TLS_LEVEL_ENCRYPT, TLS_VERSION_12, TLS_STEP_ALL, true, false, false },
+        { TLS_LEVEL_ENCRYPT, TLS_VERSION_10, TLS_STEP_12, true, false, false },
+        { TLS_LEVEL_CHAIN, TLS_VERSION_12, TLS_STEP_ALL, true, false, false },
+        { TLS_LEVEL_NAME, TLS_VERSION_12, TLS_STEP_12, true, false, false },
+    };
+    for (unsigned i = 0; i < ARRAY_COUNT(cases); i++) {
+        struct tls_client_policy policy = pair_policy(&w, cases[i].level);
+        policy.version_min = cases[i].version_min;
+        struct tls_client_target target = pair_target("server.example");
+        target.step = cases[i].step;
+        pair_free(&pair);
+        pair_init(&pair, 1, 0);
+        pair_world_begin(&w, &pair, false, &policy, &target);
+        cr_assert_eq(tls_session_handshake(pair.client), TLS_WANT_IN);
+        cr_assert_eq(offers(ECDHE_GCM), cases[i].ecdhe_gcm, "case %u", i);
+        cr_assert_eq(offers(ECDHE_CBC), cases[i].ecdhe_cbc, "case %u", i);
+        cr_assert_eq(offers(RSA_GCM), cases[i].rsa, "case %u", i);
+        cr_assert_eq(offers(RSA_3DES), cases[i].rsa, "case %u", i);
+    }
+}
+
 Test(tls_client, the_group_that_a_host_chose_is_offered_first)
 {
     struct tls_client_policy policy = pair_policy(&w, TLS_LEVEL_MAY);
