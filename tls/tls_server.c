@@ -128,7 +128,7 @@ static void hello_suites(const SSL_CLIENT_HELLO *in, struct hello *out)
     CBS list;
     uint16_t id;
     CBS_init(&list, in->cipher_suites, in->cipher_suites_len);
-    while (CBS_get_u16(&list, &id)) {
+    while (!(out->ecdsa_suites && out->rsa_suites) && CBS_get_u16(&list, &id)) {
         if (!suite_is_ours(ours, id))
             continue;
         int key = SSL_CIPHER_get_auth_nid(SSL_get_cipher_by_value(id));
@@ -216,6 +216,8 @@ static enum ssl_select_cert_result_t on_hello(const SSL_CLIENT_HELLO *in)
     const struct tls_session *session = tls_session_of(in->ssl);
     const struct tls_server *server = SSL_CTX_get_ex_data(SSL_get_SSL_CTX(in->ssl), context_index);
     struct hello hello;
+    if (server->count == 1 && !session->is_asked)
+        return ssl_select_cert_success; /* nothing depends on what it says */
     hello_read(in, &hello);
     /* By TLS 1.2 it is known too late whether a certificate comes: none of these is resumed. */
     if (session->is_asked && !hello.tls13)
