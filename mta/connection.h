@@ -109,6 +109,7 @@ struct connection {
     bool connected;
     bool send_borrowed; /* the send under way points into bytes of the owner */
     bool tls_open;      /* the handshake is complete */
+    bool tls_waits;     /* the handshake goes on when something has come */
     bool tls_failed;    /* error is -EPROTO; tls_session_why */
     bool tls_cut;       /* the end came without a close_notify */
     bool raw_eof;       /* by TLS: what was received may still have to be opened */

@@ -76,6 +76,7 @@ void connection_secure(struct connection *c, struct tls_session *session)
     CHECK(connection_idle(c));
     CHECK(!c->send.inflight);
     c->tls = session;
+    c->tls_waits = tls_session_is_server(session);
     c->raw_eof = c->eof;
     c->eof = false;
 }
@@ -243,13 +244,25 @@ static void tls_ended(struct connection *c, enum tls_result result)
     }
 }
 
+/* Without it a call of the session's would only find that out, at the price of some 700
+ * instructions and of what it throws out of the caches. */
+static bool has_ciphertext(const struct connection *c)
+{
+    return c->held_count > 0 || c->raw_eof || (!c->tls_open && c->line != NULL);
+}
+
+static bool has_more(const struct connection *c)
+{
+    return has_ciphertext(c) || tls_session_has_more(c->tls);
+}
+
 /* Fills the block: many small records become one piece of input. */
 static void opened_fill(struct connection *c)
 {
     struct connection_opened *opened = c->opened;
     enum tls_result result = TLS_OK;
     opened->at = opened->size = 0;
-    while (result == TLS_OK && opened->size < sizeof(opened->bytes)) {
+    while (result == TLS_OK && opened->size < sizeof(opened->bytes) && has_more(c)) {
         size_t bytes;
         result = tls_session_read(c->tls, opened->bytes + opened->size,
                                   sizeof(opened->bytes) - opened->size, &bytes);
@@ -268,7 +281,7 @@ struct slice connection_tls_front(struct connection *c)
         return slice_of(c->opened->bytes + c->opened->at, c->opened->size - c->opened->at);
     if (!c->tls_open || c->eof || c->error < 0 || c->closing)
         return slice_of(NULL, 0);
-    if (c->held_count == 0 && !c->raw_eof && !tls_session_has_more(c->tls))
+    if (!has_more(c))
         return slice_of(NULL, 0);
     if (c->opened == NULL)
         c->opened = pool_take(&c->pools->opened);
@@ -304,7 +317,10 @@ void connection_tls_drop_input(struct connection *c)
 enum tls_result connection_handshake(struct connection *c)
 {
     CHECK(c->tls != NULL);
+    if (c->tls_waits && !has_ciphertext(c))
+        return TLS_WANT_IN;
     enum tls_result result = tls_session_handshake(c->tls);
+    c->tls_waits = result == TLS_WANT_IN;
     if (result == TLS_OK)
         c->tls_open = true;
     tls_ended(c, result);

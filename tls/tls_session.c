@@ -127,6 +127,11 @@ void tls_session_free(struct tls_session *s)
     free(s);
 }
 
+bool tls_session_is_server(const struct tls_session *s)
+{
+    return SSL_is_server(s->ssl) != 0;
+}
+
 /* ---- what BoringSSL says ---- */
 
 static enum tls_result result_of(struct tls_session *s, int returned)

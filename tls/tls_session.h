@@ -41,6 +41,8 @@ struct tls_session;
 struct tls_peer;
 
 void tls_session_free(struct tls_session *session); /* NULL is allowed */
+/* The peer speaks first. */
+bool tls_session_is_server(const struct tls_session *session);
 
 enum tls_result tls_session_handshake(struct tls_session *session);
 /* Some plaintext. bytes is set on TLS_OK only, and then at least 1. */
