@@ -272,24 +272,24 @@ def handshake(rows):
     def tls(name, key):
         return groups[key, name].median(part(key, name))
 
-    def loop(key, pool):
-        return groups["loop", "loop"].median(lambda row: row["loop"]["rows"][key]["with_us" if pool else "without_us"])
+    def loop(key, pool, name="loop"):
+        return groups["loop", name].median(lambda row: row["loop"]["rows"][key]["with_us" if pool else "without_us"])
 
     present = [key for key in HANDSHAKES if any(groups[key, name].rows for name in ("ringpost", "ringpost-pool", "nginx"))]
     out = [("server CPU, us", "competitor", "connection", "in clear", "TLS part", "range", "all of it", "bare loop",
-            "of loop", "resumed", "failed")]
+            "of loop", "idle loop", "of it", "resumed", "failed")]
     for key in present:
         for name, pool in (("ringpost", False), ("ringpost-pool", True), ("nginx", None)):
             runs = groups[key, name]
             if not runs.rows:
                 continue
-            limit = None if pool is None else loop(key, pool)
+            limits = [] if pool is None else [loop(key, pool), loop(key, pool, "loop-idle")]
+            beside = [words for limit in limits for words in (shown(limit, 1), shown(ratio(tls(name, key), limit), 2))]
             out.append((HANDSHAKES[key], name, shown(runs.median(lambda row: row["tls_ns"] / 1000), 1),
                         shown(runs.median(lambda row: row["clear_ns"] / 1000), 1), shown(tls(name, key), 1),
                         runs.spread(part(key, name)),
                         shown(runs.median(lambda row: (row["tls_ns"] - row["bare_ns"]) / 1000), 1),
-                        "" if pool is None else shown(limit, 1),
-                        "" if pool is None else shown(ratio(tls(name, key), limit), 2),
+                        *(beside or [""] * 4),
                         shown(runs.median(lambda row: row["source"]["tls"]["resumed"])),
                         shown(runs.median(lambda row: row["source"]["tls"]["failed"]))))
     table(out)

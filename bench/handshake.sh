@@ -15,7 +15,8 @@
 # same number of packets, whose price is the kernel's. ("all of it" is also shown: a connection with TLS
 # less one in clear without the NOOPs.) It holds all that ringpost does for TLS: buffers, opening, sealing,
 # choosing the certificate, the memory. Beside it stands the same handshake in BoringSSL alone
-# (ringpost-bench tls-loop, on the same core, its median), which has the core's caches to itself.
+# (ringpost-bench tls-loop, on the same core, its median): without a pause, when it has the core's caches to
+# itself, and with PAUSE_US before each step of the server, about what lies between two packets at RATE.
 #
 # The pool moves work to idle time and removes none. So the server's core must have idle time: RATE is
 # below half of what it can do (RATE_RSA for the RSA row), and what is measured is a burst out of a full
@@ -23,7 +24,7 @@
 # which it was refilled, or missed, is told. What a key share costs in idle time is in its own line.
 #
 # Environment: BUILD, BENCH_DIR, SERVER_CPU (0), CLIENT_CPU (1), COUNT (4000), SLICES (8), RATE (1500),
-# RATE_RSA (500), ROUNDS (3), LOOP_ROUNDS (300), COMPETITORS ("ringpost ringpost-pool nginx"). About 7 minutes.
+# RATE_RSA (500), ROUNDS (3), LOOP_ROUNDS (300), PAUSE_US (100), COMPETITORS ("ringpost ringpost-pool nginx"). About 7 minutes.
 # Results: $BENCH_DIR/results/handshake
 set -u
 TLS=ecdsa
@@ -139,6 +140,14 @@ measure() {
     say "round $round, $row, $name: ns with TLS ${with[*]}, in clear ${without[*]}"
 }
 
+# bare_loop ROUND NAME PAUSE_US
+bare_loop() {
+    timeout 300 "$RINGPOST_BENCH" tls-loop --cpu "$server_cpu" --rounds "${LOOP_ROUNDS:-300}" --pause "$3" \
+        --cert "$BENCH_TLS/ecdsa.pem" --key "$BENCH_TLS/ecdsa.key" --cert "$BENCH_TLS/rsa.pem" --key "$BENCH_TLS/rsa.key" \
+        --json "$BENCH_RUN/loop.json" > "$BENCH_RUN/loop.log" 2>&1 || die "the bare loop failed: $(tail -1 "$BENCH_RUN/loop.log")"
+    result "$BENCH_RESULTS/handshake/$2-$1.json" bench=handshake row=loop "competitor=$2" "round=$1" "loop=@$BENCH_RUN/loop.json"
+}
+
 # From its start, when all that it does is fill the pool, until that is full.
 measure_filling() {
     local before made=0
@@ -168,10 +177,8 @@ if "$RINGPOST" --version | grep -q X25519MLKEM768; then rows+=("$hybrid"); fi
 for name in $competitors; do start "$name"; done
 case $competitors in *ringpost-pool*) pool_full ;; esac
 for ((round = 1; round <= ROUNDS; round++)); do
-    timeout 300 "$RINGPOST_BENCH" tls-loop --cpu "$server_cpu" --rounds "${LOOP_ROUNDS:-300}" --cert "$BENCH_TLS/ecdsa.pem" \
-        --key "$BENCH_TLS/ecdsa.key" --cert "$BENCH_TLS/rsa.pem" --key "$BENCH_TLS/rsa.key" \
-        --json "$BENCH_RUN/loop.json" > "$BENCH_RUN/loop.log" 2>&1 || die "the bare loop failed: $(tail -1 "$BENCH_RUN/loop.log")"
-    result "$BENCH_RESULTS/handshake/loop-$round.json" bench=handshake row=loop competitor=loop "round=$round" "loop=@$BENCH_RUN/loop.json"
+    bare_loop "$round" loop 0
+    bare_loop "$round" loop-idle "${PAUSE_US:-100}"
     for row in "${rows[@]}"; do
         # shellcheck disable=SC2086 # words
         set -- $row

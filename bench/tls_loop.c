@@ -12,6 +12,10 @@
  *
  * The reply is there because a TLS 1.3 server sends its ticket with the first thing that it writes.
  * Key shares are made between handshakes and are not timed: the pool moves work, it removes none.
+ *
+ * A loop finds in the caches what it left there, a server that waited for a packet does not. With
+ * --pause this one waits too, before each step of the server's: the difference is the caches'
+ * price.
  */
 #include "bench/tls_loop.h"
 
@@ -21,6 +25,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "bench/options.h"
 #include "bench/result.h"
@@ -44,6 +49,7 @@ enum {
     ROWS_MAX = 16,
     COMMAND_BYTES = 20, /* EHLO bench.invalid */
     REPLY_BYTES = 160,  /* what a server says to it */
+    PAUSE_US_MAX = 100'000,
 };
 
 static const char help[] =
@@ -55,6 +61,9 @@ static const char help[] =
     "\n"
     "  --cert CHAIN --key KEY  PEM; an ECDSA and an RSA one\n"
     "  --rounds N              handshakes of each row, with and without the key-share pool (400)\n"
+    "  --pause US              wait so long before each step of the server, as one does that "
+    "waits\n"
+    "                          for packets (0)\n"
     "  --cpu N                 run on this one (the one it begins on)\n"
     "  --json FILE             {library, rows {NAME {without_us, with_us}}}; medians; - is "
     "standard\n"
@@ -97,6 +106,7 @@ struct loop_options {
     struct secure_options tls;
     const char *json;
     unsigned rounds;
+    unsigned pause_us;
     int cpu; /* -1: the one it is on */
 };
 
@@ -202,6 +212,13 @@ static void loop_rows(struct loop *loop)
 
 /* ---- one connection ---- */
 
+static void pause_us(unsigned us)
+{
+    struct timespec time = { .tv_nsec = us * 1'000L };
+    if (us > 0)
+        (void)nanosleep(&time, NULL);
+}
+
 static SSL *side_new(SSL_CTX *context, BIO *in, BIO *out)
 {
     SSL *ssl = SSL_new(context);
@@ -217,11 +234,12 @@ static bool hands(SSL *ssl)
     return r == 1 || SSL_get_error(ssl, r) == SSL_ERROR_WANT_READ;
 }
 
-static bool exchange_data(SSL *client, SSL *server, uint64_t *spent)
+static bool exchange_data(SSL *client, SSL *server, unsigned pause, uint64_t *spent)
 {
     uint8_t bytes[REPLY_BYTES] = { 'x' };
     if (SSL_write(client, bytes, COMMAND_BYTES) != COMMAND_BYTES)
         return false;
+    pause_us(pause);
     uint64_t began = ticks();
     bool done = SSL_read(server, bytes, sizeof(bytes)) == COMMAND_BYTES &&
                 SSL_write(server, bytes, REPLY_BYTES) == REPLY_BYTES;
@@ -230,7 +248,8 @@ static bool exchange_data(SSL *client, SSL *server, uint64_t *spent)
 }
 
 /* The server's ticks; 0: it failed, or was not what the row is about. */
-static uint64_t exchange(struct row *row, unsigned index, struct tls_keyshares *pool)
+static uint64_t exchange(struct row *row, unsigned index, struct tls_keyshares *pool,
+                         unsigned pause)
 {
     BIO *up = BIO_new(BIO_s_mem()), *down = BIO_new(BIO_s_mem());
     CHECK(up != NULL);
@@ -244,6 +263,7 @@ static uint64_t exchange(struct row *row, unsigned index, struct tls_keyshares *
     if (resumes)
         SSL_set_session(client, row->kept);
 
+    pause_us(pause);
     uint64_t began = ticks();
     SSL *server = side_new(row->server, up, down);
     SSL_set_accept_state(server);
@@ -253,13 +273,15 @@ static uint64_t exchange(struct row *row, unsigned index, struct tls_keyshares *
     while (good && (SSL_in_init(client) || SSL_in_init(server)) && steps++ < STEPS_MAX) {
         good = hands(client);
         tls_keyshares_use(pool);
+        pause_us(pause);
         began = ticks();
         good = good && hands(server);
         spent += ticks() - began;
         tls_keyshares_use(NULL);
     }
-    good = good && steps < STEPS_MAX && exchange_data(client, server, &spent) &&
+    good = good && steps < STEPS_MAX && exchange_data(client, server, pause, &spent) &&
            SSL_session_reused(server) == resumes;
+    pause_us(pause);
     began = ticks();
     SSL_free(server);
     spent += ticks() - began;
@@ -275,7 +297,7 @@ static int loop_round(struct loop *loop, unsigned index, int round)
         bool pooled = ((unsigned)round + turn) % 2 != 0; /* the second one has it warmer */
         loop->now_ms = result_now_ns() / 1'000'000;
         (void)tls_keyshares_fill(loop->pool, POOL_SLOTS, loop->now_ms);
-        uint64_t spent = exchange(row, index, pooled ? loop->pool : NULL);
+        uint64_t spent = exchange(row, index, pooled ? loop->pool : NULL, loop->options->pause_us);
         if (spent == 0) {
             fprintf(stderr, "ringpost-bench tls-loop: %s failed\n", rows[index].words);
             return -EPROTO;
@@ -346,9 +368,10 @@ static void loop_report(struct loop *loop)
 
 static bool loop_options(int argc, char **argv, struct loop_options *o)
 {
-    enum { ROUNDS = 256, CPU, JSON, HELP };
+    enum { ROUNDS = 256, PAUSE, CPU, JSON, HELP };
     static const struct option options[] = {
         { "rounds", required_argument, NULL, ROUNDS },
+        { "pause", required_argument, NULL, PAUSE },
         { "cpu", required_argument, NULL, CPU },
         { "json", required_argument, NULL, JSON },
         { "help", no_argument, NULL, HELP },
@@ -360,6 +383,9 @@ static bool loop_options(int argc, char **argv, struct loop_options *o)
     while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
         switch (option) {
         case ROUNDS: o->rounds = (unsigned)option_number("--rounds", optarg, 1, 1'000'000); break;
+        case PAUSE:
+            o->pause_us = (unsigned)option_number("--pause", optarg, 0, PAUSE_US_MAX);
+            break;
         case CPU: o->cpu = (int)option_number("--cpu", optarg, 0, CPU_SETSIZE - 1); break;
         case JSON: o->json = optarg; break;
         case HELP: fputs(help, stdout); return false;
