@@ -148,6 +148,9 @@ class Tls(unittest.TestCase):
         self.assertGreaterEqual(set(rows), {"13-ecdsa", "13-rsa", "13-resumed", "12-ecdsa", "12-rsa", "12-ticket", "12-id"})
         for row in rows.values():
             self.assertGreater(row["without_us"], 0)
+        rows = bench("tls-loop", *self.pairs["ecdsa"], "--rounds", 3, "--pause", 1, "--only", "12-ticket")["rows"]
+        self.assertEqual(set(rows), {"12-ticket"})
+        self.assertEqual(set(rows["12-ticket"]), {"words", "without_us"})
 
     def test_wrong_options_say_which(self):
         for options, word in ((["--tls", "ssl"], "--tls"), (["--tls-version", "1.1"], "--tls-version"),

@@ -1,0 +1,77 @@
+#!/bin/bash
+# instructions.sh - instructions of a TLS handshake: the server's, and those of BoringSSL alone
+#
+#   instructions.sh [--help]
+#
+# What bench/handshake.sh measures in time is counted here by callgrind: the same figures, within some 2,000
+# (turns of the loop), however busy the machine is, and nothing of caches. ringpost, one shard and no key-share
+# pool, serves COUNT connections of each kind; its program is counted, not the kernel. What those in clear take,
+# with NOOPs in place of each flight, is taken away. Beside it: the server's side of the same handshake in
+# ringpost-bench tls-loop.
+#
+# Valgrind's processor has neither SHA instructions nor ADX: hashes and X25519 weigh more than they do, on
+# both sides alike. Environment: BUILD, BENCH_DIR, COUNT (60). Needs valgrind; about 2 minutes.
+set -u
+TLS=ecdsa
+. "$(dirname "$0")/lib.sh"
+case ${1:-} in '') ;; -h | --help) bench_usage "$0" ;; *) bench_usage "$0" 2 ;; esac
+
+count=${COUNT:-60}
+run=$BENCH_RUN/instructions
+need_program valgrind callgrind_control "$RINGPOST" "$RINGPOST_BENCH"
+need_free_port "$PORT_RINGPOST" "$PORT_ADMIN"
+bench_certificates
+rm -rf "${run:?}"
+mkdir -p "$run/ringpost" && chmod 700 "$run/ringpost" || exit 1
+SHARDS=1 KEY_SHARES=0 BENCH_SPOOL=$run BENCH_RUN=$run bench_config "$run/ringpost.conf" hold
+valgrind --tool=callgrind --callgrind-out-file="$run/counted" "$RINGPOST" serve -c "$run/ringpost.conf" > "$run/ringpost.log" 2>&1 &
+server=$!
+trap 'kill -KILL $server' EXIT     # it does not hear TERM while it waits below valgrind
+wait_port "$PORT_RINGPOST" 60 || { tail -5 "$run/ringpost.log" >&2; exit 1; }
+
+shake() {
+    timeout 300 "$RINGPOST_BENCH" handshakes --to "127.0.0.1:$PORT_RINGPOST" --connections 1 --rate 50 --count "$@" \
+        > "$run/shake.log" 2>&1 || die "handshakes: $(tail -1 "$run/shake.log")"
+}
+control() { callgrind_control "$@" "$server" > "$run/control.log" 2>&1 || die "$(tail -1 "$run/control.log")"; }
+
+# served OPTIONS...: sets counted, the server's instructions of a connection
+served() {
+    shake 10 "$@"
+    control -z
+    shake "$count" "$@"
+    rm -f "$run"/counted.*
+    control -d served
+    counted=$(awk -v n="$count" '$1 == "summary:" { print int($2 / n) }' "$run"/counted.*)
+    [ "${counted:-0}" -gt 0 ] || die "callgrind counted nothing: $run"
+}
+# looped ROW ROUNDS: prints the server's instructions of so many rounds, and some more
+looped() {
+    valgrind --tool=callgrind --callgrind-out-file="$run/loop" --toggle-collect='timed_*' "$RINGPOST_BENCH" tls-loop \
+        --only "$1" --rounds "$2" --cert "$BENCH_TLS/ecdsa.pem" --key "$BENCH_TLS/ecdsa.key" > "$run/loop.log" 2>&1 ||
+        die "the bare loop failed: $(tail -1 "$run/loop.log")"
+    awk '$1 == "summary:" { print $2 }' "$run/loop"
+}
+
+served --tls none --noops 2 --split
+clear[2]=$counted
+served --tls none --noops 3
+clear[3]=$counted
+printf '%-12s %12s %12s %12s %12s %8s\n' instructions connection 'in clear' 'TLS part' 'bare loop' 'of loop'
+while read -r row noops options; do
+    # shellcheck disable=SC2086 # words
+    served --tls starttls --tls-group X25519 --tls-version $options
+    case $row in
+        *-ecdsa) full=$counted ;;
+        *) counted=$(((counted * count - full) / (count - 1))) ;; # the first of them was a full one
+    esac
+    loop=$((($(looped "$row" 50) - $(looped "$row" 10)) / 40))
+    awk -v row="$row" -v all="$counted" -v clear="${clear[$noops]}" -v loop="$loop" \
+        'BEGIN { printf "%-12s %12d %12d %12d %12d %8.3f\n", row, all, clear, all - clear, loop, (all - clear) / loop }'
+done << ROWS
+13-ecdsa   2 1.3
+13-resumed 2 1.3 --tls-resume 1
+12-ecdsa   3 1.2
+12-ticket  2 1.2 --tls-resume 1
+12-id      2 1.2 --tls-resume 1 --tls-no-tickets
+ROWS
