@@ -202,13 +202,17 @@ int pattern_set_add(struct pattern_set *set, struct slice text, uint32_t value, 
     return 0;
 }
 
-bool pattern_set_find(const struct pattern_set *set, struct slice domain,
-                      struct pattern_match *match)
+/* The entries that match, from the least specific to the most; how many. Once through the domain.
+ */
+static unsigned entries_of(const struct pattern_set *set, struct slice domain,
+                           const struct entry *found[static PATTERN_MATCHES_MAX])
 {
-    const struct entry *best = NULL;
-    *match = (struct pattern_match) { .kind = PATTERN_NONE };
+    static_assert(LABELS_MAX + 2 <= (int)PATTERN_MATCHES_MAX);
+    unsigned count = 0;
     if (domain.size == 0 || domain.size >= PATTERN_TEXT_MAX)
-        return false;
+        return 0;
+    if (set->all)
+        found[count++] = &set->entries[set->all_index];
     bool literal = domain.data[0] == '[';
     uint64_t hash = HASH_BEGIN;
     unsigned labels = 0;
@@ -219,23 +223,43 @@ bool pattern_set_find(const struct pattern_set *set, struct slice domain,
             const struct entry *entry = entry_find(set, hash_end(hash, PATTERN_WILDCARD),
                                                    slice_from(domain, i + 1), PATTERN_WILDCARD);
             if (entry != NULL)
-                best = entry; /* it has more labels than the one before */
+                found[count++] = entry; /* it has more labels than the one before */
         }
         hash = hash_octet(hash, domain.data[i]);
     }
     const struct entry *exact =
         entry_find(set, hash_end(hash, PATTERN_EXACT), domain, PATTERN_EXACT);
     if (exact != NULL)
-        best = exact;
-    else if (best == NULL && set->all)
-        best = &set->entries[set->all_index];
-    if (best == NULL)
-        return false;
-    *match = (struct pattern_match) { .kind = (enum pattern_kind)best->kind,
-                                      .labels = best->labels,
-                                      .value = best->value,
-                                      .text = slice_of(best->text, best->size) };
-    return true;
+        found[count++] = exact;
+    return count;
+}
+
+static struct pattern_match match_of(const struct entry *entry)
+{
+    return (struct pattern_match) { .kind = (enum pattern_kind)entry->kind,
+                                    .labels = entry->labels,
+                                    .value = entry->value,
+                                    .text = slice_of(entry->text, entry->size) };
+}
+
+bool pattern_set_find(const struct pattern_set *set, struct slice domain,
+                      struct pattern_match *match)
+{
+    const struct entry *found[PATTERN_MATCHES_MAX];
+    unsigned count = entries_of(set, domain, found);
+    *match =
+        count > 0 ? match_of(found[count - 1]) : (struct pattern_match) { .kind = PATTERN_NONE };
+    return count > 0;
+}
+
+unsigned pattern_set_find_all(const struct pattern_set *set, struct slice domain,
+                              struct pattern_match matches[static PATTERN_MATCHES_MAX])
+{
+    const struct entry *found[PATTERN_MATCHES_MAX];
+    unsigned count = entries_of(set, domain, found);
+    for (unsigned i = 0; i < count; i++)
+        matches[i] = match_of(found[count - 1 - i]);
+    return count;
 }
 
 unsigned pattern_set_count(const struct pattern_set *set)

@@ -17,8 +17,9 @@
 #include "core/slice.h"
 
 enum {
-    PATTERNS_MAX = 65'536,  /* in one set */
-    PATTERN_TEXT_MAX = 256, /* a buffer for pattern_normalise */
+    PATTERNS_MAX = 65'536,     /* in one set */
+    PATTERN_TEXT_MAX = 256,    /* a buffer for pattern_normalise */
+    PATTERN_MATCHES_MAX = 130, /* of one domain: itself, *.d for each label of it, and * */
 };
 
 enum pattern_kind {
@@ -53,6 +54,9 @@ void pattern_set_free(struct pattern_set *set); /* NULL is allowed */
  * An empty domain (null sender, bare postmaster) matches nothing: that is the caller's case. */
 bool pattern_set_find(const struct pattern_set *set, struct slice domain,
                       struct pattern_match *match);
+/* All matches of it, the most specific first; how many. */
+unsigned pattern_set_find_all(const struct pattern_set *set, struct slice domain,
+                              struct pattern_match matches[static PATTERN_MATCHES_MAX]);
 
 unsigned pattern_set_count(const struct pattern_set *set);
 /* Pattern number index in the order of adding: text with its star. */
