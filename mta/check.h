@@ -18,4 +18,7 @@ const char *check_default_path(void);
  * errors to the report. Reads the file system, asks no DNS. */
 void check_lint(const struct config *config, struct config_report *report);
 
+/* check_outbound.c: a part of it. */
+void check_outbound(const struct config *config, struct config_report *report);
+
 #endif

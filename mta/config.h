@@ -19,7 +19,7 @@
 #include "mta/limits.h"
 #include "mta/networks.h"
 #include "mta/pattern.h"
-#include "mta/route.h"
+#include "mta/outbound.h"
 
 enum {
     CONFIG_FILE_BYTES_MAX = 16 << 20,
@@ -195,7 +195,7 @@ struct config_delivery {
     unsigned own_addresses_count;
     const struct networks *private_networks; /* special addresses that DNS may lead to */
     const char *ehlo;                        /* the hostname by default */
-    enum tls_level tls;                      /* of routes that say nothing, and of MX delivery */
+    enum tls_level tls; /* of connectors that say nothing, and of MX delivery */
     enum route_clear clear;
     unsigned tls_min;
 };
@@ -252,10 +252,8 @@ struct config {
     unsigned listeners_count; /* 1 or more */
     struct config_relay relay;
     struct config_limits limits;
-    const struct route *routes;
-    unsigned routes_count;
-    const struct pattern_set *route_domains; /* pattern to index in routes */
-    struct route default_route;              /* MX */
+    struct outbound_set outbound;
+    struct route default_route; /* MX */
     struct config_delivery delivery;
     struct config_dns dns;
     struct config_log log;

@@ -36,18 +36,18 @@ const struct net_address *config_addresses(struct config_builder *builder,
 const struct networks *config_networks(struct config_builder *builder,
                                        const struct config_section *section, const char *key,
                                        const char *default_text);
-/* value is what a match gives; whose tells about others' patterns (NULL: repeated ones only warn).
- */
+/* Repeated ones only warn. */
 void config_patterns(struct config_builder *builder, const struct config_section *section,
-                     const char *key, struct pattern_set *set, uint32_t value,
-                     const char *(*whose)(const struct config_builder *builder, uint32_t value));
+                     const char *key, struct pattern_set *set);
+void config_pattern(struct config_builder *builder, const struct config_section *section,
+                    const char *key, const struct config_value *value, struct pattern_set *set);
 /* A host name in normal form; not an address, not empty. */
 const char *config_domain(struct config_builder *builder, const struct config_section *section,
                           const char *key, const char *otherwise);
 bool config_title_check(const struct config_section *section);
 
-/* config_route.c */
-void config_build_routes(struct config_builder *builder);
+/* config_outbound.c: connectors and rules */
+void config_build_outbound(struct config_builder *builder);
 void config_build_default_route(struct config_builder *builder);
 
 /* config_tls.c */
@@ -62,7 +62,7 @@ const struct config_roots *config_roots_named(struct config_builder *builder,
                                               const char *title);
 void config_listener_tls(struct config_builder *builder, const struct config_section *section,
                          struct config_listener *listener);
-/* delivery { tls .. }, and a route's own; section without cfg: as delivery says. */
+/* delivery { tls .. }, and a connector's own; section without cfg: as delivery says. */
 void config_delivery_tls(struct config_builder *builder, const struct config_section *section);
 void config_route_tls(struct config_builder *builder, const struct config_section *section,
                       struct route *route);

@@ -33,9 +33,9 @@ static const char probe_help[] =
     "version, suite, group, certificates with pins, the verdict on them, whether a name fits,\n"
     "whether a second connection resumes the session, and the highest level that this host\n"
     "satisfies. Sends no mail. HOST is a name, an address, or [an address] (IPv6 with a port).\n"
-    "  -c, --config FILE   by the roots, client certificates and routes of this configuration: "
-    "the\n"
-    "                      route that names HOST, or --domain's, or the default. Else by the\n"
+    "  -c, --config FILE   by the roots, client certificates and connectors of this\n"
+    "                      configuration: the one that names HOST, or --domain's, or the default.\n"
+    "                      Else by the\n"
     "                      system's roots, and what is usual (tls = may)\n"
     "  -d, --domain NAME   of recipients: whose route, and whose names in certificates (NAME and\n"
     "                      all below it), as for an MX host of theirs\n"
@@ -100,7 +100,7 @@ static bool add_name(const char *from)
 static int level_of(const char *text)
 {
     for (int level = TLS_LEVEL_NONE; level <= TLS_LEVEL_NAME; level++)
-        if (strcmp(text, probe_level_name((enum tls_level)level)) == 0)
+        if (strcmp(text, tls_level_name((enum tls_level)level)) == 0)
             return level;
     return -1;
 }
@@ -199,11 +199,17 @@ static bool is_host_of(const struct route *route)
 static void choose_route(void)
 {
     const struct config *config = look.config;
-    if (look.domain != NULL)
-        look.route = route_select(config, slice_of_string(look.domain));
-    for (unsigned i = 0; look.route == NULL && i < config->routes_count; i++)
-        if (is_host_of(&config->routes[i]))
-            look.route = &config->routes[i];
+    const struct outbound_set *set = &config->outbound;
+    if (look.domain != NULL) {
+        const struct outbound_facts facts = { .recipient_domain = slice_of_string(look.domain) };
+        struct outbound_choice choice;
+        outbound_select(set, &facts, &choice);
+        if (choice.verdict == OUTBOUND_CONNECTOR)
+            look.route = &choice.connector->route;
+    }
+    for (unsigned i = 0; look.domain == NULL && look.route == NULL && i < set->count; i++)
+        if (set->connectors[i].state != CONNECTOR_OFF && is_host_of(&set->connectors[i].route))
+            look.route = &set->connectors[i].route;
     if (look.route == NULL)
         look.route = &config->default_route;
     look.by_host = is_host_of(look.route);
@@ -419,7 +425,7 @@ static int look_at_it(void)
     json_object_set_new(result, "host", cli_string(options.host));
     json_object_set_new(result, "port", json_integer(look.port));
     json_object_set_new(result, "route", cli_string(look.route->name));
-    json_object_set_new(result, "level", cli_string(probe_level_name(look.policy.level)));
+    json_object_set_new(result, "level", cli_string(tls_level_name(look.policy.level)));
     json_object_set_new(result, "names", names);
     status = json_is_true(json_object_get(result, "ok")) ? 0 : 1;
     if (look.as_json)

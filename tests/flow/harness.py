@@ -153,7 +153,7 @@ class Ringpost:
             own = {"addresses": [f"127.0.0.1:{self.port}"]} if number == 0 else {}
             text += section(f'listener "{name}"', {**own, **keys})
         for name, keys in self.routes.items():
-            text += section(f'route "{name}"', keys)
+            text += section(f'outbound "{name}"', {"type": "own", "state": "enforce", **keys})
         return text
 
     def write_config(self, **more):

@@ -343,7 +343,8 @@ static void on_released(void *argument, const struct config *config)
 Test(deliver, mail_follows_its_route_though_there_is_much_of_it)
 {
     struct deliver_world *w =
-        deliver_world_new(20, "route \"old\" { domains = { x.test } hosts = { \"9.9.8.2:25\" } }\n"
+        deliver_world_new(20, "outbound \"old\" { type = partner state = enforce domains = { "
+                              "x.test } hosts = { \"9.9.8.2:25\" } }\n"
                               "delivery { retry-initial = \"10m\" }");
     w->generations.released = on_released;
     sim_host(w->sim, deliver_address("9.9.8.2"), SIM_HOST_REFUSES);
@@ -353,7 +354,8 @@ Test(deliver, mail_follows_its_route_though_there_is_much_of_it)
     deliver_world_run(w, MINUTE_MS);
     cr_assert_eq(w->queue.metrics.messages, 300);
     struct config *old = w->config;
-    w->config = deliver_config("route \"new\" { domains = { x.test } hosts = { \"9.9.8.5:25\" } }\n"
+    w->config = deliver_config("outbound \"new\" { type = partner state = enforce domains = { "
+                               "x.test } hosts = { \"9.9.8.5:25\" } }\n"
                                "delivery { retry-initial = \"10m\" }");
     cr_assert_eq(generations_switch(&w->generations, w->config), 0);
     deliver_switched(&w->deliver);
@@ -378,7 +380,8 @@ Test(deliver, parked_mail_finds_its_way_when_there_is_room)
         struct destination *d = queue_destination(&w->queue, i == 0 ? "mx:x.test" : "mx:y.test", 9);
         struct unit *unit = queue_pull(&w->queue, d);
         cr_assert_not_null(unit);
-        cr_assert_eq(queue_move(&w->queue, unit, QUEUE_PARKING_KEY, strlen(QUEUE_PARKING_KEY)), 0);
+        cr_assert_eq(queue_move(&w->queue, unit, i, QUEUE_PARKING_KEY, strlen(QUEUE_PARKING_KEY)),
+                     1);
     }
     cr_assert_eq(w->queue.parking->ready_count, 2);
     w->deliver.draining = false;
