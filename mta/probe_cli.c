@@ -1,8 +1,8 @@
 /*
  * probe_cli.c - `ringpost tls probe`: whom to meet, by which policy, and the lines for people
  *
- * The policy is that of the route which a delivery would take, or the default; options change it
- * for this one look. Names come from the system's resolver.
+ * The policy is that of the connector which a delivery would take, or the default; options change
+ * it for this one look. Names come from the system's resolver.
  */
 #include "mta/probe_cli.h"
 
@@ -35,14 +35,12 @@ static const char probe_help[] =
     "satisfies. Sends no mail. HOST is a name, an address, or [an address] (IPv6 with a port).\n"
     "  -c, --config FILE   by the roots, client certificates and connectors of this\n"
     "                      configuration: the one that names HOST, or --domain's, or the default.\n"
-    "                      Else by the\n"
-    "                      system's roots, and what is usual (tls = may)\n"
-    "  -d, --domain NAME   of recipients: whose route, and whose names in certificates (NAME and\n"
-    "                      all below it), as for an MX host of theirs\n"
-    "  -l, --level LEVEL   none, may, encrypt, chain or name (default: the route's)\n"
-    "  -n, --name NAME     wanted in the certificate, instead of HOST or what the route says; n, "
-    "or\n"
-    "                      *.n; may stand more than once\n"
+    "                      Else by the system's roots, and what is usual (tls = may)\n"
+    "  -d, --domain NAME   of recipients: whose connector, and whose names in certificates (NAME\n"
+    "                      and all below it), as for an MX host of theirs\n"
+    "  -l, --level LEVEL   none, may, encrypt, chain or name (default: the connector's)\n"
+    "  -n, --name NAME     wanted in the certificate, instead of HOST or what the connector says;\n"
+    "                      n, or *.n; may stand more than once\n"
     "  -i, --implicit      TLS from the first octet; port 465 unless one is given\n"
     "  -p, --port N        default 25\n"
     "  -t, --timeout N     seconds for each step (default 30)\n"
@@ -55,7 +53,7 @@ static const char no_config[] = "listener probe { addresses = { 127.0.0.1:25 } }
 static struct look {
     const char *config_file;
     const char *domain;
-    int level; /* -1: the route's */
+    int level; /* -1: the connector's */
     bool implicit;
     bool as_json;
     uint16_t port; /* 0: not given */
@@ -374,9 +372,9 @@ static void print_certificates(const json_t *result)
 
 static void print_people(const json_t *result)
 {
-    const char *route = cli_text(result, "route");
-    printf("%s port %u, level %s, route %s\n", cli_text(result, "host"), look.port,
-           cli_text(result, "level"), *route != '\0' ? route : "(default)");
+    const char *connector = cli_text(result, "connector");
+    printf("%s port %u, level %s, connector %s\n", cli_text(result, "host"), look.port,
+           cli_text(result, "level"), *connector != '\0' ? connector : "(default)");
     cli_line_list("names", json_object_get(result, "names"));
     print_attempts(result);
     print_talk(result);
@@ -424,7 +422,7 @@ static int look_at_it(void)
                               json_stringn((const char *)look.names[i].data, look.names[i].size));
     json_object_set_new(result, "host", cli_string(options.host));
     json_object_set_new(result, "port", json_integer(look.port));
-    json_object_set_new(result, "route", cli_string(look.route->name));
+    json_object_set_new(result, "connector", cli_string(look.route->name));
     json_object_set_new(result, "level", cli_string(tls_level_name(look.policy.level)));
     json_object_set_new(result, "names", names);
     status = json_is_true(json_object_get(result, "ok")) ? 0 : 1;
