@@ -250,9 +250,10 @@ static void attempt_send(struct attempt *a)
     struct smtp_transaction *t = &a->transaction;
     const struct envelope *e = &a->envelope;
     struct link *link = a->link;
-    if (link->client == NULL || link->client->state == SMTP_CLIENT_QUIT) {
-        /* It went while the envelope was read, or is going: its idle time was over. */
-        link->ready = false;
+    bool going = link->client == NULL || link->client->state == SMTP_CLIENT_QUIT;
+    if (going || link->generation != a->deliver->generations->current) {
+        /* It went while the envelope was read, is going, or was begun with less than is wanted. */
+        link->ready = link->ready && !going;
         queue_put_back(a->deliver->queue, a->unit);
         attempt_free(a);
         return;
@@ -285,10 +286,10 @@ static bool attempt_move(struct attempt *a)
     const uint32_t count = unit->count;
     uint32_t moved = 0;
     bool failed = false;
-    size_t cursor = 0;
     struct recipient recipient;
-    uint32_t number = 0;
-    for (uint32_t at = 0; at < count && envelope_next(&a->envelope, &cursor, &recipient);) {
+    size_t cursor = 0;
+    for (uint32_t at = 0, number = 0;
+         at < count && envelope_next(&a->envelope, &cursor, &recipient);) {
         if (number++ != a->indexes[at])
             continue;
         char key[DESTINATION_KEY_MAX];
@@ -325,23 +326,17 @@ static void attempt_fail_all(struct attempt *a, enum smtp_verdict verdict, uint1
     attempt_judge(a);
 }
 
-static bool attempt_is_parked(const struct attempt *a)
-{
-    return a->unit->destination == a->deliver->queue->parking;
-}
-
 static void attempt_expire(struct attempt *a)
 {
     const struct destination *d = a->unit->destination;
-    bool parked = attempt_is_parked(a);
+    bool parked = d == a->deliver->queue->parking;
     int size = snprintf((char *)a->buffer, sizeof(a->buffer),
                         "not delivered within the time allowed; last: %s",
                         parked                ? "our configuration has no way to this recipient"
                         : d->error[0] != '\0' ? d->error
                                               : "deferred by the next hop");
     memcpy(a->why, a->buffer, MIN((size_t)size, sizeof(a->why) - 1));
-    const struct smtp_enhanced status =
-        parked ? (struct smtp_enhanced) { 5, 3, 5 } : (struct smtp_enhanced) { 5, 4, 7 };
+    const struct smtp_enhanced status = { 5, parked ? 3 : 4, parked ? 5 : 7 };
     attempt_fail_all(a, SMTP_VERDICT_PERMANENT, 0, status, slice_of_string(a->why));
 }
 
@@ -366,16 +361,14 @@ static void attempt_log_unroutable(struct attempt *a)
  * recipient (queue_move). */
 static void attempt_unroutable(struct attempt *a)
 {
-    if (!attempt_is_parked(a)) {
+    if (a->unit->destination != a->deliver->queue->parking) {
         attempt_give_up(a);
         return;
     }
     if (a->choice.verdict == OUTBOUND_BOUNCE) {
-        const bool large = a->choice.reason == OUTBOUND_TOO_LARGE;
+        const uint8_t detail = a->choice.reason == OUTBOUND_TOO_LARGE ? 4 : 5;
         metric_add(&a->deliver->metrics.too_large, 1);
-        attempt_fail_all(a, SMTP_VERDICT_PERMANENT, 0,
-                         large ? (struct smtp_enhanced) { 5, 3, 4 }
-                               : (struct smtp_enhanced) { 5, 3, 5 },
+        attempt_fail_all(a, SMTP_VERDICT_PERMANENT, 0, (struct smtp_enhanced) { 5, 3, detail },
                          slice_of_string(outbound_reason_text(a->choice.reason)));
         return;
     }
