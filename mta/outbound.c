@@ -222,8 +222,7 @@ const char *outbound_reason_text(enum outbound_reason reason)
     static const char *const texts[] = {
         [OUTBOUND_CHOSEN] = "",
         [OUTBOUND_TOO_LARGE] = "the message is larger than the connector for this recipient takes",
-        [OUTBOUND_UNAVAILABLE] = "the connector that a rule names is off, in test, or does not "
-                                 "take a message of this size",
+        [OUTBOUND_UNAVAILABLE] = "the connector that a rule names is off, in test or too small",
         [OUTBOUND_NO_WAY] = "the domain is ours, and no connector says where its mail goes",
         [OUTBOUND_OFF] = "the connector that has it is off",
     };
