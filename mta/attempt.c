@@ -806,7 +806,7 @@ static struct envelope bounce_envelope(const struct attempt *a, struct recipient
         .recipients_count = 1,
         .recipients = to,
     };
-    outbound_record(config_of(a), &e, to);
+    outbound_decide(config_of(a), &e, to);
     return e;
 }
 

@@ -33,7 +33,7 @@ static void mail_of_envelope(struct mail *mail, const struct envelope *envelope)
         mail->facts.sender_domain = domain_of(envelope->sender, mail->sender);
 }
 
-void outbound_record(const struct config *config, const struct envelope *envelope,
+void outbound_decide(const struct config *config, const struct envelope *envelope,
                      struct recipient *recipients)
 {
     struct mail mail;
@@ -42,7 +42,8 @@ void outbound_record(const struct config *config, const struct envelope *envelop
         struct outbound_choice choice;
         mail.facts.recipient_domain = domain_of(recipients[i].address, mail.recipient);
         outbound_select(&config->outbound, &mail.facts, &choice);
-        const struct outbound *connector = choice.connector;
+        const struct outbound *connector =
+            choice.verdict == OUTBOUND_CONNECTOR ? choice.connector : NULL;
         recipients[i].connector =
             connector == NULL ? slice_of(NULL, 0) : slice_of_string(connector->route.name);
         bool sticky = connector == NULL || connector->sticky;

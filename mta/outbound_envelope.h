@@ -15,9 +15,9 @@
 
 struct config;
 
-/* Writes connector and floor into the recipients, which are the envelope's; names are borrowed from
- * config. The message's size is known by now. */
-void outbound_record(const struct config *config, const struct envelope *envelope,
+/* Decides, and writes connector and floor into the recipients, which are the envelope's; names are
+ * borrowed from config. The message's size is known by now. */
+void outbound_decide(const struct config *config, const struct envelope *envelope,
                      struct recipient *recipients);
 
 /* The choice for a recipient of a queued message, and the key of its destination: QUEUE_PARKING_KEY

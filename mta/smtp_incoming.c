@@ -262,7 +262,7 @@ static void transaction_on_commit(struct commit *commit, int result)
 int smtp_incoming_commit(struct smtp_incoming *t, const struct config *config)
 {
     t->envelope.body_bytes = t->writer.body_bytes;
-    outbound_record(config, &t->envelope, t->large != NULL ? t->large->recipients : t->recipients);
+    outbound_decide(config, &t->envelope, t->large != NULL ? t->large->recipients : t->recipients);
     t->commit.done = transaction_on_commit;
     int r = spool_write_commit(&t->writer, &t->envelope, &t->commit);
     if (r == 0) {

@@ -289,7 +289,7 @@ static MAYBE_UNUSED uint32_t deliver_mail(struct deliver_world *w, const char *t
     if (w->sender != NULL)
         u.envelope.sender = slice_of_string(w->sender);
     u.envelope.body_bytes = u.content_bytes;
-    outbound_record(w->config, &u.envelope, recipients);
+    outbound_decide(w->config, &u.envelope, recipients);
     task_init(&u.task, upload_run);
     cr_assert_eq(spool_write_begin(w->spool, &u.writer, &u.task), 0);
     shard_run_later(&w->shard, &u.task);
