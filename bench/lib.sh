@@ -217,10 +217,12 @@ limits {
     message-size = 50M
     load-percent = 100
 }
-route "next" {
+outbound "next" {
+    type = own
+    state = enforce
     domains = { "*" }
     hosts = { "127.0.0.1:$next_hop" }
-    tls = $([ -n "$TLS" ] && echo encrypt || echo none)
+    tls = $([ -n "$TLS" ] && echo encrypt || echo may)
 }
 delivery {
     retry-initial = 1h

@@ -80,7 +80,7 @@ listener "in" {
 }
 relay { domains = { example.org, "*.example.org", "*.test" } }
 limits { per-address = 0 per-v4-24 = 0 per-v6-64 = 0 }
-route "sink" { domains = { "*" } hosts = { "127.0.0.1:2526" } }
+outbound "sink" { type = own state = enforce domains = { "*" } hosts = { "127.0.0.1:2526" } }
 admin { socket = admin.sock addresses = { "127.0.0.1:8025" } }
 CONFIG
 } > ringpost.conf

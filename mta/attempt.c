@@ -17,6 +17,7 @@
 #include "core/check.h"
 #include "core/log.h"
 #include "mta/next_hop.h"
+#include "mta/outbound_envelope.h"
 #include "mta/smtp_server.h"
 
 enum { US_IN_MS = 1'000, MS_IN_MINUTE = 60'000 };
@@ -61,6 +62,7 @@ struct attempt {
     uint16_t code; /* FAIL */
     struct smtp_enhanced enhanced;
     char why[RESOLVE_WHY_MAX];
+    struct outbound_choice choice; /* of its last recipient, when its way was looked for */
     /* the DSN */
     struct spool_writer writer;
     struct commit commit;
@@ -248,9 +250,10 @@ static void attempt_send(struct attempt *a)
     struct smtp_transaction *t = &a->transaction;
     const struct envelope *e = &a->envelope;
     struct link *link = a->link;
-    if (link->client == NULL || link->client->state == SMTP_CLIENT_QUIT) {
-        /* It went while the envelope was read, or is going: its idle time was over. */
-        link->ready = false;
+    bool going = link->client == NULL || link->client->state == SMTP_CLIENT_QUIT;
+    if (going || link->generation != a->deliver->generations->current) {
+        /* It went while the envelope was read, is going, or was begun with less than is wanted. */
+        link->ready = link->ready && !going;
         queue_put_back(a->deliver->queue, a->unit);
         attempt_free(a);
         return;
@@ -271,21 +274,40 @@ static void attempt_send(struct attempt *a)
     smtp_client_transact(link->client, t);
 }
 
-/* Routes have changed since the unit was queued here. True: it is on its way elsewhere. */
+/* Recipients whose way is another one than when they were queued here go there. True: the unit is
+ * elsewhere, or not what it was. */
 static bool attempt_move(struct attempt *a)
 {
     struct deliver *deliver = a->deliver;
+    struct unit *unit = a->unit;
+    const struct destination *d = unit->destination;
     if (deliver->switches == 0 && a->purpose != ATTEMPT_MOVE)
         return false;
-    char key[DESTINATION_KEY_MAX];
-    size_t size = deliver_route(deliver, a->transaction.recipients[0].address, key);
-    const struct destination *d = a->unit->destination;
-    if (size == d->key_size && memcmp(key, d->key, size) == 0)
+    const uint32_t count = unit->count;
+    uint32_t moved = 0;
+    bool failed = false;
+    struct recipient recipient;
+    size_t cursor = 0;
+    for (uint32_t at = 0, number = 0;
+         at < count && envelope_next(&a->envelope, &cursor, &recipient);) {
+        if (number++ != a->indexes[at])
+            continue;
+        char key[DESTINATION_KEY_MAX];
+        size_t size = outbound_way(config_of(a), &a->envelope, &recipient, &a->choice, key);
+        at++;
+        if (size == d->key_size && memcmp(key, d->key, size) == 0)
+            continue;
+        int r = queue_move(deliver->queue, unit, number - 1, key, size);
+        failed = failed || r < 0;
+        moved += r >= 0;
+    }
+    metric_add(&deliver->metrics.rerouted, moved);
+    if (moved == 0 && !failed)
         return false;
-    struct unit *unit = a->unit;
-    metric_add(&deliver->metrics.rerouted, 1);
-    if (queue_move(deliver->queue, unit, key, size) < 0)
+    if (failed) /* what stayed here must not be sent from here */
         queue_delay(deliver->queue, unit);
+    else if (moved < count) /* it is read anew */
+        queue_put_back(deliver->queue, unit);
     attempt_free(a);
     return true;
 }
@@ -307,12 +329,52 @@ static void attempt_fail_all(struct attempt *a, enum smtp_verdict verdict, uint1
 static void attempt_expire(struct attempt *a)
 {
     const struct destination *d = a->unit->destination;
+    bool parked = d == a->deliver->queue->parking;
     int size = snprintf((char *)a->buffer, sizeof(a->buffer),
                         "not delivered within the time allowed; last: %s",
-                        d->error[0] != '\0' ? d->error : "deferred by the next hop");
+                        parked                ? "our configuration has no way to this recipient"
+                        : d->error[0] != '\0' ? d->error
+                                              : "deferred by the next hop");
     memcpy(a->why, a->buffer, MIN((size_t)size, sizeof(a->why) - 1));
-    attempt_fail_all(a, SMTP_VERDICT_PERMANENT, 0, (struct smtp_enhanced) { 5, 4, 7 },
-                     slice_of_string(a->why));
+    const struct smtp_enhanced status = { 5, parked ? 3 : 4, parked ? 5 : 7 };
+    attempt_fail_all(a, SMTP_VERDICT_PERMANENT, 0, status, slice_of_string(a->why));
+}
+
+static void attempt_log_unroutable(struct attempt *a)
+{
+    struct shard *shard = a->deliver->shard;
+    if (shard->log == NULL)
+        return;
+    struct log_line line;
+    log_begin(&line, shard->log, LOG_ERROR, shard->wall_us, "unroutable");
+    log_string(&line, "msg", a->original_id);
+    log_text(&line, "from", a->envelope.sender);
+    log_text(&line, "to", a->transaction.recipients[0].address);
+    log_string(&line, "connector",
+               a->choice.connector == NULL ? "" : a->choice.connector->route.name);
+    log_string(&line, "status", "4.3.5");
+    log_string(&line, "why", outbound_reason_text(a->choice.reason));
+    log_end(&line);
+}
+
+/* Its way leads nowhere: it bounces, or waits for another configuration. A parked unit has one
+ * recipient (queue_move). */
+static void attempt_unroutable(struct attempt *a)
+{
+    if (a->unit->destination != a->deliver->queue->parking) {
+        attempt_give_up(a);
+        return;
+    }
+    if (a->choice.verdict == OUTBOUND_BOUNCE) {
+        const uint8_t detail = a->choice.reason == OUTBOUND_TOO_LARGE ? 4 : 5;
+        metric_add(&a->deliver->metrics.too_large, 1);
+        attempt_fail_all(a, SMTP_VERDICT_PERMANENT, 0, (struct smtp_enhanced) { 5, 3, detail },
+                         slice_of_string(outbound_reason_text(a->choice.reason)));
+        return;
+    }
+    metric_add(&a->deliver->metrics.unroutable, 1);
+    attempt_log_unroutable(a);
+    attempt_give_up(a);
 }
 
 /* Nobody can say any more whose mail it is, and its time is up: it must not pin the log for ever.
@@ -374,7 +436,7 @@ static void attempt_open(struct attempt *a)
         return;
     case ATTEMPT_MOVE:
         if (!attempt_move(a))
-            attempt_give_up(a);
+            attempt_unroutable(a);
         return;
     case ATTEMPT_FAIL:
         if (!attempt_move(a))
@@ -730,10 +792,11 @@ static int bounce_return(struct attempt *a)
     }
 }
 
-static int bounce_commit(struct attempt *a)
+/* The DSN's envelope, decided by the configuration that is current. */
+static struct envelope bounce_envelope(const struct attempt *a, struct recipient *to)
 {
-    struct recipient to = { .address = a->envelope.sender, .notify = NOTIFY_NEVER };
-    struct envelope e = {
+    *to = (struct recipient) { .address = a->envelope.sender, .notify = NOTIFY_NEVER };
+    const struct envelope e = {
         .listener = SLICE("bounce"),
         .arrival_us = a->deliver->shard->wall_us,
         .body_bytes = a->writer.body_bytes,
@@ -741,8 +804,16 @@ static int bounce_commit(struct attempt *a)
                  (a->bounce.facts.full ? a->envelope.flags & (ENVELOPE_8BITMIME) : 0U) |
                  (a->envelope.flags & ENVELOPE_SMTPUTF8),
         .recipients_count = 1,
-        .recipients = &to,
+        .recipients = to,
     };
+    outbound_decide(config_of(a), &e, to);
+    return e;
+}
+
+static int bounce_commit(struct attempt *a)
+{
+    struct recipient to;
+    const struct envelope e = bounce_envelope(a, &to);
     a->commit.done = bounce_on_commit;
     return spool_write_commit(&a->writer, &e, &a->commit);
 }
@@ -755,10 +826,8 @@ static void bounce_on_commit(struct commit *commit, int result)
         bounce_give_up(a);
         return;
     }
-    struct recipient to = { .address = a->envelope.sender, .notify = NOTIFY_NEVER };
-    const struct envelope e = { .arrival_us = deliver->shard->wall_us,
-                                .recipients_count = 1,
-                                .recipients = &to };
+    struct recipient to;
+    const struct envelope e = bounce_envelope(a, &to);
     metric_add(&deliver->metrics.bounces_sent, 1);
     struct log_line line;
     log_begin(&line, deliver->shard->log, LOG_INFO, deliver->shard->wall_us, "bounce");

@@ -108,14 +108,15 @@ static void add_users(const struct shown *s)
         snprintf(words, sizeof(words), "listener %s", s->config->listeners[i].name);
         json_array_append_new(users, cli_string(words));
     }
-    for (unsigned i = 0; i < s->config->routes_count; i++) {
-        if (s->config->routes[i].tls.credential != s->credential)
+    for (unsigned i = 0; i < s->config->outbound.count; i++) {
+        const struct route *route = &s->config->outbound.connectors[i].route;
+        if (route->tls.credential != s->credential)
             continue;
-        snprintf(words, sizeof(words), "route %s", s->config->routes[i].name);
+        snprintf(words, sizeof(words), "outbound %s", route->name);
         json_array_append_new(users, cli_string(words));
     }
     if (json_array_size(users) == 0)
-        warn(s, "no listener and no route uses it");
+        warn(s, "no listener and no connector uses it");
     json_object_set_new(s->object, "used_by", users);
 }
 

@@ -167,12 +167,12 @@ static const struct config_listener *listener_of_host(const struct config *confi
     return NULL;
 }
 
-static void lint_routes(const struct config *config, struct config_report *report)
+static void lint_hosts(const struct config *config, struct config_report *report)
 {
-    for (unsigned i = 0; i < config->routes_count; i++) {
-        const struct route *route = &config->routes[i];
+    for (unsigned i = 0; i < config->outbound.count; i++) {
+        const struct route *route = &config->outbound.connectors[i].route;
         char key[LINT_KEY_MAX];
-        snprintf(key, sizeof(key), "route \"%s\": hosts", route->name);
+        snprintf(key, sizeof(key), "outbound \"%s\": hosts", route->name);
         for (unsigned k = 0; k < route->hosts_count; k++) {
             const struct config_listener *listener = listener_of_host(config, &route->hosts[k]);
             if (listener != NULL)
@@ -255,7 +255,8 @@ void check_lint(const struct config *config, struct config_report *report)
     lint_relay(config, report);
     lint_listeners(config, report);
     check_inbound(config, report);
-    lint_routes(config, report);
+    lint_hosts(config, report);
+    check_outbound(config, report);
     lint_spool(config, report);
     lint_file(config, report, "dns: trust-anchor", config->dns.trust_anchor_file);
     lint_file(config, report, "dns: root-hints", config->dns.root_hints_file);

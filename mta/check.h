@@ -20,4 +20,7 @@ void check_lint(const struct config *config, struct config_report *report);
 /* The part of it about inbound connectors; each finding names its rule, "(L-08)". */
 void check_inbound(const struct config *config, struct config_report *report);
 
+/* check_outbound.c: a part of it. */
+void check_outbound(const struct config *config, struct config_report *report);
+
 #endif

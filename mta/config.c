@@ -172,7 +172,7 @@ static void build_relay(struct config_builder *builder)
     struct config *config = builder->config;
     struct config_section section = config_file_section(builder->file, "relay", 0);
     struct pattern_set *domains = config_take_patterns(builder);
-    config_patterns(builder, &section, "domains", domains, 0, NULL);
+    config_patterns(builder, &section, "domains", domains);
     config->relay.domains = domains;
     config->relay.networks = config_networks(builder, &section, "networks", "");
     config->relay.open_relay = config_file_bool(&section, "i-run-an-open-relay", false);
@@ -389,12 +389,12 @@ static void build(struct config_builder *builder)
     build_spool(builder);
     build_relay(builder);
     build_limits(builder);         /* before listeners: message-size */
-    config_build_tls(builder);     /* before listeners and routes, which name certificates */
+    config_build_tls(builder);     /* before listeners and connectors, which name certificates */
     config_build_inbound(builder); /* before listeners, which ask for certificates */
     config_build_listeners(builder);
-    build_delivery(builder); /* before routes: ehlo; after listeners: own addresses */
+    build_delivery(builder); /* before connectors: ehlo; after listeners: own addresses */
     config_build_default_route(builder);
-    config_build_routes(builder);
+    config_build_outbound(builder);
     build_dns(builder);
     build_admin(builder);
     build_bounce(builder);

@@ -20,7 +20,7 @@
 #include "mta/limits.h"
 #include "mta/networks.h"
 #include "mta/pattern.h"
-#include "mta/route.h"
+#include "mta/outbound.h"
 
 enum {
     CONFIG_FILE_BYTES_MAX = 16 << 20,
@@ -198,7 +198,7 @@ struct config_delivery {
     unsigned own_addresses_count;
     const struct networks *private_networks; /* special addresses that DNS may lead to */
     const char *ehlo;                        /* the hostname by default */
-    enum tls_level tls;                      /* of routes that say nothing, and of MX delivery */
+    enum tls_level tls; /* of connectors that say nothing, and of MX delivery */
     enum route_clear clear;
     unsigned tls_min;
 };
@@ -258,10 +258,8 @@ struct config {
     const struct tls_roots *inbound_bundles[INBOUND_BUNDLES_MAX];
     unsigned inbound_bundles_count;
     struct config_limits limits;
-    const struct route *routes;
-    unsigned routes_count;
-    const struct pattern_set *route_domains; /* pattern to index in routes */
-    struct route default_route;              /* MX */
+    struct outbound_set outbound;
+    struct route default_route; /* MX */
     struct config_delivery delivery;
     struct config_dns dns;
     struct config_log log;

@@ -36,11 +36,11 @@ const struct net_address *config_addresses(struct config_builder *builder,
 const struct networks *config_networks(struct config_builder *builder,
                                        const struct config_section *section, const char *key,
                                        const char *default_text);
-/* value is what a match gives; whose tells about others' patterns (NULL: repeated ones only warn).
- */
+/* Repeated ones only warn. */
 void config_patterns(struct config_builder *builder, const struct config_section *section,
-                     const char *key, struct pattern_set *set, uint32_t value,
-                     const char *(*whose)(const struct config_builder *builder, uint32_t value));
+                     const char *key, struct pattern_set *set);
+void config_pattern(struct config_builder *builder, const struct config_section *section,
+                    const char *key, const struct config_value *value, struct pattern_set *set);
 /* A host name in normal form; not an address, not empty. */
 const char *config_domain(struct config_builder *builder, const struct config_section *section,
                           const char *key, const char *otherwise);
@@ -49,14 +49,19 @@ unsigned config_sections(struct config_builder *builder, const char *name, unsig
                          const char *words);
 bool config_title_check(const struct config_section *section);
 
+/* config_connector.c: of either direction. */
+void config_connector_head(struct config_builder *builder, const struct config_section *section,
+                           enum connector_type *type, enum connector_state *state);
+unsigned config_connector_cost(const struct config_section *section);
+/* value NULL: "". */
+const char *config_label(struct config_builder *builder, const struct config_section *section,
+                         const char *key, const struct config_value *value);
+
 /* config_inbound.c */
 void config_build_inbound(struct config_builder *builder);
-/* type, state and cost of a connector of either direction. */
-void config_connector_head(const struct config_section *section, enum connector_type *type,
-                           enum connector_state *state, uint32_t *cost);
 
-/* config_route.c */
-void config_build_routes(struct config_builder *builder);
+/* config_outbound.c: connectors and rules */
+void config_build_outbound(struct config_builder *builder);
 void config_build_default_route(struct config_builder *builder);
 
 /* config_tls.c */
@@ -76,7 +81,7 @@ const struct slice *config_certificate_names(struct config_builder *builder,
                                              unsigned *names_count);
 void config_listener_tls(struct config_builder *builder, const struct config_section *section,
                          struct config_listener *listener);
-/* delivery { tls .. }, and a route's own; section without cfg: as delivery says. */
+/* delivery { tls .. }, and a connector's own; section without cfg: as delivery says. */
 void config_delivery_tls(struct config_builder *builder, const struct config_section *section);
 void config_route_tls(struct config_builder *builder, const struct config_section *section,
                       struct route *route);

@@ -40,7 +40,7 @@ struct config_file {
     cfg_t *root;
     struct config_value *values;
     unsigned values_count, values_capacity;
-    struct place *places; /* where sections begin, in the order of the file */
+    struct place *places; /* where sections begin: by kind, then as in the file */
     unsigned places_count;
     char complaint[COMPLAINT_MAX]; /* libConfuse's last one */
     unsigned complaint_line;
@@ -286,6 +286,16 @@ static const struct config_schema *schema_of(const struct config_file *file, str
     return NULL;
 }
 
+/* By kind, and in each in the order of the file. */
+static int place_order(const void *left, const void *right)
+{
+    const struct place *a = left;
+    const struct place *b = right;
+    if (a->name != b->name)
+        return (uintptr_t)a->name < (uintptr_t)b->name ? -1 : 1;
+    return (a->line > b->line) - (a->line < b->line);
+}
+
 static int places_find(struct config_file *file)
 {
     struct config_statement statement;
@@ -307,6 +317,8 @@ static int places_find(struct config_file *file)
         }
         file->places_count = count;
     }
+    if (file->places_count > 0)
+        qsort(file->places, file->places_count, sizeof(file->places[0]), place_order);
     return 0;
 }
 
@@ -382,10 +394,18 @@ unsigned config_file_count(const struct config_file *file, const char *name)
 
 static unsigned place_line(const struct config_file *file, const char *name, unsigned index)
 {
-    for (unsigned i = 0; i < file->places_count; i++)
-        if (strcmp(file->places[i].name, name) == 0 && index-- == 0)
-            return file->places[i].line;
-    return 0;
+    const struct config_schema *schema = schema_of(file, slice_of_string(name));
+    CHECK(schema != NULL);
+    unsigned low = 0, high = file->places_count;
+    while (low < high) {
+        unsigned middle = low + (high - low) / 2;
+        if ((uintptr_t)file->places[middle].name < (uintptr_t)schema->name)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    bool there = low + index < file->places_count && file->places[low + index].name == schema->name;
+    return there ? file->places[low + index].line : 0;
 }
 
 struct config_section config_file_section(struct config_file *file, const char *name,

@@ -15,12 +15,6 @@
 
 enum { PIN_PREFIX = 7 /* "sha256:" */ };
 
-static const char *const types[] = {
-    [CONNECTOR_PARTNER] = "partner", [CONNECTOR_OWN] = "own", NULL
-};
-static const char *const states[] = {
-    [CONNECTOR_OFF] = "off", [CONNECTOR_TEST] = "test", [CONNECTOR_ENFORCE] = "enforce", NULL
-};
 static const char *const nulls[] = {
     [INBOUND_NULL_BY_STAR] = "by-star", [INBOUND_NULL_YES] = "yes", [INBOUND_NULL_NO] = "no", NULL
 };
@@ -64,25 +58,6 @@ static const char *const reply_words[] = {
 static bool given(const struct config_section *section, const char *key)
 {
     return config_file_given(section, key);
-}
-
-/* ---- what both directions have ---- */
-
-void config_connector_head(const struct config_section *section, enum connector_type *type,
-                           enum connector_state *state, uint32_t *cost)
-{
-    config_title_check(section);
-    *type = (enum connector_type)config_file_choice(section, "type", types, CONNECTOR_PARTNER);
-    *state = (enum connector_state)config_file_choice(section, "state", states, CONNECTOR_OFF);
-    *cost = (uint32_t)config_file_number(section, "cost", 0, CONNECTOR_COST_MAX, CONNECTOR_COST);
-    if (!given(section, "type"))
-        config_file_error(section, "type", 0,
-                          "is missing; write type = partner (another organisation: it can only "
-                          "restrict) or own (our own servers: it can grant)");
-    if (!given(section, "state"))
-        config_file_error(section, "state", 0,
-                          "is missing; write state = test first, enforce when what it would do is "
-                          "right, off to keep it for later");
 }
 
 /* ---- who it is ---- */
@@ -262,7 +237,7 @@ static void partner_build(struct config_builder *builder, const struct config_se
     static const char *const others[] = { "rights", "relay-senders", "relay-null-sender", NULL };
     only_for(section, others, "a partner connector grants nothing, an own one does");
     struct pattern_set *senders = config_take_patterns(builder);
-    config_patterns(builder, section, "sender-domains", senders, 0, NULL);
+    config_patterns(builder, section, "sender-domains", senders);
     c->senders = senders;
     if (!given(section, "sender-domains") && !builder->partial)
         config_file_error(section, "sender-domains", 0,
@@ -304,7 +279,7 @@ static void own_build(struct config_builder *builder, const struct config_sectio
     only_for(section, others, "an own connector restricts nobody, a partner one does");
     if (given(section, "sender-domains")) {
         struct pattern_set *senders = config_take_patterns(builder);
-        config_patterns(builder, section, "sender-domains", senders, 0, NULL);
+        config_patterns(builder, section, "sender-domains", senders);
         c->senders = senders;
     }
     static_assert(INBOUND_RELAY == 1 && INBOUND_INTERNAL == 2);
@@ -317,15 +292,16 @@ static void own_build(struct config_builder *builder, const struct config_sectio
 static void connector_build(struct config_builder *builder, const struct config_section *section,
                             struct inbound *c)
 {
-    config_connector_head(section, &c->type, &c->state, &c->cost);
+    config_connector_head(builder, section, &c->type, &c->state);
+    c->cost = config_connector_cost(section);
     c->name = config_take_string(builder, section->title);
-    c->label = config_take_string(builder, config_file_text(section, "label", ""));
+    c->label = config_label(builder, section, "label", config_file_single(section, "label"));
     c->line = section->line;
     certificate_build(builder, section, c);
     floor_build(section, c);
     if (given(section, "recipient-own-domains")) {
         struct pattern_set *recipients = config_take_patterns(builder);
-        config_patterns(builder, section, "recipient-own-domains", recipients, 0, NULL);
+        config_patterns(builder, section, "recipient-own-domains", recipients);
         c->recipients = recipients;
     }
     if (c->type == CONNECTOR_PARTNER)

@@ -167,31 +167,28 @@ const struct net_address *config_addresses(struct config_builder *builder,
     return addresses;
 }
 
+void config_pattern(struct config_builder *builder, const struct config_section *section,
+                    const char *key, const struct config_value *value, struct pattern_set *set)
+{
+    uint32_t other;
+    const char *why;
+    int r = pattern_set_add(set, slice_of_string(value->text), 0, &other, &why);
+    if (r == -EEXIST)
+        config_file_warn(section, key, value->line, "`%.64s` is there twice; remove one",
+                         value->text);
+    else if (r == -ENOMEM)
+        builder->out_of_memory = true;
+    else if (r < 0)
+        config_file_error(section, key, value->line, "`%.64s`: %s", value->text, why);
+}
+
 void config_patterns(struct config_builder *builder, const struct config_section *section,
-                     const char *key, struct pattern_set *set, uint32_t value,
-                     const char *(*whose)(const struct config_builder *builder, uint32_t value))
+                     const char *key, struct pattern_set *set)
 {
     unsigned count;
     const struct config_value *values = config_file_list(section, key, &count);
-    for (unsigned i = 0; i < count && set != NULL; i++) {
-        uint32_t other;
-        const char *why;
-        const char *text = values[i].text;
-        int r = pattern_set_add(set, slice_of_string(text), value, &other, &why);
-        if (r == -EEXIST && whose != NULL && other != value)
-            config_file_error(section, key, values[i].line,
-                              "`%.64s` belongs to %s already; a pattern can have one only", text,
-                              whose(builder, other));
-        else if (r == -EEXIST)
-            config_file_warn(section, key, values[i].line, "`%.64s` is there twice; remove one",
-                             text);
-        else if (r == -ENOMEM)
-            builder->out_of_memory = true;
-        else if (r < 0)
-            config_file_error(section, key, values[i].line, "`%.64s`: %s", text, why);
-        if (r == -ENOSPC)
-            return;
-    }
+    for (unsigned i = 0; i < count && set != NULL; i++)
+        config_pattern(builder, section, key, &values[i], set);
 }
 
 const char *config_domain(struct config_builder *builder, const struct config_section *section,

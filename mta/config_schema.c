@@ -5,6 +5,12 @@
  */
 #include "mta/config_build.h"
 
+/* How a next hop is reached. */
+#define ROUTE_SINGLES                                                                              \
+    "protocol", "port", "host-order", "max-connections", "max-per-connection", "allow-private",    \
+        "ehlo", "tls", "tls-min", "tls-implicit", "cleartext", "roots", "client-certificate"
+#define ROUTE_LISTS "domains", "hosts", "source-addresses", "tls-name"
+
 const struct config_schema config_schemas[] = {
     { .name = "", .singles = { "hostname", "user", "group", "shards", "pin", "bare-newline" } },
     { .name = "spool",
@@ -41,12 +47,17 @@ const struct config_schema config_schemas[] = {
                    "transaction-timeout", "connection-timeout", "load-percent",
                    "load-command-timeout", "load-data-timeout" },
       .lists = { "exempt" } },
-    { .name = "route",
+    { .name = "outbound",
       .titled = true,
-      .singles = { "protocol", "port", "host-order", "max-connections", "max-per-connection",
-                   "allow-private", "ehlo", "tls", "tls-min", "tls-implicit", "cleartext", "roots",
-                   "client-certificate" },
-      .lists = { "domains", "hosts", "source-addresses", "tls-name" } },
+      .singles = { "type", "state", "scope", "all-mail", "max-size", "cost", "label",
+                   "on-unavailable", "sticky", ROUTE_SINGLES },
+      .lists = { "sender-domains", "from-labels", ROUTE_LISTS } },
+    { .name = "rule",
+      .titled = true,
+      .singles = { "if-size-over", "if-tls", "use", "require", "cost" },
+      .lists = { "if-sender-domain", "if-recipient-domain", "if-label" } },
+    /* what outbound was called: known, to be told from a slip of the pen */
+    { .name = "route", .titled = true, .singles = { ROUTE_SINGLES }, .lists = { ROUTE_LISTS } },
     { .name = "delivery",
       .singles = { "retry-initial",
                    "retry-max",

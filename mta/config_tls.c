@@ -24,6 +24,16 @@ static const char *const modes[] = {
 };
 static const char *const versions[] = { "1.2", "1.3", NULL };
 static const char *const levels[] = {
+    [TLS_LEVEL_NONE] = "none",
+    [TLS_LEVEL_MAY] = "may",
+    [TLS_LEVEL_ENCRYPT] = "encrypt",
+    [TLS_LEVEL_CHAIN] = "chain",
+    [TLS_LEVEL_NAME] = "name",
+    [TLS_LEVEL_INTERNAL] = "internal",
+    NULL,
+};
+/* Of mail that no connector takes: INTERNAL needs certificates of ours on both sides. */
+static const char *const delivery_levels[] = {
     [TLS_LEVEL_NONE] = "none",   [TLS_LEVEL_MAY] = "may",   [TLS_LEVEL_ENCRYPT] = "encrypt",
     [TLS_LEVEL_CHAIN] = "chain", [TLS_LEVEL_NAME] = "name", NULL,
 };
@@ -271,14 +281,14 @@ void config_listener_tls(struct config_builder *builder, const struct config_sec
 void config_delivery_tls(struct config_builder *builder, const struct config_section *section)
 {
     struct config_delivery *d = &builder->config->delivery;
-    d->tls = (enum tls_level)config_file_choice(section, "tls", levels, TLS_LEVEL_MAY);
+    d->tls = (enum tls_level)config_file_choice(section, "tls", delivery_levels, TLS_LEVEL_MAY);
     d->clear =
         (enum route_clear)config_file_choice(section, "cleartext", clears, ROUTE_CLEAR_HANDSHAKE);
     d->tls_min = TLS_VERSION_10 + config_file_choice(section, "tls-min", client_versions, 2);
     if (d->tls == TLS_LEVEL_CHAIN || d->tls == TLS_LEVEL_NAME)
         config_file_warn(section, "tls", 0,
                          "asks every MX of the world for a valid certificate, and many have none: "
-                         "their mail will wait and bounce. Usual: may, and more on routes");
+                         "their mail will wait and bounce. Usual: may, and more on connectors");
 }
 
 const struct slice *config_certificate_names(struct config_builder *builder,
@@ -318,7 +328,26 @@ static void route_level_check(const struct config_section *section, const struct
         if (route->hosts[i].kind == ROUTE_HOST_ADDRESS)
             config_file_error(section, "tls-name", 0,
                               "an address has no name that a certificate could bear; write "
-                              "tls-name = { NAME }, or the host by name");
+                              "tls-name = { NAME }, or the host by name (L-04)");
+}
+
+/* INTERNAL is between hosts of ours, by certificates that we make. */
+static void route_internal(const struct config_section *section, struct tls_client_policy *tls)
+{
+    const struct config_value *version = config_file_single(section, "tls-min");
+    const char *roots = config_file_text(section, "roots", "system");
+    if (version != NULL && tls->version_min != TLS_VERSION_13)
+        config_file_error(section, "tls-min", version->line,
+                          "internal is TLS 1.3 only; remove the line");
+    tls->version_min = TLS_VERSION_13;
+    if (strcmp(roots, "system") == 0)
+        config_file_error(section, "roots", 0,
+                          "internal trusts no public authority; write roots = TITLE and roots "
+                          "\"TITLE\" { file = BUNDLE } with your own");
+    if (config_file_single(section, "client-certificate") == NULL)
+        config_file_error(section, "client-certificate", 0,
+                          "internal presents one; write client-certificate = TITLE and certificate "
+                          "\"TITLE\" { chain = FILE key = FILE }");
 }
 
 void config_route_tls(struct config_builder *builder, const struct config_section *section,
@@ -347,7 +376,13 @@ void config_route_tls(struct config_builder *builder, const struct config_sectio
             config_file_error(section, "client-certificate", 0,
                               "is not shown to whom we do not insist on TLS with; write tls = "
                               "encrypt or more");
+        if (config_file_given(section, "cleartext") && route->clear != ROUTE_CLEAR_NEVER)
+            config_file_error(section, "cleartext", 0,
+                              "contradicts client-certificate, which is shown by TLS only; remove "
+                              "the line, or write never (L-20)");
     }
+    if (tls->level == TLS_LEVEL_INTERNAL && !builder->partial)
+        route_internal(section, tls);
     unsigned count;
     const struct config_value *names = config_file_list(section, "tls-name", &count);
     route->tls_names = config_certificate_names(builder, section, "tls-name", names, count,

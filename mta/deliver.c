@@ -16,6 +16,7 @@
 #include "core/check.h"
 #include "core/log.h"
 #include "mta/next_hop.h"
+#include "mta/outbound_envelope.h"
 #include "mta/resolve_config.h"
 #include "tls/tls_shard.h"
 
@@ -66,48 +67,64 @@ bool deliver_idle(const struct deliver *deliver)
 
 /* ---- where a recipient goes ---- */
 
-size_t deliver_route(void *argument, struct slice address, char key[static DESTINATION_KEY_MAX])
+static void log_would(const struct deliver *deliver, const struct envelope *envelope,
+                      const struct recipient *recipient, const struct outbound_choice *choice)
 {
-    static_assert((int)ROUTE_KEY_BYTES <= (int)DESTINATION_KEY_MAX);
-    const struct deliver *deliver = argument;
-    const struct config *config = deliver->generations->current->config;
-    size_t at = address.size;
-    while (at > 0 && address.data[at - 1] != '@')
-        at--;
-    char domain[PATTERN_TEXT_MAX];
-    int size = pattern_normalise(slice_from(address, at), domain);
-    /* Addresses were checked when they came in; what another version left behind still goes
-     * somewhere, and fails there with words. */
-    struct slice name = size < 0 ? SLICE("invalid") : slice_of(domain, (size_t)size);
-    return route_key(route_select(config, name), name, key);
+    const struct shard *shard = deliver->shard;
+    if (shard->log == NULL)
+        return;
+    struct log_line line;
+    log_begin(&line, shard->log, LOG_INFO, shard->wall_us, "connector_test");
+    log_text(&line, "from", envelope->sender);
+    log_text(&line, "to", recipient->address);
+    log_string(&line, "connector", choice->connector == NULL ? "" : choice->connector->route.name);
+    log_string(&line, "would", choice->would->route.name);
+    log_end(&line);
 }
 
-/* The route that a key names, by the current configuration; NULL: it is gone. */
-static const struct route *route_of_key(const struct config *config, const char *key,
-                                        const char **domain)
+size_t deliver_route(void *argument, const struct envelope *envelope,
+                     const struct recipient *recipient, char key[static DESTINATION_KEY_MAX])
 {
-    *domain = "";
-    if (strncmp(key, "mx:", 3) == 0) {
-        *domain = key + 3;
-        return &config->default_route;
+    struct deliver *deliver = argument;
+    struct deliver_metrics *m = &deliver->metrics;
+    struct outbound_choice choice;
+    size_t size =
+        outbound_way(deliver->generations->current->config, envelope, recipient, &choice, key);
+    switch (choice.verdict) {
+    case OUTBOUND_CONNECTOR: metric_add(&m->by_connector, 1); break;
+    case OUTBOUND_DEFAULT: metric_add(&m->by_default, 1); break;
+    case OUTBOUND_BOUNCE:
+    case OUTBOUND_DEFER: break; /* counted when it is looked at, soon */
     }
-    const char *name = strchr(key, ':');
-    CHECK(name != NULL);
-    name++;
-    const char *end = strchr(name, ':');
-    size_t size = end == NULL ? strlen(name) : (size_t)(end - name);
-    if (end != NULL)
-        *domain = end + 1;
-    for (unsigned i = 0; i < config->routes_count; i++) {
-        const struct route *route = &config->routes[i];
-        if (strlen(route->name) == size && memcmp(route->name, name, size) == 0 &&
-            route_by_domain(route) == (end != NULL))
-            return route;
+    if (choice.would != NULL) {
+        metric_add(&m->would, 1);
+        log_would(deliver, envelope, recipient, &choice);
     }
-    return NULL;
+    return size;
 }
 
 /* ---- next hops ---- */
+
+/* Where its key leads by the current configuration. */
+static void hop_find_route(struct next_hop *hop)
+{
+    const struct config *config = hop->generation->config;
+    struct route_key_parts parts;
+    hop->route = NULL;
+    hop->domain[0] = '\0';
+    if (!route_key_read(hop->destination->key, &parts))
+        return; /* parked */
+    const struct outbound *connector = outbound_named(&config->outbound, parts.name);
+    if (parts.name.size == 0)
+        hop->route = &config->default_route;
+    else if (connector != NULL && connector->state == CONNECTOR_ENFORCE &&
+             route_by_domain(&connector->route) == (*parts.domain != '\0'))
+        hop->route = &connector->route;
+    if (hop->route == NULL)
+        return;
+    memcpy(hop->domain, parts.domain, sizeof(hop->domain));
+    route_policy(hop->route, parts.floor, &hop->tls);
+}
 
 static void hop_learn_route(struct next_hop *hop)
 {
@@ -115,7 +132,7 @@ static void hop_learn_route(struct next_hop *hop)
     if (hop->generation != NULL)
         generation_drop(deliver->generations, hop->generation);
     hop->generation = generation_use(deliver->generations);
-    hop->route = route_of_key(hop->generation->config, hop->destination->key, &hop->domain);
+    hop_find_route(hop);
     hop->targets_count = 0;
     hop->targets_until_ms = 0;
 }
@@ -386,9 +403,9 @@ static struct tls_lru_key link_host(const struct link *link)
     return tls_lru_key_of(slice_of(link->host_key, sizeof(link->host_key)));
 }
 
-/* What the certificate may be for, where the route does not say: the host's name as configured, or
- * the domain whose MX it is, and all below it. What DNS calls an MX host is no reference: whoever
- * forges the one could choose the other. */
+/* What the certificate may be for, where the connector does not say: the host's name as configured,
+ * or the domain whose MX it is, and all below it. What DNS calls an MX host is no reference:
+ * whoever forges the one could choose the other. */
 static unsigned link_names(struct link *link, const struct hop_target *to)
 {
     const struct route *route = link->hop->route;
@@ -427,25 +444,27 @@ static void link_tls(struct link *link, const struct hop_target *to, struct smtp
     const struct next_hop *hop = link->hop;
     const struct deliver *deliver = hop->deliver;
     const struct route *route = hop->route;
+    link->tls = hop->tls;
     static_assert(sizeof(to->address.octets) + sizeof(to->address.port) == sizeof(link->host_key));
     memcpy(link->host_key, to->address.octets, sizeof(to->address.octets));
     memcpy(link->host_key + sizeof(to->address.octets), &to->address.port,
            sizeof(to->address.port));
-    if (route->tls.level == TLS_LEVEL_NONE)
+    if (link->tls.level == TLS_LEVEL_NONE)
         return;
     struct tls_host host;
     const struct tls_lru_key key = link_host(link);
     (void)tls_hosts_get(deliver->tls->hosts, &key, deliver->shard->now_ms, &host);
-    bool may = route->tls.level == TLS_LEVEL_MAY;
+    bool may = link->tls.level == TLS_LEVEL_MAY;
     link->step = (enum tls_step)host.step;
-    if (link->step == TLS_STEPS && (!may || route->clear != ROUTE_CLEAR_HANDSHAKE))
-        link->step = TLS_STEP_ALL; /* another route may; this one does not */
+    if ((link->step == TLS_STEPS && (!may || route->clear != ROUTE_CLEAR_HANDSHAKE)) ||
+        !tls_client_step_fits(&link->tls, link->step))
+        link->step = TLS_STEP_ALL; /* another connector goes down that far; this one does not */
     if (link->step == TLS_STEPS)
         return;
     bool given = route->tls_names_count > 0;
     *tls = (struct smtp_client_tls) {
         .client = link->generation->tls_client,
-        .policy = &route->tls,
+        .policy = &link->tls,
         .clear_without_offer = may && route->clear != ROUTE_CLEAR_NEVER,
         .implicit = route->tls_implicit,
         .target = {
@@ -493,7 +512,7 @@ static enum tls_step link_step_next(const struct link *link, const struct smtp_c
         return TLS_STEPS;
     if (end->misused)
         return TLS_STEP_QUIET;
-    enum tls_step next = tls_client_step_after(&link->hop->route->tls, link->step);
+    enum tls_step next = tls_client_step_after(&link->tls, link->step);
     return next == TLS_STEP_12 && host->refuses_less ? TLS_STEPS : next;
 }
 
@@ -518,7 +537,7 @@ static bool link_step_down(struct link *link, const struct smtp_client_end *end)
         return false;
     }
     enum tls_step next = link_step_next(link, end, &host);
-    bool clear = route->tls.level == TLS_LEVEL_MAY && route->clear == ROUTE_CLEAR_HANDSHAKE;
+    bool clear = link->tls.level == TLS_LEVEL_MAY && route->clear == ROUTE_CLEAR_HANDSHAKE;
     if (next == TLS_STEPS && !clear) {
         /* None has helped, so none is worth remembering: the host may be well again soon. */
         if (host.step != TLS_STEP_ALL)
@@ -584,7 +603,8 @@ static unsigned hop_links_max(const struct next_hop *hop)
     return MAX(share, 1U); /* a shard without any would keep its mail until it expires */
 }
 
-/* Its route is gone with the old configuration: units look for their new way. */
+/* Its connector is gone with the old configuration, or these found none: units look for their way.
+ */
 static void hop_move_all(struct next_hop *hop)
 {
     struct deliver *deliver = hop->deliver;
@@ -755,7 +775,12 @@ const struct metric deliver_metrics_table[] = {
     DELIVER_COUNTER(bounced, "recipients_total", "result=\"bounced\"", "Recipients by the result of an attempt"),
     DELIVER_COUNTER(expired, "recipients_total", "result=\"expired\"", "Recipients by the result of an attempt"),
     DELIVER_COUNTER(held, "held_total", NULL, "Units held because their message could not be read"),
-    DELIVER_COUNTER(rerouted, "rerouted_total", NULL, "Units whose route changed while they waited"),
+    DELIVER_COUNTER(rerouted, "rerouted_total", NULL, "Recipients whose way changed while they waited"),
+    DELIVER_COUNTER(by_connector, "routed_total", "by=\"connector\"", "Recipients for whom a way was looked for, by what was found"),
+    DELIVER_COUNTER(by_default, "routed_total", "by=\"default\"", "Recipients for whom a way was looked for, by what was found"),
+    DELIVER_COUNTER(too_large, "routed_total", "by=\"refusal\"", "Recipients for whom a way was looked for, by what was found"),
+    DELIVER_COUNTER(unroutable, "unroutable_total", NULL, "Looks at recipients that wait because the configuration has no way for them"),
+    DELIVER_COUNTER(would, "connector_test_total", NULL, "Recipients that a connector in test would have taken"),
     DELIVER_COUNTER(bounces_sent, "bounces_total", "result=\"made\"", "Delivery status notifications"),
     DELIVER_COUNTER(bounces_suppressed, "bounces_total", "result=\"suppressed\"", "Delivery status notifications"),
     DELIVER_COUNTER(bounces_limited, "bounces_total", "result=\"delayed\"", "Delivery status notifications"),

@@ -19,7 +19,7 @@
 struct deliver_metrics {
     uint64_t attempts, delivered, deferred, bounced, expired, held, rerouted, bounces_sent,
         bounces_suppressed, bounces_limited, destination_failures, tls_steps, tls_steps_back,
-        clear_after_failure;
+        clear_after_failure, by_connector, by_default, would, unroutable, too_large;
     struct histogram queued_ms; /* from arrival to delivery */
 };
 extern const struct metric deliver_metrics_table[];
@@ -51,12 +51,13 @@ struct deliver {
 void deliver_free(struct deliver *deliver);
 
 /* For queue_options; owner is the deliver. */
-size_t deliver_route(void *deliver, struct slice address, char key[static DESTINATION_KEY_MAX]);
+size_t deliver_route(void *deliver, const struct envelope *envelope,
+                     const struct recipient *recipient, char key[static DESTINATION_KEY_MAX]);
 void deliver_wanted(void *deliver, struct destination *destination);
 bool deliver_unwanted(void *deliver, struct destination *destination);
 void deliver_expired(void *deliver, struct unit *unit);
 
-/* A new configuration is current: routes may lead elsewhere. */
+/* A new configuration is current: mail may go elsewhere. */
 void deliver_switched(struct deliver *deliver);
 /* No new attempts; connections end when their message is settled. */
 void deliver_drain(struct deliver *deliver);

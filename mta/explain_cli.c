@@ -20,6 +20,7 @@
 #include "mta/check.h"
 #include "mta/cli.h"
 #include "mta/config.h"
+#include "mta/config_file.h"
 #include "mta/policy.h"
 #include "mta/smtp_server.h"
 #include "tls/tls_server.h"
@@ -30,9 +31,10 @@ static const char help[] =
     "ringpost explain [-c FILE] --from ADDRESS --to ADDRESS... [--ip ADDRESS] [--tls VERSION]\n"
     "                 [--cert NAME...] [--json]\n"
     "\n"
-    "What inbound connectors would say to a message, and why each of them does or does not have a\n"
-    "say: the same decisions as the server's, by a configuration that need not be the one in use.\n"
-    "Nothing is sent, nothing is asked of the network.\n"
+    "What inbound connectors would say to a message, which outbound one would take it, and why\n"
+    "each of them does or does not have a say: the same decisions as the server's, by a\n"
+    "configuration that need not be the one in use. Nothing is sent, nothing is asked of the\n"
+    "network.\n"
     "  -c, --config FILE     default /etc/ringpost/ringpost.conf\n"
     "  -f, --from ADDRESS    MAIL FROM; <> for the null sender\n"
     "  -t, --to ADDRESS      RCPT TO; may stand several times\n"
@@ -46,6 +48,7 @@ static const char help[] =
     "      --usage WORD      its extended key usage: both (default), client or server\n"
     "      --pin sha256:HEX  SHA-256 of its public key\n"
     "      --days N          its lifetime (default 90)\n"
+    "      --size BYTES      of the message; K, M and G as in the configuration\n"
     "  -j, --json            the same as an object\n"
     "Exit status: 0 all is taken, 1 something is refused, or the configuration cannot be read,\n"
     "2 usage.\n";
@@ -56,6 +59,7 @@ static struct {
     const char *to[RECIPIENTS_EXPLAINED_MAX];
     unsigned to_count;
     bool as_json, has_certificate;
+    uint64_t size;
     struct net_address address;
     struct tls_peer peer;
     struct inbound_session session;
@@ -144,6 +148,11 @@ static int take_days(const char *text)
     return -1;
 }
 
+static int take_size(const char *text)
+{
+    return config_parse_size(text, &look.size) < 0 ? usage_because("--size", "is no size") : -1;
+}
+
 static int take_pin(const char *text)
 {
     if (!config_parse_pin(text, look.peer.leaf.spki))
@@ -167,7 +176,8 @@ enum {
     OPTION_VERDICT,
     OPTION_USAGE,
     OPTION_PIN,
-    OPTION_DAYS
+    OPTION_DAYS,
+    OPTION_SIZE
 };
 
 /* -1: go on. Else the exit status. */
@@ -190,6 +200,7 @@ static int take_option(int option)
     case OPTION_USAGE: return take_usage(optarg);
     case OPTION_PIN: return take_pin(optarg);
     case OPTION_DAYS: return take_days(optarg);
+    case OPTION_SIZE: return take_size(optarg);
     case 'h': fputs(help, stdout); return 0;
     default: fputs(help, stderr); return 2;
     }
@@ -212,6 +223,7 @@ static int take_options(int argc, char **argv)
         { "usage", required_argument, NULL, OPTION_USAGE },
         { "pin", required_argument, NULL, OPTION_PIN },
         { "days", required_argument, NULL, OPTION_DAYS },
+        { "size", required_argument, NULL, OPTION_SIZE },
         { NULL, 0, NULL, 0 },
     };
     look.config_file = check_default_path();
@@ -262,17 +274,17 @@ static void facts_build(const struct config *config, const struct config_listene
 
 /* ---- what comes out ---- */
 
-static const char *state_of(const struct inbound *c)
+static const char *state_name(enum connector_state state)
 {
     static const char *const names[] = {
         [CONNECTOR_OFF] = "off", [CONNECTOR_TEST] = "test", [CONNECTOR_ENFORCE] = "enforce"
     };
-    return names[c->state];
+    return names[state];
 }
 
-static const char *type_of(const struct inbound *c)
+static const char *type_name(enum connector_type type)
 {
-    return c->type == CONNECTOR_OWN ? "own" : "partner";
+    return type == CONNECTOR_OWN ? "own" : "partner";
 }
 
 static void reason_words(const struct inbound_opinion *opinion, char words[static WORDS_BYTES])
@@ -312,8 +324,8 @@ static json_t *options_explained(const struct config *config, const struct slice
         reason_words(&opinion, words);
         json_t *one = json_object();
         json_object_set_new(one, "connector", cli_string(c->name));
-        json_object_set_new(one, "type", cli_string(type_of(c)));
-        json_object_set_new(one, "state", cli_string(state_of(c)));
+        json_object_set_new(one, "type", cli_string(type_name(c->type)));
+        json_object_set_new(one, "state", cli_string(state_name(c->state)));
         json_object_set_new(one, "decides", json_boolean(opinion.reason == INBOUND_DECIDES));
         json_object_set_new(
             one, "identified",
@@ -357,6 +369,75 @@ static void add_would(json_t *object, const struct inbound_would *would)
     json_object_set_new(object, "would", one);
 }
 
+/* ---- the way out ---- */
+
+static json_t *ways_explained(const struct config *config, const struct outbound_facts *facts)
+{
+    static const char *const whys[] = {
+        [OUTBOUND_IS_OFF] = "off",
+        [OUTBOUND_NOT_NAMED] = "no rule names it, or a rule names another one",
+        [OUTBOUND_NOT_SENDER] = "its sender-domains do not have this sender",
+        [OUTBOUND_NOT_LABEL] = "its from-labels do not have the label that this came by",
+        [OUTBOUND_NOT_DOMAIN] = "not for this domain",
+        [OUTBOUND_CAME_THENCE] = "this came from there",
+        [OUTBOUND_IS_TOO_SMALL] = "max-size is smaller than this message",
+        [OUTBOUND_FITS_LESS] = "another one fits better (domain, cost, name)",
+        [OUTBOUND_DECIDES] = "decides",
+    };
+    const struct outbound_set *set = &config->outbound;
+    json_t *all = json_array();
+    for (unsigned i = 0; i < set->count; i++) {
+        const struct outbound *c = &set->connectors[i];
+        enum outbound_why why = outbound_opinion(set, facts, i);
+        char words[WORDS_BYTES];
+        CHECK((size_t)why < ARRAY_COUNT(whys));
+        snprintf(words, sizeof(words), "%s%s", whys[why],
+                 c->state == CONNECTOR_TEST ? "; in test: carries no mail" : "");
+        json_t *one = json_object();
+        json_object_set_new(one, "connector", cli_string(c->route.name));
+        json_object_set_new(one, "type", cli_string(type_name(c->type)));
+        json_object_set_new(one, "state", cli_string(state_name(c->state)));
+        json_object_set_new(one, "decides", json_boolean(why == OUTBOUND_DECIDES));
+        json_object_set_new(one, "why", cli_string(words));
+        json_array_append_new(all, one);
+    }
+    return all;
+}
+
+static json_t *way_explained(const struct config *config, struct slice recipient,
+                             const struct inbound *from)
+{
+    static const char *const verdicts[] = {
+        [OUTBOUND_CONNECTOR] = "connector",
+        [OUTBOUND_DEFAULT] = "default",
+        [OUTBOUND_BOUNCE] = "bounce",
+        [OUTBOUND_DEFER] = "defer",
+    };
+    const struct outbound_facts facts = {
+        .recipient_domain = recipient,
+        .sender_domain = slice_of_string(look.sender),
+        .label = from == NULL ? slice_of(NULL, 0) : slice_of_string(from->label),
+        .from_own = from != NULL && from->type == CONNECTOR_OWN,
+        .tls = look.session.tls_version != 0,
+        .size = look.size,
+    };
+    struct outbound_choice choice;
+    outbound_select(&config->outbound, &facts, &choice);
+    json_t *way = json_object();
+    json_object_set_new(way, "verdict", cli_string(verdicts[choice.verdict]));
+    json_object_set_new(way, "connector",
+                        choice.connector == NULL ? json_null()
+                                                 : cli_string(choice.connector->route.name));
+    json_object_set_new(way, "rule",
+                        choice.rule == NULL ? json_null() : cli_string(choice.rule->name));
+    json_object_set_new(way, "floor", cli_string(tls_level_name(choice.floor)));
+    json_object_set_new(way, "reason", cli_string(outbound_reason_text(choice.reason)));
+    json_object_set_new(way, "would",
+                        choice.would == NULL ? json_null() : cli_string(choice.would->route.name));
+    json_object_set_new(way, "considered", ways_explained(config, &facts));
+    return way;
+}
+
 static json_t *recipient_explained(const struct config *config, const char *to, bool *refused)
 {
     char domain[PATTERN_TEXT_MAX], words[WORDS_BYTES], id[SMTP_DECISION_TEXT];
@@ -386,6 +467,8 @@ static json_t *recipient_explained(const struct config *config, const char *to, 
     smtp_decision_text(decision, id);
     json_object_set_new(object, "decision", cli_string(id));
     json_object_set_new(object, "considered", options_explained(config, &recipient));
+    if (rcpt.token == TOKEN_NONE)
+        json_object_set_new(object, "way", way_explained(config, recipient, rcpt.connector));
     *refused = *refused || rcpt.token != TOKEN_NONE;
     return object;
 }
@@ -421,6 +504,30 @@ static void print_would(const json_t *object)
     cli_line("in test", words);
 }
 
+static void print_considered(const json_t *object)
+{
+    const json_t *one;
+    size_t i;
+    json_array_foreach(json_object_get(object, "considered"), i, one)
+        printf("    %-24s %-8s %-8s %s\n", cli_text(one, "connector"), cli_text(one, "type"),
+               cli_text(one, "state"), cli_text(one, "why"));
+}
+
+static void print_way(const json_t *way)
+{
+    char words[WORDS_BYTES];
+    if (way == NULL)
+        return;
+    const char *connector = cli_text(way, "connector"), *rule = cli_text(way, "rule");
+    snprintf(words, sizeof(words), "%s%s%s%s%s, at least %s%s%s", cli_text(way, "verdict"),
+             *connector != '\0' ? " " : "", connector, *rule != '\0' ? " by rule " : "", rule,
+             cli_text(way, "floor"), *cli_text(way, "reason") != '\0' ? "; " : "",
+             cli_text(way, "reason"));
+    cli_line("way out", words);
+    print_considered(way);
+    cli_line("in test", cli_text(way, "would"));
+}
+
 static void print_recipient(const json_t *object)
 {
     char words[WORDS_BYTES];
@@ -440,6 +547,7 @@ static void print_recipient(const json_t *object)
     print_would(object);
     cli_line("reply", cli_text(object, "reply"));
     cli_line("decision", cli_text(object, "decision"));
+    print_way(json_object_get(object, "way"));
 }
 
 static void print_all(const json_t *all)

@@ -112,6 +112,8 @@ void inbound_set_free(struct inbound_set *set); /* NULL is allowed */
 
 unsigned inbound_count(const struct inbound_set *set);
 const struct inbound *inbound_at(const struct inbound_set *set, unsigned index);
+/* By name; NULL: there is none. */
+const struct inbound *inbound_named(const struct inbound_set *set, struct slice name);
 unsigned inbound_index(const struct inbound_set *set, const struct inbound *connector);
 const struct inbound_defaults *inbound_defaults(const struct inbound_set *set);
 /* Whether a peer is to be asked for a certificate: some connector that is not off has a

@@ -26,6 +26,7 @@ struct inbound_pin {
 struct inbound_set {
     const struct inbound *connectors;
     unsigned count;
+    const struct inbound **by_name;
     struct inbound_defaults defaults;
     const struct pattern_set *own_domains;
     struct inbound_link *links;

@@ -181,8 +181,20 @@ static int pin_order(const void *left, const void *right)
     return order != 0 ? order : (a->connector > b->connector) - (a->connector < b->connector);
 }
 
+static int name_order(const void *left, const void *right)
+{
+    return strcmp((*(const struct inbound *const *)left)->name,
+                  (*(const struct inbound *const *)right)->name);
+}
+
 static int set_index(struct inbound_set *set)
 {
+    set->by_name = calloc(MAX(set->count, 1U), sizeof(*set->by_name));
+    if (set->by_name == NULL)
+        return -ENOMEM;
+    for (unsigned i = 0; i < set->count; i++)
+        set->by_name[i] = &set->connectors[i];
+    qsort(set->by_name, set->count, sizeof(*set->by_name), name_order);
     size_t pins = 0;
     for (unsigned i = 0; i < set->count; i++)
         pins += set->connectors[i].pins_count;
@@ -232,6 +244,7 @@ void inbound_set_free(struct inbound_set *set)
     pattern_set_free(set->parents);
     networks_free(set->addresses);
     networks_free(set->asked);
+    free(set->by_name);
     free(set->pins);
     free(set->links);
     free(set->lists);
@@ -247,6 +260,22 @@ const struct inbound *inbound_at(const struct inbound_set *set, unsigned index)
 {
     CHECK(index < set->count);
     return &set->connectors[index];
+}
+
+const struct inbound *inbound_named(const struct inbound_set *set, struct slice name)
+{
+    unsigned low = 0, high = name.size == 0 ? 0 : set->count;
+    while (low < high) {
+        unsigned middle = low + (high - low) / 2;
+        int order = slice_order(slice_of_string(set->by_name[middle]->name), name);
+        if (order == 0)
+            return set->by_name[middle];
+        if (order < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return NULL;
 }
 
 unsigned inbound_index(const struct inbound_set *set, const struct inbound *connector)

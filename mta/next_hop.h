@@ -27,8 +27,8 @@ struct next_hop {
     struct deliver *deliver;
     struct destination *destination;
     struct generation *generation;
-    const struct route *route; /* NULL: its route is gone, units go elsewhere */
-    const char *domain;        /* in the destination's key; "" when the route has hosts */
+    const struct route *route;    /* NULL: its connector is gone, units go elsewhere */
+    struct tls_client_policy tls; /* the route's, or more where recipients' floors demand it */
     struct resolve_request request;
     struct list idle; /* links that are ready and have no message */
     struct list links;
@@ -42,6 +42,7 @@ struct next_hop {
     uint32_t names_size;
     struct hop_target targets[RESOLVE_TARGETS_MAX];
     char names[HOP_NAMES_BYTES];
+    char domain[PATTERN_TEXT_MAX]; /* whose MX it is; "" when the route has hosts */
 };
 
 /* One connection of a next hop. */
@@ -53,10 +54,11 @@ struct link {
     struct generation *generation; /* its EHLO name lives there */
     struct attempt *attempt;
     struct smtp_client_timeouts timeouts;
+    struct tls_client_policy tls; /* the next hop's when it was begun */
     unsigned target;
     enum tls_step step; /* what it offered; TLS_STEPS: it goes in clear, after handshakes failed */
     uint8_t host_key[TLS_CLIENT_HOST_BYTES];
-    struct slice names[2]; /* that a certificate may bear, unless the route says which */
+    struct slice names[2]; /* that a certificate may bear, unless the connector says which */
     char below[PATTERN_TEXT_MAX + 3];
     bool ready; /* the client may take a transaction */
     bool was_ready;

@@ -69,15 +69,6 @@ static struct attempt {
     json_t *detail;
 } attempt;
 
-static const char *const level_names[] = {
-    [TLS_LEVEL_NONE] = "none",   [TLS_LEVEL_MAY] = "may",   [TLS_LEVEL_ENCRYPT] = "encrypt",
-    [TLS_LEVEL_CHAIN] = "chain", [TLS_LEVEL_NAME] = "name",
-};
-const char *probe_level_name(enum tls_level level)
-{
-    return level_names[level];
-}
-
 /* ---- what is seen ---- */
 
 static json_t *milliseconds_since(uint64_t from_ns)
@@ -301,6 +292,9 @@ static enum tls_level satisfied(const struct attempt *a)
         return TLS_LEVEL_MAY;
     if (!a->judged || !a->valid)
         return TLS_LEVEL_ENCRYPT;
+    const struct tls_client_policy *policy = probe.options->policy;
+    if (a->named && policy->level == TLS_LEVEL_INTERNAL)
+        return TLS_LEVEL_INTERNAL; /* its roots, version and certificate are in the policy */
     return a->named ? TLS_LEVEL_NAME : TLS_LEVEL_CHAIN;
 }
 
@@ -363,7 +357,7 @@ static void judge(const struct best *best, enum tls_level got, char why[static L
     if (!a->ready)
         snprintf(why, LINE_BYTES, "%s", a->why);
     else if (got < o->policy->level)
-        snprintf(why, LINE_BYTES, "the session satisfies %s only", level_names[got]);
+        snprintf(why, LINE_BYTES, "the session satisfies %s only", tls_level_name(got));
     bool clear = o->policy->level == TLS_LEVEL_MAY && o->clear == ROUTE_CLEAR_HANDSHAKE &&
                  (a->fault == SMTP_TLS_HANDSHAKE || a->fault == SMTP_TLS_REFUSED);
     size_t size = strlen(why);
@@ -396,7 +390,7 @@ static json_t *probe_all(void)
     judge(&best, got, why);
     bool reachable = best.attempt.reach >= REACH_HELLO;
     json_object_set_new(result, "satisfies",
-                        reachable ? json_string(level_names[got]) : json_null());
+                        reachable ? json_string(tls_level_name(got)) : json_null());
     json_object_set_new(result, "ok", json_boolean(*why == '\0'));
     json_object_set_new(result, "why", cli_string(why));
     return result;

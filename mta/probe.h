@@ -33,6 +33,4 @@ struct probe_options {
  * error (no io_uring, no memory). */
 json_t *probe_run(const struct probe_options *options);
 
-const char *probe_level_name(enum tls_level level);
-
 #endif

@@ -1,7 +1,7 @@
 /*
  * probe_cli.c - `ringpost tls probe`: whom to meet, by which policy, and the lines for people
  *
- * The policy is that of the route which a delivery would take, or the default; options change it
+ * The policy is that of the connector which a delivery would take, or the default; options change it
  * for this one look. A host is looked up by the system's resolver; the MX hosts of a domain are
  * found as a delivery finds them, and each is met by itself.
  */
@@ -39,16 +39,14 @@ static const char probe_help[] =
     "  -m, --mx            all MX hosts of a mail domain, in a delivery's order, each as above;\n"
     "                      found as a delivery finds them, 20 addresses at most. By the name\n"
     "                      servers of the configuration, else the system's\n"
-    "  -c, --config FILE   by the roots, client certificates and routes of this configuration: "
-    "the\n"
-    "                      route that names HOST, or --domain's, or the default. Else by the\n"
-    "                      system's roots, and what is usual (tls = may)\n"
-    "  -d, --domain NAME   of recipients: whose route, and whose names in certificates (NAME and\n"
-    "                      all below it), as for an MX host of theirs\n"
-    "  -l, --level LEVEL   none, may, encrypt, chain or name (default: the route's)\n"
-    "  -n, --name NAME     wanted in the certificate, instead of HOST or what the route says; n, "
-    "or\n"
-    "                      *.n; may stand more than once\n"
+    "  -c, --config FILE   by the roots, client certificates and connectors of this\n"
+    "                      configuration: the one that names HOST, or --domain's, or the default.\n"
+    "                      Else by the system's roots, and what is usual (tls = may)\n"
+    "  -d, --domain NAME   of recipients: whose connector, and whose names in certificates (NAME\n"
+    "                      and all below it), as for an MX host of theirs\n"
+    "  -l, --level LEVEL   none, may, encrypt, chain or name (default: the connector's)\n"
+    "  -n, --name NAME     wanted in the certificate, instead of HOST or what the connector says;\n"
+    "                      n, or *.n; may stand more than once\n"
     "  -i, --implicit      TLS from the first octet; port 465 unless one is given\n"
     "  -p, --port N        default 25\n"
     "  -t, --timeout N     seconds for each step (default 30)\n"
@@ -64,7 +62,7 @@ static const char no_config_dns[] = "/etc/resolv.conf";
 static struct look {
     const char *config_file;
     const char *domain;
-    int level; /* -1: the route's */
+    int level; /* -1: the connector's */
     bool implicit;
     bool as_json;
     bool by_mx;    /* of domain */
@@ -110,7 +108,7 @@ static bool add_name(const char *from)
 static int level_of(const char *text)
 {
     for (int level = TLS_LEVEL_NONE; level <= TLS_LEVEL_NAME; level++)
-        if (strcmp(text, probe_level_name((enum tls_level)level)) == 0)
+        if (strcmp(text, tls_level_name((enum tls_level)level)) == 0)
             return level;
     return -1;
 }
@@ -234,11 +232,17 @@ static bool is_host_of(const struct route *route)
 static void choose_route(void)
 {
     const struct config *config = look.config;
-    if (look.domain != NULL)
-        look.route = route_select(config, slice_of_string(look.domain));
-    for (unsigned i = 0; look.route == NULL && i < config->routes_count; i++)
-        if (is_host_of(&config->routes[i]))
-            look.route = &config->routes[i];
+    const struct outbound_set *set = &config->outbound;
+    if (look.domain != NULL) {
+        const struct outbound_facts facts = { .recipient_domain = slice_of_string(look.domain) };
+        struct outbound_choice choice;
+        outbound_select(set, &facts, &choice);
+        if (choice.verdict == OUTBOUND_CONNECTOR)
+            look.route = &choice.connector->route;
+    }
+    for (unsigned i = 0; look.domain == NULL && look.route == NULL && i < set->count; i++)
+        if (set->connectors[i].state != CONNECTOR_OFF && is_host_of(&set->connectors[i].route))
+            look.route = &set->connectors[i].route;
     if (look.route == NULL)
         look.route = &config->default_route;
     look.by_route = look.by_mx ? route_by_domain(look.route) : is_host_of(look.route);
@@ -405,9 +409,9 @@ static void print_certificates(const json_t *result)
 
 static void print_people(const json_t *result)
 {
-    const char *route = cli_text(result, "route");
-    printf("%s port %u, level %s, route %s\n", cli_text(result, "host"), look.port,
-           cli_text(result, "level"), *route != '\0' ? route : "(default)");
+    const char *connector = cli_text(result, "connector");
+    printf("%s port %u, level %s, connector %s\n", cli_text(result, "host"), look.port,
+           cli_text(result, "level"), *connector != '\0' ? connector : "(default)");
     const json_t *preference = json_object_get(result, "preference");
     if (preference != NULL) {
         char line[WORDS_BYTES];
@@ -458,8 +462,8 @@ static json_t *probe_host(void)
                               json_stringn((const char *)look.names[i].data, look.names[i].size));
     json_object_set_new(result, "host", cli_string(options.host));
     json_object_set_new(result, "port", json_integer(look.port));
-    json_object_set_new(result, "route", cli_string(look.route->name));
-    json_object_set_new(result, "level", cli_string(probe_level_name(look.policy.level)));
+    json_object_set_new(result, "connector", cli_string(look.route->name));
+    json_object_set_new(result, "level", cli_string(tls_level_name(look.policy.level)));
     json_object_set_new(result, "names", names);
     return result;
 }

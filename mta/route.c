@@ -1,29 +1,40 @@
 /*
- * route.c - choosing a route, naming its next hop, reading a host
+ * route.c - what a route demands, the name of its next hop, reading a host
  *
- * Pure. The choice is one look-up of the domain among all routes' patterns; the value of a pattern
- * is the index of its route.
+ * Pure.
  */
 #include "mta/route.h"
 
 #include <errno.h>
 
 #include "core/check.h"
-#include "mta/config.h"
+#include "mta/pattern.h"
+#include "tls/tls_server.h"
 
-const struct route *route_select(const struct config *config, struct slice domain)
+enum tls_level route_floor(const struct route *route)
 {
-    struct pattern_match match;
-    if (!pattern_set_find(config->route_domains, domain, &match))
-        return &config->default_route;
-    CHECK(match.value < config->routes_count);
-    return &config->routes[match.value];
+    bool never_clear = route->tls.level == TLS_LEVEL_MAY && route->clear == ROUTE_CLEAR_NEVER;
+    return never_clear ? TLS_LEVEL_ENCRYPT : route->tls.level;
 }
 
 bool route_by_domain(const struct route *route)
 {
     CHECK(route->hosts_count > 0);
     return route->hosts[0].kind == ROUTE_HOST_MX;
+}
+
+void route_policy(const struct route *route, enum tls_level floor, struct tls_client_policy *policy)
+{
+    *policy = route->tls;
+    if (floor <= route_floor(route))
+        return;
+    policy->level = floor;
+    policy->version_min = MAX(policy->version_min, (unsigned)TLS_VERSION_12);
+    if (floor == TLS_LEVEL_INTERNAL) { /* this route has no private roots: nobody satisfies it */
+        policy->version_min = TLS_VERSION_13;
+        policy->roots = NULL;
+    }
+    tls_client_policy_seal(policy, route->tls_names, route->tls_names_count);
 }
 
 static size_t append(char out[ROUTE_KEY_BYTES], size_t at, struct slice text)
@@ -33,7 +44,8 @@ static size_t append(char out[ROUTE_KEY_BYTES], size_t at, struct slice text)
     return at + text.size;
 }
 
-size_t route_key(const struct route *route, struct slice domain, char out[ROUTE_KEY_BYTES])
+size_t route_key(const struct route *route, struct slice domain, enum tls_level floor,
+                 char out[ROUTE_KEY_BYTES])
 {
     size_t size = 0;
     CHECK(domain.size < PATTERN_TEXT_MAX);
@@ -41,15 +53,53 @@ size_t route_key(const struct route *route, struct slice domain, char out[ROUTE_
         size = append(out, 0, SLICE("mx:"));
         size = append(out, size, domain);
     } else {
-        size = append(out, 0, SLICE("route:"));
+        size = append(out, 0, SLICE("outbound:"));
         size = append(out, size, slice_of_string(route->name));
         if (route_by_domain(route)) {
             size = append(out, size, SLICE(":"));
             size = append(out, size, domain);
         }
     }
+    if (floor > route_floor(route)) {
+        size = append(out, size, SLICE("!"));
+        size = append(out, size, slice_of_string(tls_level_name(floor)));
+    }
     out[size] = '\0';
     return size;
+}
+
+static enum tls_level level_named(struct slice name)
+{
+    enum tls_level level = TLS_LEVEL_INTERNAL;
+    while (level > TLS_LEVEL_NONE && !slice_equal(slice_of_string(tls_level_name(level)), name))
+        level--;
+    return level;
+}
+
+bool route_key_read(const char *key, struct route_key_parts *parts)
+{
+    struct slice rest = slice_of_string(key);
+    *parts = (struct route_key_parts) { .floor = TLS_LEVEL_NONE };
+    ptrdiff_t mark = slice_find(rest, '!'); /* in no name, and in no domain in normal form */
+    if (mark >= 0) {
+        parts->floor = level_named(slice_from(rest, (size_t)mark + 1));
+        rest = slice_part(rest, 0, (size_t)mark);
+    }
+    struct slice domain = slice_of(NULL, 0);
+    if (slice_starts_nocase(rest, SLICE("mx:"))) {
+        domain = slice_from(rest, 3);
+    } else if (slice_starts_nocase(rest, SLICE("outbound:"))) {
+        parts->name = slice_from(rest, 9);
+        ptrdiff_t colon = slice_find(parts->name, ':');
+        if (colon >= 0) {
+            domain = slice_from(parts->name, (size_t)colon + 1);
+            parts->name = slice_part(parts->name, 0, (size_t)colon);
+        }
+    } else {
+        return false;
+    }
+    slice_to_string(domain, parts->domain, sizeof(parts->domain));
+    return true;
 }
 
 static int port_parse(struct slice text, uint16_t *port, const char **why)

@@ -1,9 +1,8 @@
 /*
- * route.h - where mail for a domain goes: static routes, and MX for all that has none
+ * route.h - how a next hop is reached: by hosts of a connector, or by MX
  *
- * A route says how to reach a next hop; which recipients take it is a separate question, answered
- * by route_select. Outbound connectors will ask that question with more facts and give the same
- * struct route, so delivery does not change then. Nothing in here asks DNS or keeps state.
+ * Which recipients take a route is a separate question, answered by mta/outbound.h. Nothing in here
+ * asks DNS or keeps state.
  *
  * Routes belong to a configuration generation (mta/config.h) and live as long as it.
  */
@@ -11,15 +10,15 @@
 #define RINGPOST_MTA_ROUTE_H
 
 #include "core/net.h"
-#include "tls/tls_client.h"
 #include "core/slice.h"
+#include "mta/connector.h"
+#include "tls/tls_client.h"
 
 enum {
-    ROUTES_MAX = 4'096,
     ROUTE_HOSTS_MAX = 64,   /* of one route */
     ROUTE_SOURCES_MAX = 32, /* source addresses of one route, both families */
-    ROUTE_NAME_MAX = 63,    /* a title: letters, digits, '.', '_', '-' */
-    ROUTE_KEY_BYTES = 6 + ROUTE_NAME_MAX + 1 + 255 + 1, /* "route:" NAME ":" domain NUL */
+    ROUTE_NAME_MAX = CONNECTOR_NAME_MAX,
+    ROUTE_KEY_BYTES = 9 + ROUTE_NAME_MAX + 1 + 255 + 9 + 1,
 };
 
 enum route_host_kind {
@@ -49,9 +48,9 @@ enum route_clear {
 };
 
 struct route {
-    const char *name; /* the title; "" is the built-in route: MX delivery */
-    uint32_t index;   /* in config->routes; ROUTES_MAX for the built-in one */
-    uint32_t line;    /* of the file, for explain; 0: built in */
+    const char *name; /* of the connector; "" is the built-in route: MX delivery */
+    uint32_t index;   /* of the connector in its set; 0 for the built-in one */
+    uint32_t line;    /* of the file; 0: built in */
     const struct route_host *hosts;
     unsigned hosts_count; /* 1 or more */
     enum route_order order;
@@ -60,7 +59,7 @@ struct route {
     bool allow_special;       /* private and own-network addresses may come out of DNS */
     unsigned connections_max; /* to the next hop over the node; 0: delivery's */
     unsigned messages_max;    /* over one connection; 0: delivery's */
-    const char *ehlo;         /* never NULL: the route's, or the hostname */
+    const char *ehlo;         /* never NULL: the connector's, or the hostname */
     const struct net_address *sources_v4; /* to bind to; none: the kernel chooses */
     unsigned sources_v4_count;
     const struct net_address *sources_v6;
@@ -72,20 +71,30 @@ struct route {
     unsigned tls_names_count;
 };
 
-struct config;
-
-/* The route of a domain in normal form (mta/pattern.h); the built-in MX route when no pattern
- * fits. Never NULL. Pure: the same answer in the server, in explain and in tests. */
-const struct route *route_select(const struct config *config, struct slice domain);
-
 /* Whether the next hop depends on the recipient's domain (hosts = { mx }). */
 bool route_by_domain(const struct route *route);
 
+/* The least that a route demands: a level, and without plain text MAY is as good as ENCRYPT. */
+enum tls_level route_floor(const struct route *route);
+
+/* The policy of a route where more is demanded of it than it says. */
+void route_policy(const struct route *route, enum tls_level floor,
+                  struct tls_client_policy *policy);
+
 /* Name of the next hop for scheduling, leases and operators, with a terminator; its length.
- *   "mx:DOMAIN"          the built-in route
- *   "route:NAME"         hosts of its own
- *   "route:NAME:DOMAIN"  a named route to the domain's own MX */
-size_t route_key(const struct route *route, struct slice domain, char out[ROUTE_KEY_BYTES]);
+ *   "mx:DOMAIN"             the built-in route
+ *   "outbound:NAME"         hosts of its own
+ *   "outbound:NAME:DOMAIN"  a connector to the domain's own MX
+ * and "!LEVEL" behind it where floor is more than the route demands by itself. */
+size_t route_key(const struct route *route, struct slice domain, enum tls_level floor,
+                 char out[ROUTE_KEY_BYTES]);
+struct route_key_parts {
+    struct slice name;    /* of the connector; empty: the built-in route */
+    char domain[256];     /* whose MX; "": the connector has hosts of its own */
+    enum tls_level floor; /* NONE: what the route demands by itself */
+};
+/* False: it is no key of a route. */
+bool route_key_read(const char *key, struct route_key_parts *parts);
 
 /* One element of `hosts`: name, name:port, [addr], [addr]:port, IPv4 without brackets, mx,
  * mx:name. name_out takes the

@@ -105,7 +105,7 @@ static enum client_step handshake_failed(struct smtp_client *c)
     bool judged = tls_of(c)->policy->level >= TLS_LEVEL_CHAIN && facts.peer != NULL;
     if (judged && facts.peer->verdict != TLS_VERDICT_VALID)
         fault = SMTP_TLS_CHAIN;
-    else if (judged && tls_of(c)->policy->level == TLS_LEVEL_NAME &&
+    else if (judged && tls_of(c)->policy->level >= TLS_LEVEL_NAME &&
              !tls_client_name_ok(connection->tls))
         fault = SMTP_TLS_NAME;
     char why[TLS_TEXT_MAX] = "TLS handshake: cut by the peer";

@@ -216,7 +216,7 @@ enum step smtp_commit(struct smtp_server *s)
 {
     struct smtp_incoming *t = s->transaction;
     if (!t->asked) {
-        int r = smtp_incoming_commit(t);
+        int r = smtp_incoming_commit(t, smtp_config(s));
         if (r == 0 || r == -EAGAIN)
             return STEP_WAIT;
         t->error = r;

@@ -7,6 +7,7 @@
 #include <stdio.h>
 
 #include "core/check.h"
+#include "mta/outbound_envelope.h"
 #include "mta/pattern.h"
 #include "queue/bounce.h"
 
@@ -239,6 +240,7 @@ int smtp_incoming_begin(struct smtp_incoming *t, const struct smtp_origin *origi
     t->envelope.helo = origin->helo;
     t->envelope.client = *origin->peer;
     t->envelope.arrival_us = origin->wall_us;
+    t->envelope.flags |= origin->tls != NULL ? ENVELOPE_TLS : 0U;
     r = spool_write_body(&t->writer, slice_of(trace, size));
     CHECK(r != -EAGAIN); /* a fresh writer has staging room */
     return r;
@@ -260,9 +262,10 @@ static void transaction_on_commit(struct commit *commit, int result)
     shard_run_later(t->service->shard, t->task);
 }
 
-int smtp_incoming_commit(struct smtp_incoming *t)
+int smtp_incoming_commit(struct smtp_incoming *t, const struct config *config)
 {
     t->envelope.body_bytes = t->writer.body_bytes;
+    outbound_decide(config, &t->envelope, t->large != NULL ? t->large->recipients : t->recipients);
     t->commit.done = transaction_on_commit;
     int r = spool_write_commit(&t->writer, &t->envelope, &t->commit);
     if (r == 0) {

@@ -68,8 +68,8 @@ struct smtp_origin { /* what the trace field tells */
 [[nodiscard]] int smtp_incoming_begin(struct smtp_incoming *t, const struct smtp_origin *origin);
 /* Writes content; -EAGAIN: t->task is run when there is room. */
 [[nodiscard]] int smtp_incoming_write(struct smtp_incoming *t, struct slice content);
-/* Asks for durability: 0, and t->task is run when t->committing is false again; -EAGAIN, or an
- * error. */
-[[nodiscard]] int smtp_incoming_commit(struct smtp_incoming *t);
+/* Decides where each recipient goes, records it, and asks for durability: 0, and t->task is run
+ * when t->committing is false again; -EAGAIN, or an error. */
+[[nodiscard]] int smtp_incoming_commit(struct smtp_incoming *t, const struct config *config);
 
 #endif

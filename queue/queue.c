@@ -483,10 +483,11 @@ void queue_unreserve(struct queue *queue, uint32_t recipients)
 
 /* The recipient's place in the unit of its destination, which is made if need be. */
 static int message_place(struct queue *queue, struct message *message,
-                         const struct recipient *recipient, uint32_t index)
+                         const struct envelope *envelope, const struct recipient *recipient,
+                         uint32_t index)
 {
     char key[DESTINATION_KEY_MAX];
-    size_t size = queue->options.route(queue->options.owner, recipient->address, key);
+    size_t size = queue->options.route(queue->options.owner, envelope, recipient, key);
     struct destination *d = queue_destination(queue, key, size);
     if (d == NULL)
         d = queue->parking;
@@ -508,7 +509,7 @@ void queue_add(struct queue *queue, const struct stored *stored, const struct en
     queue_unreserve(queue, envelope->recipients_count);
     uint32_t unplaced = 0;
     for (uint32_t i = 0; i < envelope->recipients_count; i++)
-        if (message_place(queue, message, &envelope->recipients[i], i) < 0)
+        if (message_place(queue, message, envelope, &envelope->recipients[i], i) < 0)
             unplaced++;
     CHECK(unplaced == 0);
     metric_add(&queue->metrics.accepted, 1);
@@ -548,7 +549,7 @@ void queue_found(void *argument, const struct recovered *recovered)
         const struct outcome *outcome = outcome_of(recovered, i);
         if (outcome != NULL && outcome_final(outcome->kind))
             continue;
-        if (message_place(queue, message, &recipient, i) < 0) {
+        if (message_place(queue, message, &recovered->envelope, &recipient, i) < 0) {
             queue->unplaced++;
             continue;
         }
@@ -623,19 +624,75 @@ void queue_delay(struct queue *queue, struct unit *unit)
                          (int64_t)queue_retry_after_ms(queue, unit->attempts) * US_IN_MS);
 }
 
-int queue_move(struct queue *queue, struct unit *unit, const char *key, size_t key_size)
+/* Where the message has something ready already. Those that are parked go different ways. */
+static struct unit *unit_to_join(const struct queue *queue, const struct message *message,
+                                 const struct destination *d)
 {
-    CHECK(unit->state == UNIT_ACTIVE);
-    struct destination *d = queue_destination(queue, key, key_size);
-    if (d == NULL)
-        return -ENOSPC;
+    if (d == queue->parking)
+        return NULL;
+    for (struct unit *unit = message->units; unit != NULL; unit = unit->sibling)
+        if (unit->destination == d && unit->state == UNIT_READY)
+            return unit;
+    return NULL;
+}
+
+/* From one unit to another, whose list has the highest first as well. */
+static void place_move(struct queue *queue, struct unit *from, struct unit *to, uint32_t recipient)
+{
+    uint32_t *at = &from->first;
+    while (((struct place *)pool_at(&queue->places, *at))->recipient != recipient)
+        at = &((struct place *)pool_at(&queue->places, *at))->next;
+    const uint32_t index = *at;
+    struct place *place = pool_at(&queue->places, index);
+    *at = place->next;
+    from->count--;
+    at = &to->first;
+    while (*at != PLACE_NONE &&
+           ((struct place *)pool_at(&queue->places, *at))->recipient > recipient)
+        at = &((struct place *)pool_at(&queue->places, *at))->next;
+    place->next = *at;
+    *at = index;
+    to->count++;
+}
+
+/* The whole of it. */
+static void unit_move(struct unit *unit, struct destination *d)
+{
     struct destination *old = unit->destination;
     unit_leave(unit);
     destination_count(old);
     unit->destination = d;
     unit_enter(unit, UNIT_READY, false);
+}
+
+int queue_move(struct queue *queue, struct unit *unit, uint32_t recipient, const char *key,
+               size_t key_size)
+{
+    CHECK(unit->state == UNIT_ACTIVE);
+    CHECK(unit->count > 0);
+    struct destination *d = queue_destination(queue, key, key_size);
+    if (d == NULL)
+        return -ENOSPC;
+    struct unit *to = unit_to_join(queue, unit->message, d);
+    bool last = unit->count == 1;
+    if (to == NULL && last) {
+        unit_move(unit, d);
+    } else if (to != NULL) {
+        place_move(queue, unit, to, recipient);
+    } else {
+        to = unit_new(queue, unit->message, d);
+        if (to == NULL)
+            return -ENOSPC;
+        to->attempts = unit->attempts;
+        place_move(queue, unit, to, recipient);
+        unit_enter(to, UNIT_READY, false);
+    }
+    if (unit->count == 0) {
+        unit_leave(unit);
+        unit_free(queue, unit);
+    }
     queue->options.wanted(queue->options.owner, d);
-    return 0;
+    return last;
 }
 
 /* ---- destinations ---- */

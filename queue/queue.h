@@ -28,7 +28,7 @@
 #include "queue/spool.h"
 
 enum {
-    DESTINATION_KEY_MAX = 336, /* with a terminator */
+    DESTINATION_KEY_MAX = 344, /* with a terminator */
     QUEUE_TEXT_MAX = 192,      /* of the last error of a destination */
     QUEUE_SETTLE_INLINE = 8,   /* outcomes kept in a settlement itself */
     QUEUE_LARGE_SETTLEMENTS = 64,
@@ -96,8 +96,10 @@ struct queue_options {
     uint64_t age_max_ms; /* expiry */
     uint32_t retry_initial_ms, retry_max_ms, retry_factor_percent, retry_jitter_percent;
     void *owner;
-    /* The key of the destination for this recipient, at most DESTINATION_KEY_MAX - 1. */
-    size_t (*route)(void *owner, struct slice address, char key[static DESTINATION_KEY_MAX]);
+    /* The key of the destination for this recipient of this message; at most DESTINATION_KEY_MAX -
+     * 1 octets. QUEUE_PARKING_KEY: there is none now. */
+    size_t (*route)(void *owner, const struct envelope *envelope, const struct recipient *recipient,
+                    char key[static DESTINATION_KEY_MAX]);
     /* Something is ready there that was not. From add, timers, queue_settle's end. */
     void (*wanted)(void *owner, struct destination *destination);
     /* It has no unit any more and is about to be forgotten; owner must let go. False: not yet. */
@@ -165,9 +167,11 @@ void queue_take(struct queue *queue, struct unit *unit);
 void queue_put_back(struct queue *queue, struct unit *unit);
 /* ACTIVE, cannot be read: kept and shown, not tried. */
 void queue_hold(struct queue *queue, struct unit *unit);
-/* The unit's recipients go elsewhere now (routes have changed): moves it, READY there. */
-[[nodiscard]] int queue_move(struct queue *queue, struct unit *unit, const char *key,
-                             size_t key_size);
+/* A recipient of an ACTIVE unit goes elsewhere now: it joins a READY unit of its message there, or
+ * gets one. True: that was the unit's last one, and the unit is gone, or is READY there itself.
+ * -ENOSPC: there are too many destinations; nothing has changed. */
+[[nodiscard]] int queue_move(struct queue *queue, struct unit *unit, uint32_t recipient,
+                             const char *key, size_t key_size);
 /* ACTIVE, for want of something of ours: DEFERRED by the retry curve, nothing is recorded. */
 void queue_delay(struct queue *queue, struct unit *unit);
 bool unit_expired(const struct unit *unit);

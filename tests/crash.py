@@ -91,7 +91,7 @@ class Load:
         per_hop = {"max-connections": CONNECTIONS_PER_HOP}
         self.server = harness.Ringpost(
             self.holder, spool_directory=spool_directory,
-            routes={"sink": self.sink.route(["*"], **per_hop),
+            outbound={"sink": self.sink.route(["*"], **per_hop),
                     "checker": self.checker.route(["checked.test"], **per_hop)},
             spool={"segment-size": "8M", "reserve": "32M"})
         self.acked = self.base / "acked"

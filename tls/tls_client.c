@@ -308,6 +308,27 @@ enum tls_step tls_client_step_after(const struct tls_client_policy *policy, enum
     }
 }
 
+bool tls_client_step_fits(const struct tls_client_policy *policy, enum tls_step step)
+{
+    switch (step) {
+    case TLS_STEP_12:
+    case TLS_STEP_QUIET: return policy->version_min <= TLS_VERSION_12;
+    case TLS_STEP_RSA:
+        return policy->level == TLS_LEVEL_MAY && policy->version_min < TLS_VERSION_12;
+    default: return true;
+    }
+}
+
+const char *tls_level_name(enum tls_level level)
+{
+    static const char *const names[TLS_LEVELS] = {
+        [TLS_LEVEL_NONE] = "none",   [TLS_LEVEL_MAY] = "may",   [TLS_LEVEL_ENCRYPT] = "encrypt",
+        [TLS_LEVEL_CHAIN] = "chain", [TLS_LEVEL_NAME] = "name", [TLS_LEVEL_INTERNAL] = "internal",
+    };
+    CHECK(level < TLS_LEVELS);
+    return names[level];
+}
+
 const char *tls_client_step_name(enum tls_step step)
 {
     static const char *const names[TLS_STEPS + 1] = {

@@ -11,11 +11,14 @@
 #include "tls/tls_session.h"
 
 enum tls_level {
-    TLS_LEVEL_NONE,    /* not used */
-    TLS_LEVEL_MAY,     /* if offered */
-    TLS_LEVEL_ENCRYPT, /* must; whom we talk to is only recorded */
-    TLS_LEVEL_CHAIN,   /* must, with a valid chain */
-    TLS_LEVEL_NAME,    /* and a name that was wanted */
+    TLS_LEVEL_NONE,     /* not used */
+    TLS_LEVEL_MAY,      /* if offered */
+    TLS_LEVEL_ENCRYPT,  /* must; whom we talk to is only recorded */
+    TLS_LEVEL_CHAIN,    /* must, with a valid chain */
+    TLS_LEVEL_NAME,     /* and a name that was wanted */
+    TLS_LEVEL_INTERNAL, /* the same by private roots and TLS 1.3, and we present ours as well: whose
+                           policy it is gives these three */
+    TLS_LEVELS,
 };
 
 enum tls_step {
@@ -71,6 +74,10 @@ void tls_client_free(struct tls_client *client); /* NULL is allowed */
 
 /* The step after this one that makes a difference; TLS_STEPS: none. */
 enum tls_step tls_client_step_after(const struct tls_client_policy *policy, enum tls_step step);
+/* Whether it goes down that far. The step that a host needs is remembered for all policies. */
+bool tls_client_step_fits(const struct tls_client_policy *policy, enum tls_step step);
+/* "none" to "internal". */
+const char *tls_level_name(enum tls_level level);
 /* "all", "tls-1.2", ...; "clear" for TLS_STEPS, what is left after the last one. */
 const char *tls_client_step_name(enum tls_step step);
 

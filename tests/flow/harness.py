@@ -104,9 +104,9 @@ def section(name, keys):
 
 class Ringpost:
     """One server with a directory. Sections given by name replace single keys of the defaults:
-    Ringpost(test, limits={"recipients": 100}, routes={"sink": {"domains": [...], ...}})."""
+    Ringpost(test, limits={"recipients": 100}, outbound={"sink": {"domains": [...], ...}})."""
 
-    def __init__(self, test, routes=None, listeners=None, top=None, spool_directory=None, **sections):
+    def __init__(self, test, outbound=None, listeners=None, top=None, spool_directory=None, **sections):
         self.test = test
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="ringpost-flow."))
         self.directory.chmod(0o711)
@@ -120,7 +120,7 @@ class Ringpost:
         self.config_path = self.directory / "ringpost.conf"
         self.process = None
         self.expect_words = False   # a test that makes the server complain says so
-        self.routes = routes or {}
+        self.outbound = outbound or {}
         self.listeners = listeners
         self.top = top or {}
         self.sections = sections
@@ -152,8 +152,8 @@ class Ringpost:
         for number, (name, keys) in enumerate(listeners.items()):
             own = {"addresses": [f"127.0.0.1:{self.port}"]} if number == 0 else {}
             text += section(f'listener "{name}"', {**own, **keys})
-        for name, keys in self.routes.items():
-            text += section(f'route "{name}"', keys)
+        for name, keys in self.outbound.items():
+            text += section(f'outbound "{name}"', {"type": "own", "state": "enforce", **keys})
         return text
 
     def write_config(self, **more):

@@ -31,7 +31,7 @@ def directory(test, mode=0o755):
 class Delivery(unittest.TestCase):
     def serve(self, peer=None, **config):
         routes = {"peer": peer.route()} if peer else None
-        config.setdefault("routes", routes)
+        config.setdefault("outbound", routes)
         self.server = Ringpost(self, **config).start()
         self.addCleanup(self.server.stop)
         return self.server
@@ -55,7 +55,7 @@ class Clients(Delivery):
 
     def test_smtp_source(self):
         sink = Sink(self)
-        server = self.serve(routes={"sink": sink.route()})
+        server = self.serve(outbound={"sink": sink.route()})
         for more in ([], ["-d"], ["-r", "5"], ["-N", "-l", "100000"]):
             self.run_program(program("smtp-source"), "-s", "20", "-m", "200", *more, "-f", "a@example.com",
                              "-t", "b@example.org", f"inet:127.0.0.1:{server.port}")
@@ -110,7 +110,7 @@ class Servers(Delivery):
     def deliver(self, port, count, sizes=(1000, 200_000), **route):
         """count messages of each size through ringpost to the port, none bounced."""
         hosts = {"domains": ["*"], "hosts": [f"127.0.0.1:{port}"], "allow-private": True, **route}
-        server = self.serve(routes={"next": hosts}, delivery=FAST)
+        server = self.serve(outbound={"next": hosts}, delivery=FAST)
         for size in sizes:
             harness.source("--to", f"127.0.0.1:{server.port}", "--connections", 5, "--messages", count,
                            "--size", size, "--rcpt", "user@example.org", "--from", "sender@example.com")
@@ -175,7 +175,7 @@ class Servers(Delivery):
         for name in ("run", "state"):
             (base / name).mkdir()
         self.spawn([program("dovecot"), "-F", "-c", base / "dovecot.conf"], port)
-        server = self.serve(routes={"lmtp": {"domains": ["*"], "hosts": [f"127.0.0.1:{port}"],
+        server = self.serve(outbound={"lmtp": {"domains": ["*"], "hosts": [f"127.0.0.1:{port}"],
                                              "protocol": "lmtp", "allow-private": True}}, delivery=FAST)
         server.send(recipients=["user@example.org", "nobody-here@example.org", "other@example.org"],
                     sender="other@example.org", content="Subject: lmtp\r\n\r\n.dot\r\nlast\r\n")
@@ -251,7 +251,7 @@ class Outcomes(Delivery):
     def test_bad_sink_and_crowd(self):
         """Errors and cut connections at random; all that is not refused for good arrives."""
         sink = Sink(self, "--errors", "0.1", "--error-code", "451", "--drop", "0.1")
-        server = self.serve(routes={"sink": sink.route()}, delivery=FAST)
+        server = self.serve(outbound={"sink": sink.route()}, delivery=FAST)
         acked = self.server.directory / "acked"
         result = harness.source("--to", f"127.0.0.1:{server.port}", "--connections", 10, "--messages", 300,
                                 "--rcpt", "x@example.org", "--acked", acked)
@@ -300,7 +300,7 @@ class Outcomes(Delivery):
     def test_second_host_when_the_first_is_down(self):
         peer = Peer(self)
         dead = harness.free_port()
-        server = self.serve(routes={"two": {"domains": ["*"], "allow-private": True,
+        server = self.serve(outbound={"two": {"domains": ["*"], "allow-private": True,
                                             "hosts": [f"127.0.0.1:{dead}", peer.address]}}, delivery=FAST)
         server.send()
         peer.wait(1)
@@ -308,7 +308,7 @@ class Outcomes(Delivery):
 
     def test_next_hop_comes_up_later(self):
         port = harness.free_port()
-        server = self.serve(routes={"one": {"domains": ["*"], "allow-private": True,
+        server = self.serve(outbound={"one": {"domains": ["*"], "allow-private": True,
                                             "hosts": [f"127.0.0.1:{port}"]}}, delivery=FAST)
         ids = {server.send() for _ in range(5)}
         server.wait_log("destination_failed")
@@ -319,7 +319,7 @@ class Outcomes(Delivery):
 
     def test_connections_are_reused(self):
         peer = Peer(self)
-        server = self.serve(routes={"peer": peer.route(**{"max-connections": 2})}, top={"shards": 1},
+        server = self.serve(outbound={"peer": peer.route(**{"max-connections": 2})}, top={"shards": 1},
                             delivery={"idle-timeout": "10s"})
         client = server.client()
         client.hello()
@@ -332,7 +332,7 @@ class Outcomes(Delivery):
 
     def test_messages_per_connection(self):
         peer = Peer(self)
-        server = self.serve(routes={"peer": peer.route(**{"max-connections": 1, "max-per-connection": 5})},
+        server = self.serve(outbound={"peer": peer.route(**{"max-connections": 1, "max-per-connection": 5})},
                             top={"shards": 1})
         client = server.client()
         client.hello()
@@ -382,7 +382,7 @@ class Extensions(Delivery):
     def refused(self, peer, parameters, content, recipient="x@example.org", status=None):
         """Not sent to the peer; a bounce goes to another one."""
         back = Peer(self)
-        server = self.serve(routes={"peer": peer.route(["example.org"]), "back": back.route(["*"])}, delivery=FAST)
+        server = self.serve(outbound={"peer": peer.route(["example.org"]), "back": back.route(["*"])}, delivery=FAST)
         server.send(recipients=[recipient], content=content, mail_parameters=parameters)
         bounce = self.bounce(back)
         server.wait_empty()

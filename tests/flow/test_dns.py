@@ -77,7 +77,7 @@ class Dns(unittest.TestCase):
         self.back = back
         delivery = {**FAST, "private-networks": LOCAL} if allow else FAST
         self.server = Ringpost(
-            self, routes={"mx": {"domains": ["*"], "hosts": ["mx"], "port": self.mx_port},
+            self, outbound={"mx": {"domains": ["*"], "hosts": ["mx"], "port": self.mx_port},
                           "back": back.route(["example.com"])},
             relay={"domains": ["*.example", "*.test"]},
             delivery=delivery,

@@ -42,7 +42,7 @@ class Hostile(unittest.TestCase):
 
     def serve(self, extensions=Peer.EXTENSIONS, **config):
         self.peer = Peer(self, extensions=extensions)
-        self.server = Ringpost(self, routes={"peer": self.peer.route()}, **config).start()
+        self.server = Ringpost(self, outbound={"peer": self.peer.route()}, **config).start()
         self.addCleanup(self.server.stop)
         return self.server
 

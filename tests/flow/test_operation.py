@@ -20,7 +20,7 @@ from harness import Peer, Ringpost, Sink, Smtp, program
 class Operation(unittest.TestCase):
     def serve(self, **config):
         self.peer = Peer(self)
-        config.setdefault("routes", {"peer": self.peer.route()})
+        config.setdefault("outbound", {"peer": self.peer.route()})
         self.server = Ringpost(self, **config).start()
         self.addCleanup(self.server.stop)
         return self.server
@@ -36,7 +36,7 @@ class Check(Operation):
         for config, word in (({"top": {"no-such-key": "1"}}, "no-such-key"),
                              ({"limits": {"recipients": 5}}, "recipients"),
                              ({"relay": {"networks": ["0.0.0.0/0"]}}, "open relay"),
-                             ({"routes": {"x": {"domains": ["*"], "hosts": ["no host!"]}}}, "hosts"),
+                             ({"outbound": {"x": {"domains": ["*"], "hosts": ["no host!"]}}}, "hosts"),
                              ({"listeners": {"in": {"proxy-from": ["0.0.0.0/0"]}}}, "proxy-from"),
                              ({"delivery": {"retry-initial": "soon"}}, "retry-initial")):
             with self.subTest(word=word):
@@ -160,7 +160,7 @@ class Admin(Operation):
 
     def test_queue(self):
         dead = harness.free_port()
-        server = self.serve(routes={"dead": {"domains": ["*"], "hosts": [f"127.0.0.1:{dead}"], "allow-private": True}})
+        server = self.serve(outbound={"dead": {"domains": ["*"], "hosts": [f"127.0.0.1:{dead}"], "allow-private": True}})
         self.assertEqual(server.cli("queue", "list").stdout, "0 message(s)\n")
         ids = [server.send(sender=f"s{n}@example.com", recipients=[f"r{m}@example.org" for m in range(n + 1)])
                for n in range(3)]
@@ -182,7 +182,7 @@ class Admin(Operation):
 
     def test_queue_of_thousands(self):
         dead = harness.free_port()
-        server = self.serve(routes={"dead": {"domains": ["*"], "hosts": [f"127.0.0.1:{dead}"], "allow-private": True}})
+        server = self.serve(outbound={"dead": {"domains": ["*"], "hosts": [f"127.0.0.1:{dead}"], "allow-private": True}})
         harness.source("--to", f"127.0.0.1:{server.port}", "--connections", 10, "--messages", 3000,
                        "--rcpt", "r%d@example.org")
         done = server.cli("queue", "list", "--json", "--max", "10000")
@@ -213,7 +213,7 @@ class Reload(Operation):
         try:
             self.peer.wait(20)
             for generation in range(2, 8):
-                server.routes = {"peer": (second if generation % 2 == 0 else self.peer).route()}
+                server.outbound = {"peer": (second if generation % 2 == 0 else self.peer).route()}
                 server.write_config()
                 done = server.cli("reload")
                 self.assertEqual(done.returncode, 0, done.stderr)
@@ -288,7 +288,7 @@ class Reload(Operation):
 class Stop(Operation):
     def test_drain_under_load(self):
         sink = Sink(self)
-        server = self.serve(routes={"sink": sink.route()})
+        server = self.serve(outbound={"sink": sink.route()})
         acked = server.directory / "acked"
         load = subprocess.Popen([str(harness.BENCH), "source", "--to", f"127.0.0.1:{server.port}", "--connections",
                                  "20", "--seconds", "20", "--rcpt", "x@example.org", "--acked", str(acked),
@@ -383,7 +383,7 @@ class Systemd(Operation):
 
     def activation_server(self):
         self.route_port = harness.free_port()
-        return Ringpost(self, routes={"p": {"domains": ["*"], "hosts": [f"127.0.0.1:{self.route_port}"],
+        return Ringpost(self, outbound={"p": {"domains": ["*"], "hosts": [f"127.0.0.1:{self.route_port}"],
                                             "allow-private": True}})
 
     def test_activation(self):
@@ -425,7 +425,7 @@ class Privileges(Operation):
         user = pwd.getpwnam("nobody")
         server = Ringpost(self, top={"user": "nobody"})
         self.peer = Peer(self)
-        server.routes = {"peer": self.peer.route()}
+        server.outbound = {"peer": self.peer.route()}
         own = server.directory / "own"
         own.mkdir()
         os.chown(own, user.pw_uid, user.pw_gid)

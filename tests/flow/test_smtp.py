@@ -15,7 +15,7 @@ class SmtpTest(unittest.TestCase):
         cls.holder = unittest.TestCase()
         cls.holder._outcome = None
         cls.peer = Peer(cls.holder)
-        cls.server = Ringpost(cls.holder, routes={"peer": cls.peer.route()},
+        cls.server = Ringpost(cls.holder, outbound={"peer": cls.peer.route()},
                               limits={"recipients": 100, "message-size": BIG,
                                       "messages-per-connection": 5, "bad-commands": 12}).start()
 

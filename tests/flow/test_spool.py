@@ -14,7 +14,7 @@ class Spool(unittest.TestCase):
     def serve(self, port=None, **config):
         """Mail goes to a port where nobody listens until a test opens a Peer there."""
         self.port = port or harness.free_port()
-        self.server = Ringpost(self, routes={"next": {"domains": ["*"], "hosts": [f"127.0.0.1:{self.port}"],
+        self.server = Ringpost(self, outbound={"next": {"domains": ["*"], "hosts": [f"127.0.0.1:{self.port}"],
                                                       "allow-private": True}}, **config)
         self.server.start()
         return self.server

@@ -67,9 +67,9 @@ class Tls(unittest.TestCase):
         sections['roots "test"'] = {"file": self.roots}
         listeners = {name: {"certificates": list(certificates), **keys}
                      for name, keys in (listeners or {"in": {}}).items()}
-        if "routes" not in config:
+        if "outbound" not in config:
             self.peer = harness.Peer(self)
-            config["routes"] = {"peer": self.peer.route()}
+            config["outbound"] = {"peer": self.peer.route()}
         self.server = Ringpost(self, listeners=listeners, **{**sections, **(more or {})}, **config)
         self.server.start()
         self.addCleanup(self.server.stop)
@@ -594,7 +594,7 @@ class Outbound(Tls):
                 peer = self.next_hop(context, extensions=("PIPELINING", "8BITMIME", *chunking))
                 peers[domain] = (peer, version.replace("_", "."), group)
                 routes[domain.replace(".", "-")] = peer.route([domain], tls="name", roots="test", **{"tls-name": [NAME]})
-        self.serve(routes=routes)
+        self.serve(outbound=routes)
         for domain in peers:
             self.post(domain, body)
         for domain, (peer, version, group) in peers.items():
@@ -625,7 +625,7 @@ class Outbound(Tls):
                 name = f"{how}-{version[-1]}"
                 peers[name] = peer
                 routes[name] = peer.route([f"{name}.test"], tls="encrypt")
-        self.serve(routes=routes)
+        self.serve(outbound=routes)
         for name in peers:
             self.post(f"{name}.test", body)
         for name, peer in peers.items():
@@ -639,7 +639,7 @@ class Outbound(Tls):
         peer = self.next_hop(extensions=("8BITMIME",))
         clear = ("PIPELINING", "CHUNKING", "SIZE 5", "DSN", "STARTTLS")
         peer.keywords = lambda s: peer.extensions if s.tls else clear
-        self.serve(routes={"peer": peer.route(tls="encrypt")})
+        self.serve(outbound={"peer": peer.route(tls="encrypt")})
         self.post()
         peer.wait(1)
         self.assertEqual(peer.messages[0].how, "DATA")
@@ -652,7 +652,7 @@ class Outbound(Tls):
             with self.subTest(version=version):
                 peer = self.next_hop(server_context(self.ecdsa, (version, version)))
                 route = {"roots": "test", "tls-name": [NAME], "max-per-connection": 1}
-                self.serve(top={"shards": 1}, routes={
+                self.serve(top={"shards": 1}, outbound={
                     "one": peer.route(["one.test"], tls="name", **route),
                     "two": peer.route(["two.test"], tls="chain", **route),
                     "three": peer.route(["three.test"], tls="name", **{**route, "tls-name": [NAME, "x.test"]})})
@@ -674,7 +674,7 @@ class Outbound(Tls):
         context.set_ecdh_curve("secp384r1")
         context.num_tickets = 0
         peer = self.next_hop(context)
-        self.serve(top={"shards": 1}, routes={"peer": peer.route(tls="encrypt", **{"max-per-connection": 1})})
+        self.serve(top={"shards": 1}, outbound={"peer": peer.route(tls="encrypt", **{"max-per-connection": 1})})
         for number in range(3):
             self.post()
             peer.wait(number + 1)
@@ -696,7 +696,7 @@ class Outbound(Tls):
             self.authority, self.ecdsa, self.rsa, self._outcome)
         self.addCleanup(second.doCleanups)
         inner = self.server
-        outer = second.serve(routes={"inner": {
+        outer = second.serve(outbound={"inner": {
             "domains": ["*"], "hosts": [f"127.0.0.1:{inner.port}"], "allow-private": True, "tls": "name",
             "roots": "test", "tls-name": [NAME]}})
         outer.send()
@@ -711,7 +711,7 @@ class Outbound(Tls):
     def test_goodbye(self):
         """QUIT, and a close_notify behind it."""
         peer = self.next_hop()
-        self.serve(routes={"peer": peer.route(tls="encrypt", **{"max-per-connection": 1})})
+        self.serve(outbound={"peer": peer.route(tls="encrypt", **{"max-per-connection": 1})})
         self.post()
         peer.wait(1)
         harness.wait_for(lambda: peer.verbs("QUIT") and peer.wires[0].ended == "notify",
@@ -726,7 +726,7 @@ class Outbound(Tls):
         routes = {name: peer.route([f"{name}.test"], tls="encrypt",
                                    **({} if name == "withheld" else {"client-certificate": "own"}))
                   for name, peer in peers.items()}
-        self.serve(certificates={"t": self.ecdsa, "own": own}, routes=routes, listeners={"in": {"certificates": ["t"]}})
+        self.serve(certificates={"t": self.ecdsa, "own": own}, outbound=routes, listeners={"in": {"certificates": ["t"]}})
         for name, peer in peers.items():
             self.post(f"{name}.test")
             peer.wait(1)
@@ -746,7 +746,7 @@ class Outbound(Tls):
             "mynetworks = 127.0.0.0/8\nsmtpd_relay_restrictions = permit_mynetworks, reject\n"
             f"relayhost = [127.0.0.1]:{inner.port}\nsmtp_tls_security_level = secure\n"
             f"smtp_tls_secure_cert_match = {NAME}\nsmtp_tls_CAfile = {roots}\nsmtp_tls_loglevel = 1\n"))
-        server = self.serve(routes={"postfix": {
+        server = self.serve(outbound={"postfix": {
             "domains": ["*"], "hosts": [f"127.0.0.1:{postfix.port}"], "allow-private": True, "tls": "name",
             "roots": "test", "tls-name": ["mx.postfix.test"]}}, delivery=FAST)
         for _ in range(20):
@@ -779,7 +779,7 @@ class Outbound(Tls):
             "mx-host": (hop("127.0.0.10", "a.flow.example"), "mx:pref.flow.example", False)}
         routes = {name: {"domains": [f"{name}.test"], "hosts": [host], "port": peer.port, "tls": "name", "roots": "test",
                          "allow-private": True} for name, (peer, host, _) in peers.items()}
-        self.serve(routes=routes, dns={"forwarders": [f"127.0.0.1:{nsd.port}"], "timeout": "2s"},
+        self.serve(outbound=routes, dns={"forwarders": [f"127.0.0.1:{nsd.port}"], "timeout": "2s"},
                    delivery={**FAST, "private-networks": ["127.0.0.0/8"]})
         for name in peers:
             self.post(f"{name}.test")
@@ -789,7 +789,7 @@ class Outbound(Tls):
                     peer.wait(1)
                 else:
                     harness.wait_for(lambda n=name: [e for e in self.server.log("destination_failed")
-                                                     if e["destination"] == f"route:{n}"], "a failure")
+                                                     if e["destination"] == f"outbound:{n}"], "a failure")
                     self.assertEqual(peer.messages, [])
         self.assertEqual(set(seen), {"a.flow.example"})
 

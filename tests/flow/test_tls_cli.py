@@ -201,11 +201,11 @@ class CertShow(Tls):
     def test_configuration(self):
         route = {"store": {"domains": ["store.test"], "hosts": ["store.test"], "tls": "encrypt",
                            "client-certificate": "mx.flow.test"}}
-        server = self.ringpost(("mx.flow.test", "other.test"), routes=route)
+        server = self.ringpost(("mx.flow.test", "other.test"), outbound=route)
         server.sections['certificate "spare"'] = server.sections['certificate "other.test"']
         server.write_config()
         mx, other, spare = self.show(server)
-        self.assertEqual(mx["used_by"], ["listener in", "route store"])
+        self.assertEqual(mx["used_by"], ["listener in", "outbound store"])
         self.assertEqual(mx["names"], ["mx.flow.test"])
         self.assertEqual(mx["tlsa"], [f"_{server.port}._tcp.mx.flow.test. IN TLSA 3 1 1 {mx['pin']}"])
         self.assertEqual(mx["key"], "ECDSA P-256")
@@ -216,10 +216,10 @@ class CertShow(Tls):
                                       "-fingerprint", "-sha256"], capture_output=True, text=True, check=True).stdout
         self.assertEqual(fingerprint.split("=")[1].strip().replace(":", "").lower(), mx["fingerprint"])
         self.assertTrue([w for w in other["warnings"] if "has no name for mx.flow.test" in w], other)
-        self.assertIn("no listener and no route uses it", spare["warnings"])
+        self.assertIn("no listener and no connector uses it", spare["warnings"])
         self.assertEqual([c["title"] for c in self.show(server, "other.test")], ["other.test"])
         text = server.cli("cert", "show").stdout
-        for words in ("mx.flow.test\n  used by     listener in, route store\n", mx["pin"], mx["tlsa"][0],
+        for words in ("mx.flow.test\n  used by     listener in, outbound store\n", mx["pin"], mx["tlsa"][0],
                       " days left", "WARNING     does not verify"):
             self.assertIn(words, text)
 
@@ -332,7 +332,7 @@ class Probe(Tls):
     def route(self, port, **keys):
         """A configuration whose route leads to that port, with our roots."""
         self.server.sections['roots "own"'] = {"file": self.pki.root}
-        self.server.routes = {"host": {"domains": ["d.test"], "hosts": [f"127.0.0.1:{port}"], "roots": "own", **keys}}
+        self.server.outbound = {"host": {"domains": ["d.test"], "hosts": [f"127.0.0.1:{port}"], "roots": "own", **keys}}
         self.server.write_config()
 
     def probe(self, port, *words, status=0, config=False):
@@ -381,7 +381,7 @@ class Probe(Tls):
         host = Host(self, self.context())
         self.route(host.port, **{"tls": "name", "tls-name": ["host.flow.test"]})
         result = self.probe(host.port, config=True)
-        self.assertEqual((result["route"], result["level"], result["satisfies"]), ("host", "name", "name"))
+        self.assertEqual((result["connector"], result["level"], result["satisfies"]), ("host", "name", "name"))
         self.assertEqual((result["verdict"], result["root"]), ("valid", "CN=Root"))
         self.assertEqual(result["name"], {"ok": True, "matched": "host.flow.test", "why": ""})
         self.assertEqual([c["subject"] for c in result["certificates"]], ["CN=host.flow.test", "CN=Middle"])
@@ -406,9 +406,9 @@ class Probe(Tls):
         self.assertIn("wanted other.test", result["why"])
         self.probe(host.port, "--level", "name", "--name", "other.test", "--name", "a.below.test", config=True)
         result = self.probe(host.port, "--domain", "below.test", "--level", "may", config=True)
-        self.assertEqual((result["route"], result["names"]), ("", ["below.test", "*.below.test"]))
+        self.assertEqual((result["connector"], result["names"]), ("", ["below.test", "*.below.test"]))
         result = self.probe(host.port, "--domain", "d.test", config=True)
-        self.assertEqual(result["route"], "host")
+        self.assertEqual(result["connector"], "host")
 
     def test_whom_nobody_vouches_for(self):
         host = Host(self, self.context())

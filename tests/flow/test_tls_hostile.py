@@ -280,7 +280,7 @@ class NextHops(unittest.TestCase):
         roots = scratch(self) / "roots.pem"
         roots.write_text(authority.root.pem)
         config.setdefault("delivery", FAST)
-        self.server = Ringpost(self, routes=routes,
+        self.server = Ringpost(self, outbound=routes,
                                **{'roots "test"': {"file": roots}}, **config).start()
         self.addCleanup(self.server.stop)
         return self.server
@@ -568,7 +568,7 @@ class NextHops(unittest.TestCase):
         self.post("failed")
         peer.wait(2)
         self.assertEqual(len(peer.verbs("STARTTLS")), tried)
-        server.routes["other"] = {**self.route_of(peer, "other.test", POLICIES["encrypt"])}
+        server.outbound["other"] = {**self.route_of(peer, "other.test", POLICIES["encrypt"])}
         server.write_config()
         self.assertEqual(server.cli("reload").returncode, 0)
         self.post("other")
@@ -621,7 +621,7 @@ class Clients(unittest.TestCase):
         for keys in listeners.values():
             keys["certificates"] = ["t"]
         self.peer = harness.Peer(self)
-        self.server = Ringpost(self, routes={"peer": self.peer.route()}, listeners=listeners,
+        self.server = Ringpost(self, outbound={"peer": self.peer.route()}, listeners=listeners,
                                top={"shards": shards}, **{'certificate "t"': {"chain": chain, "key": key}},
                                **config).start()
         self.addCleanup(self.server.stop)

@@ -32,8 +32,14 @@ static void use(const struct config *config)
                                           .recipient_domain = domain };
             (void)policy_relay(&facts);
             char key[ROUTE_KEY_BYTES];
-            const struct route *route = route_select(config, domain);
-            CHECK(route_key(route, domain, key) < sizeof(key));
+            const struct outbound_facts outbound = { .recipient_domain = domain,
+                                                     .sender_domain = domain };
+            struct outbound_choice choice;
+            outbound_select(&config->outbound, &outbound, &choice);
+            if (choice.verdict == OUTBOUND_BOUNCE || choice.verdict == OUTBOUND_DEFER)
+                continue;
+            const struct route *route = outbound_route(&config->outbound, &choice);
+            CHECK(route_key(route, domain, choice.floor, key) < sizeof(key));
             CHECK(route->hosts_count > 0 && route->hosts[0].port != 0);
         }
     }

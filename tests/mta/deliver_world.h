@@ -17,6 +17,7 @@
 #include "mta/config.h"
 #include "mta/deliver.h"
 #include "mta/next_hop.h"
+#include "mta/outbound_envelope.h"
 #include "mta/generation_tls.h"
 #include "mta/smtp_server.h"
 #include "tests/sim/sim_actor_inside.h"
@@ -52,6 +53,7 @@ struct deliver_world {
     bool first_never;  /* the first recipient of each message has NOTIFY=NEVER */
     uint32_t flags;    /* of envelopes to come */
     uint8_t ret;
+    const char *sender; /* of envelopes to come; NULL: at sender.example, with its number */
 };
 
 struct deliver_upload {
@@ -284,6 +286,10 @@ static MAYBE_UNUSED uint32_t deliver_mail(struct deliver_world *w, const char *t
                                      .flags = w->flags,
                                      .ret = w->ret,
                                      .recipients_count = m->recipients_count };
+    if (w->sender != NULL)
+        u.envelope.sender = slice_of_string(w->sender);
+    u.envelope.body_bytes = u.content_bytes;
+    outbound_decide(w->config, &u.envelope, recipients);
     task_init(&u.task, upload_run);
     cr_assert_eq(spool_write_begin(w->spool, &u.writer, &u.task), 0);
     shard_run_later(&w->shard, &u.task);

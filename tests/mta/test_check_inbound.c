@@ -195,7 +195,7 @@ Test(check_inbound, refuses)
         const char *connector, *key, *words;
     } cases[] = {
         { "state = test sender-domains = { d.example }", "type", "write type = partner" },
-        { "type = partner sender-domains = { d.example }", "state", "write state = test" },
+        { "type = partner sender-domains = { d.example }", "state", "write state = enforce" },
         { "type = partner state = test", "sender-domains", "is missing" },
         { "type = own state = test", "identify", "write cert-name or addresses" },
         { PARTNER "sender-domains = { d.example } rights = { relay }", "rights", "remove it" },

@@ -343,7 +343,8 @@ static void on_released(void *argument, const struct config *config)
 Test(deliver, mail_follows_its_route_though_there_is_much_of_it)
 {
     struct deliver_world *w =
-        deliver_world_new(20, "route \"old\" { domains = { x.test } hosts = { \"9.9.8.2:25\" } }\n"
+        deliver_world_new(20, "outbound \"old\" { type = partner state = enforce domains = { "
+                              "x.test } hosts = { \"9.9.8.2:25\" } }\n"
                               "delivery { retry-initial = \"10m\" }");
     w->generations.released = on_released;
     sim_host(w->sim, deliver_address("9.9.8.2"), SIM_HOST_REFUSES);
@@ -353,7 +354,8 @@ Test(deliver, mail_follows_its_route_though_there_is_much_of_it)
     deliver_world_run(w, MINUTE_MS);
     cr_assert_eq(w->queue.metrics.messages, 300);
     struct config *old = w->config;
-    w->config = deliver_config("route \"new\" { domains = { x.test } hosts = { \"9.9.8.5:25\" } }\n"
+    w->config = deliver_config("outbound \"new\" { type = partner state = enforce domains = { "
+                               "x.test } hosts = { \"9.9.8.5:25\" } }\n"
                                "delivery { retry-initial = \"10m\" }");
     cr_assert_eq(generations_switch(&w->generations, w->config), 0);
     deliver_switched(&w->deliver);
@@ -364,6 +366,110 @@ Test(deliver, mail_follows_its_route_though_there_is_much_of_it)
     cr_assert_eq(w->released, 1, "nobody uses the old one any more");
     deliver_world_free(w);
     config_free(old);
+}
+
+static void reload(struct deliver_world *w, const char *more)
+{
+    w->config = deliver_config(more);
+    cr_assert_eq(generations_switch(&w->generations, w->config), 0);
+    deliver_switched(&w->deliver);
+}
+
+#define X_ENCRYPTED                                                                                \
+    "outbound \"x\" { type = partner state = enforce domains = { x.test } "                        \
+    "hosts = { \"9.9.8.2:25\" } tls = encrypt }\n"
+#define STUBBORN "delivery { retry-initial = \"10s\" retry-max = \"20s\" }\n"
+
+/* S-19: no connector says any more how well it has to be protected; the envelope does. */
+Test(deliver, mail_of_a_deleted_connector_does_not_go_weaker_by_mx)
+{
+    EACH_SEED(seed)
+    {
+        struct deliver_world *w = deliver_world_new(seed, X_ENCRYPTED STUBBORN);
+        struct config *old = w->config;
+        (void)deliver_domain(w, "x.test", "9.9.8.2"); /* without STARTTLS */
+        uint32_t before = deliver_mail(w, "x", 500);
+        deliver_world_run(w, MINUTE_MS);
+        cr_assert_eq(deliver_of(w, before, 0)->delivered, 0);
+        reload(w, STUBBORN);
+        uint32_t after = deliver_mail(w, "x", 500);
+        deliver_world_run(w, 5 * MINUTE_MS);
+        cr_assert_eq(deliver_of(w, before, 0)->delivered, 0);
+        cr_assert_eq(deliver_of(w, after, 0)->delivered, 1, "by MX, which has no TLS");
+        struct destination *d = queue_destination(&w->queue, "mx:x.test!encrypt", 17);
+        cr_assert_eq(d->ready_count + d->waiting_count + d->active_count, 1);
+        deliver_world_crash(w, SIM_KILL);
+        deliver_world_open(w); /* and not at the next start either */
+        deliver_world_run(w, 5 * MINUTE_MS);
+        cr_assert_eq(deliver_of(w, before, 0)->delivered, 0);
+        cr_assert_eq(w->queue.metrics.messages, 1);
+        deliver_world_free(w);
+        config_free(old);
+    }
+}
+
+Test(deliver, an_own_domain_without_connector_waits_and_then_bounces)
+{
+    struct deliver_world *w = deliver_world_new(22, "relay { domains = { x.test } }\n" CALM_RETRY);
+    (void)deliver_domain(w, "x.test", "9.9.8.2");
+    uint32_t id = deliver_mail(w, "xx", 500);
+    deliver_world_run(w, 2ULL * DAY_MS - 10 * MINUTE_MS);
+    cr_assert_eq(w->queue.metrics.messages, 1);
+    cr_assert_eq(deliver_of(w, id, 0)->delivered, 0, "its MX may lead back to us");
+    cr_assert_geq(w->deliver.metrics.unroutable, 10);
+    cr_assert(deliver_until_empty(w, 3 * HOUR_MS));
+    cr_assert_eq(deliver_of(w, id, 0)->bounced, 1);
+    cr_assert_eq(deliver_of(w, id, 1)->bounced, 1);
+    deliver_world_free(w);
+}
+
+Test(deliver, what_is_too_large_for_its_connector_bounces_and_the_rest_arrives)
+{
+    EACH_SEED(seed)
+    {
+        struct deliver_world *w = deliver_world_new(
+            seed, "outbound \"x\" { type = partner state = enforce domains = { x.test } "
+                  "hosts = { \"9.9.8.2:25\" } max-size = 1K }\n");
+        (void)deliver_hop(w, "9.9.8.2");
+        (void)deliver_domain(w, "y.test", "9.9.8.3");
+        uint32_t id = deliver_mail(w, "xyx", 5'000);
+        uint32_t small = deliver_mail(w, "x", 100);
+        cr_assert(deliver_until_empty(w, 5 * MINUTE_MS));
+        cr_assert_eq(deliver_of(w, id, 0)->bounced, 1);
+        cr_assert_eq(deliver_of(w, id, 1)->delivered, 1);
+        cr_assert_eq(deliver_of(w, id, 2)->bounced, 1);
+        cr_assert_eq(deliver_of(w, small, 0)->delivered, 1);
+        cr_assert_eq(w->deliver.metrics.too_large, 2);
+        deliver_world_free(w);
+    }
+}
+
+Test(deliver, recipients_of_a_unit_part_when_their_connectors_do)
+{
+    EACH_SEED(seed)
+    {
+        struct deliver_world *w = deliver_world_new(
+            seed, "outbound \"all\" { type = partner state = enforce domains = { *.test, x.test } "
+                  "hosts = { \"9.9.8.2:25\" } }\n" STUBBORN);
+        struct config *old = w->config;
+        sim_host(w->sim, deliver_address("9.9.8.2"), SIM_HOST_REFUSES);
+        struct sim_actor *x = deliver_hop(w, "9.9.8.3");
+        struct sim_actor *y = deliver_hop(w, "9.9.8.4");
+        uint32_t id = deliver_mail(w, "xyxzy", 500);
+        deliver_world_run(w, MINUTE_MS);
+        reload(w, "outbound \"x\" { type = partner state = enforce domains = { x.test } "
+                  "hosts = { \"9.9.8.3:25\" } }\n"
+                  "outbound \"y\" { type = partner state = enforce domains = { y.test, z.test } "
+                  "hosts = { \"9.9.8.4:25\" } }\n" STUBBORN);
+        cr_assert(deliver_until_empty(w, 5 * MINUTE_MS));
+        for (unsigned i = 0; i < 5; i++)
+            cr_assert_eq(deliver_of(w, id, i)->delivered, 1);
+        cr_assert_geq(sim_hop_connections(x), 1);
+        cr_assert_geq(sim_hop_connections(y), 1);
+        cr_assert_eq(w->deliver.metrics.rerouted, 5);
+        deliver_world_free(w);
+        config_free(old);
+    }
 }
 
 Test(deliver, parked_mail_finds_its_way_when_there_is_room)
@@ -378,7 +484,8 @@ Test(deliver, parked_mail_finds_its_way_when_there_is_room)
         struct destination *d = queue_destination(&w->queue, i == 0 ? "mx:x.test" : "mx:y.test", 9);
         struct unit *unit = queue_pull(&w->queue, d);
         cr_assert_not_null(unit);
-        cr_assert_eq(queue_move(&w->queue, unit, QUEUE_PARKING_KEY, strlen(QUEUE_PARKING_KEY)), 0);
+        cr_assert_eq(queue_move(&w->queue, unit, i, QUEUE_PARKING_KEY, strlen(QUEUE_PARKING_KEY)),
+                     1);
     }
     cr_assert_eq(w->queue.parking->ready_count, 2);
     w->deliver.draining = false;

@@ -149,19 +149,28 @@ struct model {
     unsigned count;
 };
 
-static int model_find(const struct model *model, const char *domain)
+static bool model_fits(const char *pattern, const char *domain)
+{
+    size_t size = strlen(pattern), domain_size = strlen(domain);
+    return strcmp(pattern, domain) == 0 || strcmp(pattern, "*") == 0 ||
+           (pattern[0] == '*' && domain_size > size - 1 &&
+            strcmp(domain + domain_size - (size - 1), pattern + 1) == 0);
+}
+
+/* The most specific one; *matches is how many there are. */
+static int model_find(const struct model *model, const char *domain, unsigned *matches)
 {
     int best = -1;
     size_t best_size = 0;
+    *matches = 0;
     for (unsigned i = 0; i < model->count; i++) {
         const char *pattern = model->text[i];
-        if (strcmp(pattern, domain) == 0)
-            return (int)i;
-        size_t size = strlen(pattern), domain_size = strlen(domain);
-        bool fits = strcmp(pattern, "*") == 0 ||
-                    (pattern[0] == '*' && domain_size > size - 1 &&
-                     strcmp(domain + domain_size - (size - 1), pattern + 1) == 0);
-        if (fits && size > best_size) {
+        if (!model_fits(pattern, domain))
+            continue;
+        bool exact = strcmp(pattern, domain) == 0;
+        size_t size = exact ? PATTERN_TEXT_MAX + 2 : strlen(pattern);
+        ++*matches;
+        if (size > best_size) {
             best = (int)i;
             best_size = size;
         }
@@ -196,12 +205,21 @@ Test(pattern, agrees_with_a_model)
         cr_assert_eq(pattern_set_count(set), model.count);
         for (unsigned i = 0; i < 3'000; i++) {
             char domain[64];
-            struct pattern_match match;
+            struct pattern_match match, all[PATTERN_MATCHES_MAX];
             size_t size = some_domain(&random, domain);
-            int expected = model_find(&model, domain);
+            unsigned matches;
+            int expected = model_find(&model, domain, &matches);
             bool found = pattern_set_find(set, slice_of(domain, size), &match);
             cr_assert_eq(found ? (int)match.value : -1, expected, "seed %llu domain %s",
                          (unsigned long long)seed, domain);
+            cr_assert_eq(pattern_set_find_all(set, slice_of(domain, size), all), matches);
+            for (unsigned k = 0; k < matches; k++) {
+                cr_assert(model_fits(model.text[all[k].value], domain));
+                cr_assert(k == 0 || all[k - 1].kind > all[k].kind ||
+                              all[k - 1].labels > all[k].labels,
+                          "the most specific first");
+            }
+            cr_assert(matches == 0 || all[0].value == match.value);
         }
         pattern_set_free(set);
     }

@@ -1,10 +1,11 @@
 /*
- * test_route.c - hosts that are none; which route a domain takes; names of next hops
+ * test_route.c - hosts that are none; names of next hops, to and fro
  */
 #include <criterion/criterion.h>
 #include <errno.h>
 
 #include "mta/config.h"
+#include "tls/tls_server.h"
 
 static struct config *config_of(const char *text)
 {
@@ -99,59 +100,100 @@ Test(route, takes_hosts)
     }
 }
 
-Test(route, a_domain_takes_the_most_specific_route_or_mx)
+/* The key of the destination that a domain has, with this floor. */
+static const char *key_of(const struct config *config, const char *domain, enum tls_level floor)
 {
-    struct config *config = config_of(
-        LISTENER "route star { domains = { \"*.d.example\" } hosts = { h:2500 } }\n"
-                 "route exact { domains = { d.example, a.d.example } hosts = { [2001:db8::1] } "
-                 "protocol = lmtp port = 2424 }\n"
-                 "route own { domains = { m.example } hosts = { mx } ehlo = other.example }\n");
-    static const struct {
-        const char *domain, *route;
-    } cases[] = {
-        { "d.example", "exact" },  { "a.d.example", "exact" },
-        { "b.d.example", "star" }, { "c.b.d.example", "star" },
-        { "m.example", "own" },    { "x.m.example", "" },
-        { "example", "" },         { "", "" },
-        { "[192.0.2.1]", "" },
-    };
-    for (unsigned i = 0; i < ARRAY_COUNT(cases); i++)
-        cr_assert_str_eq(route_select(config, slice_of_string(cases[i].domain))->name,
-                         cases[i].route, "%s", cases[i].domain);
-    const struct route *exact = route_select(config, SLICE("d.example"));
-    cr_assert_eq(exact->protocol, ROUTE_LMTP);
-    cr_assert_eq(exact->hosts[0].port, 2424);
-    cr_assert_eq(exact->hosts[0].address.port, 2424);
-    cr_assert_str_eq(exact->ehlo, "mx.example.org");
-    cr_assert_eq(route_select(config, SLICE("b.d.example"))->hosts[0].port, 2500);
-    cr_assert_str_eq(route_select(config, SLICE("m.example"))->ehlo, "other.example");
-    const struct route *mx = route_select(config, SLICE("example"));
-    cr_assert_eq(mx, &config->default_route);
-    cr_assert_eq(mx->hosts[0].kind, ROUTE_HOST_MX);
-    cr_assert_eq(mx->hosts[0].port, 25);
-    config_free(config);
+    static char key[ROUTE_KEY_BYTES];
+    struct slice d = slice_of_string(domain);
+    const struct outbound_facts facts = { .recipient_domain = d };
+    struct outbound_choice choice;
+    outbound_select(&config->outbound, &facts, &choice);
+    size_t size = route_key(outbound_route(&config->outbound, &choice), d, floor, key);
+    cr_assert_eq(size, strlen(key));
+    return key;
 }
+
+#define OUTBOUND(name) "outbound " name " { type = partner state = enforce "
 
 Test(route, keys_name_the_next_hop)
 {
     struct config *config =
-        config_of(LISTENER "route a { domains = { a.d } hosts = { h } }\n"
-                           "route m { domains = { \"*.m.d\" } hosts = { mx } }\n");
-    char out[ROUTE_KEY_BYTES];
-    struct slice d = SLICE("a.d");
-    cr_assert_eq(route_key(route_select(config, d), d, out), strlen("route:a"));
-    cr_assert_str_eq(out, "route:a");
-    d = SLICE("b.m.d");
-    route_key(route_select(config, d), d, out);
-    cr_assert_str_eq(out, "route:m:b.m.d");
-    d = SLICE("other.example");
-    route_key(route_select(config, d), d, out);
-    cr_assert_str_eq(out, "mx:other.example");
-    char longest[255];
+        config_of(LISTENER OUTBOUND("a") "domains = { a.d } hosts = { h } }\n" OUTBOUND(
+            "m") "domains = { *.m.d } hosts = { mx } }\n" OUTBOUND("e") "domains = { e.d } hosts = "
+                                                                        "{ h } tls = encrypt "
+                                                                        "}\n" OUTBOUND("n") "domain"
+                                                                                            "s = { "
+                                                                                            "n.d } "
+                                                                                            "hosts "
+                                                                                            "= { h "
+                                                                                            "} "
+                                                                                            "cleart"
+                                                                                            "ext = "
+                                                                                            "never "
+                                                                                            "}\n");
+    cr_assert_str_eq(key_of(config, "a.d", TLS_LEVEL_NONE), "outbound:a");
+    cr_assert_str_eq(key_of(config, "b.m.d", TLS_LEVEL_MAY), "outbound:m:b.m.d");
+    cr_assert_str_eq(key_of(config, "other.example", TLS_LEVEL_MAY), "mx:other.example");
+    /* a floor stands in it where it is more than the route demands by itself */
+    cr_assert_str_eq(key_of(config, "other.example", TLS_LEVEL_NAME), "mx:other.example!name");
+    cr_assert_str_eq(key_of(config, "b.m.d", TLS_LEVEL_ENCRYPT), "outbound:m:b.m.d!encrypt");
+    cr_assert_str_eq(key_of(config, "e.d", TLS_LEVEL_ENCRYPT), "outbound:e");
+    cr_assert_str_eq(key_of(config, "e.d", TLS_LEVEL_CHAIN), "outbound:e!chain");
+    cr_assert_str_eq(key_of(config, "n.d", TLS_LEVEL_ENCRYPT), "outbound:n");
+    char longest[255], out[ROUTE_KEY_BYTES];
     memset(longest, 'a', sizeof(longest));
-    cr_assert_eq(route_key(&config->default_route, slice_of(longest, 255), out), 258);
     struct route route = config->default_route;
+    cr_assert_eq(route_key(&route, slice_of(longest, 255), TLS_LEVEL_MAY, out), 258);
     route.name = "sixty-three-octets-of-a-title-sixty-three-octets-of-a-title-63-";
-    cr_assert_eq(route_key(&route, slice_of(longest, 255), out), ROUTE_KEY_BYTES - 1);
+    cr_assert_eq(route_key(&route, slice_of(longest, 255), TLS_LEVEL_INTERNAL, out),
+                 ROUTE_KEY_BYTES - 1);
+    config_free(config);
+}
+
+Test(route, keys_are_read_back)
+{
+    static const struct {
+        const char *key, *name, *domain;
+        enum tls_level floor;
+    } cases[] = {
+        { "mx:d.example", "", "d.example", TLS_LEVEL_NONE },
+        { "mx:d.example!name", "", "d.example", TLS_LEVEL_NAME },
+        { "mx:[ipv6:::1]", "", "[ipv6:::1]", TLS_LEVEL_NONE },
+        { "outbound:a", "a", "", TLS_LEVEL_NONE },
+        { "outbound:a!internal", "a", "", TLS_LEVEL_INTERNAL },
+        { "outbound:a:d.example", "a", "d.example", TLS_LEVEL_NONE },
+        { "outbound:a:d.example!encrypt", "a", "d.example", TLS_LEVEL_ENCRYPT },
+    };
+    struct route_key_parts parts;
+    for (unsigned i = 0; i < ARRAY_COUNT(cases); i++) {
+        cr_assert(route_key_read(cases[i].key, &parts));
+        cr_assert(slice_equal(parts.name, slice_of_string(cases[i].name)), "%s", cases[i].key);
+        cr_assert_str_eq(parts.domain, cases[i].domain);
+        cr_assert_eq(parts.floor, cases[i].floor);
+    }
+    cr_assert_not(route_key_read("parked:", &parts));
+    cr_assert_not(route_key_read("", &parts));
+}
+
+Test(route, a_floor_raises_the_policy_and_never_lowers_it)
+{
+    struct config *config =
+        config_of(LISTENER OUTBOUND("a") "domains = { a.d } hosts = { h } tls = none }\n" OUTBOUND(
+            "e") "domains = { e.d } hosts = { h } tls = encrypt tls-min = 1.3 }\n");
+    const struct outbound_set *set = &config->outbound;
+    const struct route *a = &outbound_named(set, SLICE("a"))->route;
+    const struct route *e = &outbound_named(set, SLICE("e"))->route;
+    struct tls_client_policy policy;
+    route_policy(e, TLS_LEVEL_MAY, &policy);
+    cr_assert_eq(policy.level, TLS_LEVEL_ENCRYPT);
+    cr_assert_eq(memcmp(policy.digest, e->tls.digest, sizeof(policy.digest)), 0);
+    route_policy(a, TLS_LEVEL_ENCRYPT, &policy);
+    cr_assert_eq(policy.level, TLS_LEVEL_ENCRYPT);
+    cr_assert_neq(memcmp(policy.digest, a->tls.digest, sizeof(policy.digest)), 0,
+                  "a session of less is not resumed");
+    route_policy(e, TLS_LEVEL_INTERNAL, &policy);
+    cr_assert_eq(policy.level, TLS_LEVEL_INTERNAL);
+    cr_assert_eq(policy.version_min, TLS_VERSION_13);
+    cr_assert_null(policy.roots, "no public authority vouches for our own hosts");
     config_free(config);
 }

@@ -52,9 +52,12 @@ struct queue_upload {
     uint64_t id;
 };
 
-static size_t world_route(void *owner, struct slice address, char key[static DESTINATION_KEY_MAX])
+static size_t world_route(void *owner, const struct envelope *envelope,
+                          const struct recipient *recipient, char key[static DESTINATION_KEY_MAX])
 {
+    const struct slice address = recipient->address;
     (void)owner;
+    (void)envelope;
     ptrdiff_t at = slice_find(address, '@');
     int size = snprintf(key, DESTINATION_KEY_MAX, "mx:%.*s", (int)(address.size - (size_t)at - 1),
                         (const char *)address.data + at + 1);

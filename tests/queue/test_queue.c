@@ -50,6 +50,19 @@ Test(queue, unreserving_what_was_not_reserved_is_our_mistake, .signal = SIGABRT)
     queue_unreserve(&w->queue, 2);
 }
 
+static int move(struct queue_world *w, struct unit *unit, uint32_t recipient, const char *key)
+{
+    return queue_move(&w->queue, unit, recipient, key, strlen(key));
+}
+
+/* The recipient that it has next. */
+static uint32_t next_of(const struct unit *unit)
+{
+    uint32_t place = unit->first, recipient;
+    cr_assert(unit_next(unit, &place, &recipient));
+    return recipient;
+}
+
 Test(queue, more_domains_than_destinations_refuse_mail_and_park_what_is_durable)
 {
     struct queue_world *w = queue_world_make(4);
@@ -66,13 +79,13 @@ Test(queue, more_domains_than_destinations_refuse_mail_and_park_what_is_durable)
     cr_assert_eq(w->queue.parking->ready_count, 2, "each for itself: they go different ways");
     queue_agrees(w);
     struct unit *unit = queue_pull(&w->queue, w->queue.parking);
-    cr_assert_eq(queue_move(&w->queue, unit, "mx:new-2.test", 13), -ENOSPC);
+    cr_assert_eq(move(w, unit, next_of(unit), "mx:new-2.test"), -ENOSPC);
     queue_delay(&w->queue, unit);
     cr_assert_eq(queue_settle_as(w, queue_pull_from(w, "mx:d0.test"), "d"), 0);
     cr_assert(queue_reserve(&w->queue), "an idle one gives way");
     queue_unreserve(&w->queue, 1);
     unit = queue_pull(&w->queue, w->queue.parking);
-    cr_assert_eq(queue_move(&w->queue, unit, "mx:new-3.test", 13), 0);
+    cr_assert_eq(move(w, unit, next_of(unit), "mx:new-3.test"), 1);
     cr_assert(!queue_reserve(&w->queue));
     queue_agrees(w);
     queue_world_free(w);
@@ -90,7 +103,7 @@ Test(queue, a_connected_destination_does_not_give_way)
     cr_assert_eq(w->queue.parking->ready_count, 1);
     w->keeps_destinations = false;
     struct unit *unit = queue_pull(&w->queue, w->queue.parking);
-    cr_assert_eq(queue_move(&w->queue, unit, "mx:y.test", 9), 0);
+    cr_assert_eq(move(w, unit, next_of(unit), "mx:y.test"), 1);
     queue_agrees(w);
     queue_world_free(w);
 }
@@ -590,13 +603,52 @@ Test(queue, a_unit_moves_to_where_its_route_leads_now)
     queue_mail(w, "a@x.test b@x.test");
     struct destination *old = queue_there(w, "mx:x.test");
     struct unit *unit = queue_pull_from(w, "mx:x.test");
-    cr_assert_eq(queue_move(&w->queue, unit, "route:smart", 11), 0);
-    cr_assert_eq(unit->state, UNIT_READY);
-    cr_assert_eq(w->wanted_last, queue_there(w, "route:smart"));
+    cr_assert_eq(move(w, unit, 0, "outbound:smart"), 0);
+    cr_assert_eq(unit->state, UNIT_ACTIVE, "b has not moved");
+    queue_agrees(w);
+    cr_assert_eq(move(w, unit, 1, "outbound:smart"), 1);
+    cr_assert_eq(w->wanted_last, queue_there(w, "outbound:smart"));
     cr_assert_eq(old->ready_count + old->active_count + old->waiting_count, 0);
     queue_agrees(w);
-    cr_assert_eq(queue_pull_from(w, "route:smart"), unit);
+    unit = queue_pull_from(w, "outbound:smart");
+    cr_assert_eq(unit->count, 2, "they travel together");
     cr_assert_eq(queue_settle_as(w, unit, "dd"), 0);
+    queue_world_free(w);
+}
+
+Test(queue, recipients_of_a_unit_go_different_ways)
+{
+    struct queue_world *w = queue_world_new(26);
+    queue_mail(w, "a@x.test b@x.test c@x.test d@x.test e@y.test");
+    struct unit *unit = queue_pull_from(w, "mx:x.test");
+    cr_assert_eq(move(w, unit, 2, "outbound:one"), 0);
+    cr_assert_eq(move(w, unit, 0, "outbound:one"), 0);
+    cr_assert_eq(move(w, unit, 3, "outbound:two"), 0);
+    queue_agrees(w);
+    struct unit *one = queue_pull_from(w, "outbound:one");
+    cr_assert_eq(one->count, 2);
+    cr_assert_eq(move(w, unit, 1, "outbound:one"), 1, "nothing there is ready: it goes as it is");
+    cr_assert_eq(queue_pull_from(w, "outbound:one"), unit);
+    queue_agrees(w);
+    cr_assert_eq(queue_settle_as(w, one, "dd"), 0);
+    cr_assert_eq(queue_settle_as(w, unit, "d"), 0);
+    cr_assert_eq(queue_settle_as(w, queue_pull_from(w, "outbound:two"), "d"), 0);
+    cr_assert_eq(queue_settle_as(w, queue_pull_from(w, "mx:y.test"), "d"), 0);
+    queue_world_free(w);
+}
+
+Test(queue, those_that_are_parked_do_not_travel_together)
+{
+    struct queue_world *w = queue_world_new(27);
+    queue_mail(w, "a@x.test b@x.test c@x.test");
+    struct unit *unit = queue_pull_from(w, "mx:x.test");
+    for (uint32_t i = 0; i < 3; i++)
+        cr_assert_eq(move(w, unit, i, QUEUE_PARKING_KEY), i == 2);
+    for (unsigned i = 0; i < 3; i++) {
+        unit = queue_pull_from(w, QUEUE_PARKING_KEY);
+        cr_assert_eq(unit->count, 1);
+        cr_assert_eq(queue_settle_as(w, unit, "d"), 0);
+    }
     queue_world_free(w);
 }
 
@@ -723,7 +775,13 @@ Test(queue, counts_agree_whatever_happens)
             if (choice == 3) {
                 queue_delay(&w->queue, unit);
             } else if (choice == 4) {
-                cr_assert_eq(queue_move(&w->queue, unit, "mx:d0.test", 10), 0);
+                int moved = 0; /* some, or all */
+                for (uint32_t left = unit->count; left > 0 && moved == 0; left--)
+                    if (random_below(&random, 4) > 0)
+                        moved = move(w, unit, next_of(unit), "mx:d0.test");
+                cr_assert_geq(moved, 0);
+                if (moved == 0)
+                    queue_put_back(&w->queue, unit);
             } else {
                 for (uint32_t i = 0; i < unit->count; i++)
                     letters[i] = "ddlb "[random_below(&random, i == 0 ? 4 : 5)];

@@ -424,10 +424,12 @@ void world_config(const struct world_options *o, unsigned variant,
         "relay { networks = { 20.0.1.0/24 } }\n"
         "limits { connections = 48  per-address = 0  per-v4-24 = 0  per-v6-64 = 0\n"
         "         message-size = 1M  command-timeout = 5m  data-timeout = 1m }\n"
-        "route \"b\" { domains = { b.example }  hosts = { \"20.0.2.2:25\" }\n"
+        "outbound \"b\" { type = partner state = enforce domains = { b.example }  hosts = { "
+        "\"20.0.2.2:25\" }\n"
         "            max-connections = %u }\n"
         "%s"
-        "route \"c\" { domains = { c.example }  protocol = lmtp  hosts = { \"20.0.2.3:24\" } }\n"
+        "outbound \"c\" { type = partner state = enforce domains = { c.example }  protocol = lmtp  "
+        "hosts = { \"20.0.2.3:24\" } }\n"
         "delivery {\n"
         "  retry-initial = 1s  retry-max = 30s  age-max = %llus  connect-timeout = 30s\n"
         "  greeting-timeout = 1m  command-timeout = 1m  mail-timeout = 1m  rcpt-timeout = 1m\n"
@@ -438,7 +440,8 @@ void world_config(const struct world_options *o, unsigned variant,
         "dns { timeout = 5s }\nadmin { socket = \"\" }\nbounce { per-minute = 0 }\n",
         o->segment_kib, o->size_max_mib, o->cache_kib, 1 + variant % 4,
         variant % 2 == 0 ? ""
-                         : "route \"a\" { domains = { a.example }  hosts = { \"20.0.2.1:25\" } }\n",
+                         : "outbound \"a\" { type = partner state = enforce domains = { a.example "
+                           "}  hosts = { \"20.0.2.1:25\" } }\n",
         (unsigned long long)o->age_max_s, o->connections_per_hop);
     CHECK(size > 0 && size < SERVER_SIM_TEXT_MAX);
 }

@@ -53,8 +53,8 @@ Test(tls_client, each_level_demands_what_it_says)
         enum tls_level fails_from;
         const char *words;
     } cases[] = {
-        { PAIR_ECDSA, TLS_LEVEL_NAME + 1, "" },
-        { PAIR_RSA, TLS_LEVEL_NAME + 1, "" },
+        { PAIR_ECDSA, TLS_LEVELS, "" },
+        { PAIR_RSA, TLS_LEVELS, "" },
         { PAIR_WILD, TLS_LEVEL_NAME, "presents *.wild.example" },
         { PAIR_STRANGER, TLS_LEVEL_CHAIN, "self-signed" },
     };
@@ -62,7 +62,7 @@ Test(tls_client, each_level_demands_what_it_says)
         w.options.credentials = (struct tls_credential *const *)&pki.credentials[cases[i].shows];
         w.options.credentials_count = 1;
         pair_world_reload(&w);
-        for (enum tls_level level = TLS_LEVEL_MAY; level <= TLS_LEVEL_NAME; level++) {
+        for (enum tls_level level = TLS_LEVEL_MAY; level < TLS_LEVELS; level++) {
             struct tls_client_policy policy = pair_policy(&w, level);
             struct tls_client_target target = pair_target("server.example");
             tls_client_cache_clear(&w.sessions);
@@ -152,9 +152,22 @@ Test(tls_client, a_ticket_is_used_once)
     pair_free(&other);
 }
 
+Test(tls_client, a_policy_does_not_go_down_to_what_another_one_needed)
+{
+    struct tls_client_policy policy = pair_policy(&w, TLS_LEVEL_INTERNAL);
+    policy.version_min = TLS_VERSION_13;
+    cr_assert(tls_client_step_fits(&policy, TLS_STEP_SMALL));
+    cr_assert_not(tls_client_step_fits(&policy, TLS_STEP_12));
+    cr_assert_not(tls_client_step_fits(&policy, TLS_STEP_QUIET));
+    policy = pair_policy(&w, TLS_LEVEL_ENCRYPT);
+    policy.version_min = TLS_VERSION_10;
+    cr_assert(tls_client_step_fits(&policy, TLS_STEP_12));
+    cr_assert_not(tls_client_step_fits(&policy, TLS_STEP_RSA), "no forward secrecy");
+}
+
 Test(tls_client, steps_end)
 {
-    for (enum tls_level level = TLS_LEVEL_MAY; level <= TLS_LEVEL_NAME; level++)
+    for (enum tls_level level = TLS_LEVEL_MAY; level < TLS_LEVELS; level++)
         for (unsigned version = TLS_VERSION_10; version <= TLS_VERSION_13; version++) {
             struct tls_client_policy policy = pair_policy(&w, level);
             policy.version_min = version;
@@ -163,6 +176,7 @@ Test(tls_client, steps_end)
             while (step != TLS_STEPS) {
                 enum tls_step next = tls_client_step_after(&policy, step);
                 cr_assert_gt(next, step);
+                cr_assert(tls_client_step_fits(&policy, next));
                 if (next == TLS_STEP_12)
                     cr_assert_leq(version, TLS_VERSION_12);
                 if (next == TLS_STEP_RSA)
