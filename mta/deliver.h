@@ -34,7 +34,7 @@ struct deliver {
     struct resolves *resolves;
     struct tls_shard *tls;
     struct floor_shard *floors; /* NULL: no memory */
-    unsigned shards; /* that share the limits per next hop */
+    unsigned shards;            /* that share the limits per next hop */
     struct pool hops;
     struct pool links;
     struct pool attempts;
