@@ -262,8 +262,8 @@ static void flip(uint64_t seed, unsigned bits)
     close(fd);
 }
 
-/* Bits are flipped anywhere: either it is as it was, or it is moved aside and empty; and it works.
- */
+/* Bits are flipped anywhere: it is as it was, or as of the commit before (of two roots LMDB takes
+ * the newer one that looks right), or moved aside and empty; and it works. */
 Test(floor_store, damage_is_seen_or_harmless)
 {
     unsigned seen = 0;
@@ -275,7 +275,8 @@ Test(floor_store, damage_is_seen_or_harmless)
         flip(seed, 1U << seed % 8);
         open_store();
         seen += report.damaged;
-        cr_assert(report.damaged ? floor_store_count(store) == 0 : filled(), "seed %lu", seed);
+        bool empty = floor_store_count(store) == 0;
+        cr_assert(empty || (!report.damaged && filled()), "seed %lu", seed);
         cr_assert_eq(put("after.test", "", 9'999), 0);
         reopen();
         cr_assert_not(report.damaged, "seed %lu", seed);
