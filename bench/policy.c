@@ -149,8 +149,8 @@ struct session {
 
 static void session_make(struct policy *p, const struct kind *kind, struct session *s)
 {
-    unsigned number = 2 * (unsigned)random_below(&p->random, p->options->connectors / 2) +
-                      kind->remainder % 2;
+    unsigned number =
+        2 * (unsigned)random_below(&p->random, p->options->connectors / 2) + kind->remainder % 2;
     memset(s, 0, sizeof(*s));
     s->facts.peer = &s->address;
     s->facts.tls_version = TLS_VERSION_13;

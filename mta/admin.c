@@ -108,6 +108,35 @@ static enum MHD_Result answer_change(struct admin_daemon *daemon, struct MHD_Con
     return answer_text(connection, MHD_HTTP_OK, done);
 }
 
+/* ---- floor memory ---- */
+
+static const char *argument_of(struct MHD_Connection *connection, const char *key)
+{
+    return MHD_lookup_connection_value(connection, MHD_GET_ARGUMENT_KIND, key);
+}
+
+static enum MHD_Result answer_floor(struct admin_daemon *daemon, struct MHD_Connection *connection,
+                                    const char *verb)
+{
+    if (!daemon->local)
+        return answer_text(connection, MHD_HTTP_FORBIDDEN, "only on the unix socket\n");
+    char words[CONTROL_WORDS_MAX];
+    int r = control_floor_decide(daemon->admin->control, verb, argument_of(connection, "host"),
+                                 argument_of(connection, "domain"), words);
+    return answer_text(connection, r < 0 ? MHD_HTTP_CONFLICT : MHD_HTTP_OK, words);
+}
+
+static enum MHD_Result answer_report(struct admin *admin, struct MHD_Connection *connection)
+{
+    const char *name = argument_of(connection, "name");
+    const char *host = argument_of(connection, "host");
+    const char *domain = argument_of(connection, "domain");
+    return answer_json(connection, MHD_HTTP_OK,
+                       control_floor_report(admin->control, name == NULL ? "" : name,
+                                            host == NULL ? "" : host,
+                                            domain == NULL ? "" : domain));
+}
+
 /* ---- the queue ---- */
 
 static int id_of(const char *text, uint64_t *id)
@@ -256,6 +285,10 @@ static enum MHD_Result admin_on_request(void *cls, struct MHD_Connection *connec
     if (post && strcmp(url, "/v1/tls/rotate") == 0)
         return answer_change(daemon, connection, control_tls_rotate,
                              "rotated: new keys seal session tickets\n");
+    if (get && strcmp(url, "/v1/tls/report") == 0)
+        return answer_report(daemon->admin, connection);
+    if (post && strncmp(url, "/v1/tls/floor/", 14) == 0)
+        return answer_floor(daemon, connection, url + 14);
     return get || post ? answer_text(connection, MHD_HTTP_NOT_FOUND, "no such page\n")
                        : answer_text(connection, MHD_HTTP_METHOD_NOT_ALLOWED, "GET or POST\n");
 }

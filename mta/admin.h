@@ -5,7 +5,9 @@
  *   GET  /readyz            200 while new mail is taken, else 503
  *   GET  /v1/queue[?shard=S&log=L&cursor=C]          a page of messages, and where the next begins
  *   GET  /v1/queue/ID       one message, with recipients and outcomes
+ *   GET  /v1/tls/report     floor memory, a page of it; ?name=HOST_OR_DOMAIN
  *   POST /v1/reload         200, or 409 and the reasons (unix socket only)
+ *   POST /v1/tls/floor/VERB ?host=H[&domain=D]: accept, keep, forget (likewise)
  *
  * Runs on the control thread, driven by its ring; libmicrohttpd does the protocol. Mail does not
  * wait for it. Bounds: ADMIN_CONNECTIONS per socket, ADMIN_TIMEOUT_S, no request bodies.

@@ -1,5 +1,6 @@
 /*
- * client_cli.c - `ringpost queue`, `ringpost reload` and `ringpost tls rotate`
+ * client_cli.c - `ringpost queue`, `ringpost reload` and `ringpost tls rotate`, and what others
+ * need
  *
  * HTTP by libcurl, over the unix socket that the configuration names (or --socket).
  */
@@ -19,15 +20,9 @@
 
 enum { ANSWER_BYTES_MAX = 64 << 20, URL_MAX = 256 };
 
-struct reply {
-    char *text;
-    size_t size;
-    long status;
-};
-
 static size_t reply_add(char *data, size_t size, size_t count, void *argument)
 {
-    struct reply *reply = argument;
+    struct client_reply *reply = argument;
     size_t bytes = size * count;
     if (reply->size + bytes > ANSWER_BYTES_MAX)
         return 0;
@@ -41,11 +36,10 @@ static size_t reply_add(char *data, size_t size, size_t count, void *argument)
     return bytes;
 }
 
-/* The answer's status, or -1 (said why). reply->text is malloc'd. */
-static long ask(const char *socket, const char *path, bool post, struct reply *reply)
+long client_ask(const char *socket, const char *path, bool post, struct client_reply *reply)
 {
     char url[URL_MAX];
-    *reply = (struct reply) { 0 };
+    *reply = (struct client_reply) { 0 };
     CURL *curl = curl_easy_init();
     if (curl == NULL)
         return -1;
@@ -69,10 +63,11 @@ static long ask(const char *socket, const char *path, bool post, struct reply *r
     return code == CURLE_OK ? reply->status : -1;
 }
 
-/* Where the configuration puts the socket; malloc'd, or NULL (said why). */
-static char *socket_of(const char *file)
+char *client_socket(const struct client_arguments *arguments)
 {
-    struct config *config = cli_config(file);
+    if (arguments->socket != NULL)
+        return strdup(arguments->socket);
+    struct config *config = cli_config(arguments->config);
     char *path = NULL;
     if (config == NULL)
         fprintf(stderr, "ringpost: the configuration has errors, so the server would refuse it; "
@@ -141,8 +136,8 @@ static int queue_list(const char *socket, bool as_json, unsigned long most)
     unsigned long shown = 0;
     char path[URL_MAX] = "/v1/queue";
     while (shown < most) {
-        struct reply reply;
-        if (ask(socket, path, false, &reply) != 200) {
+        struct client_reply reply;
+        if (client_ask(socket, path, false, &reply) != 200) {
             free(reply.text);
             return 1;
         }
@@ -180,9 +175,9 @@ static int queue_list(const char *socket, bool as_json, unsigned long most)
 static int queue_show(const char *socket, bool as_json, const char *id)
 {
     char path[URL_MAX];
-    struct reply reply;
+    struct client_reply reply;
     snprintf(path, sizeof(path), "/v1/queue/%s", id);
-    long status = ask(socket, path, false, &reply);
+    long status = client_ask(socket, path, false, &reply);
     int result = status == 200 ? 0 : 1;
     json_t *message = status < 0 ? NULL : json_loads(reply.text, 0, NULL);
     if (status > 0 && status != 200) {
@@ -230,22 +225,14 @@ static const char rotate_help[] =
     "Exit status: 0 rotated, 1 refused (no tickets, a key file that cannot be written) or not\n"
     "reachable, 2 usage.\n";
 
-struct arguments {
-    const char *config;
-    const char *socket;
-    unsigned long most;
-    bool json;
-    bool help;
-};
-
-static int arguments_read(int argc, char **argv, struct arguments *a)
+int client_arguments_read(int argc, char **argv, struct client_arguments *a)
 {
     static const struct option options[] = {
         { "config", required_argument, NULL, 'c' }, { "socket", required_argument, NULL, 's' },
         { "max", required_argument, NULL, 'n' },    { "json", no_argument, NULL, 'j' },
         { "help", no_argument, NULL, 'h' },         { NULL, 0, NULL, 0 },
     };
-    *a = (struct arguments) { .most = 1'000 };
+    *a = (struct client_arguments) { .most = 1'000 };
     int option;
     while ((option = getopt_long(argc, argv, "c:s:n:h", options, NULL)) != -1) {
         uint64_t number = 0;
@@ -267,8 +254,8 @@ static int arguments_read(int argc, char **argv, struct arguments *a)
 
 int queue_main(int argc, char **argv)
 {
-    struct arguments a;
-    int r = arguments_read(argc, argv, &a);
+    struct client_arguments a;
+    int r = client_arguments_read(argc, argv, &a);
     int left = argc - optind;
     const char *verb = left > 0 ? argv[optind] : "";
     bool list = strcmp(verb, "list") == 0 && left == 1;
@@ -277,36 +264,37 @@ int queue_main(int argc, char **argv)
         fputs(queue_help, r == 0 && a.help ? stdout : stderr);
         return r == 0 && a.help ? 0 : 2;
     }
-    char *found = a.socket == NULL ? socket_of(a.config) : NULL;
-    const char *socket = a.socket != NULL ? a.socket : found;
+    char *socket = client_socket(&a);
     int result = 1;
     if (socket != NULL)
         result = list ? queue_list(socket, a.json, a.most)
                       : queue_show(socket, a.json, argv[optind + 1]);
-    free(found);
+    free(socket);
     return result;
 }
 
-/* Has the server do something; prints what it says. */
+int client_post(const char *socket, const char *path)
+{
+    struct client_reply reply;
+    long status = client_ask(socket, path, true, &reply);
+    if (status >= 0)
+        fputs(reply.text == NULL ? "" : reply.text, status == 200 ? stdout : stderr);
+    free(reply.text);
+    return status == 200 ? 0 : 1;
+}
+
 static int post_main(int argc, char **argv, const char *help, const char *path)
 {
-    struct arguments a;
-    int r = arguments_read(argc, argv, &a);
+    struct client_arguments a;
+    int r = client_arguments_read(argc, argv, &a);
     if (r < 0 || a.help || argc != optind) {
         fputs(help, r == 0 && a.help ? stdout : stderr);
         return r == 0 && a.help ? 0 : 2;
     }
-    char *found = a.socket == NULL ? socket_of(a.config) : NULL;
-    const char *socket = a.socket != NULL ? a.socket : found;
-    if (socket == NULL)
-        return 1;
-    struct reply reply;
-    long status = ask(socket, path, true, &reply);
-    if (status >= 0)
-        fputs(reply.text == NULL ? "" : reply.text, status == 200 ? stdout : stderr);
-    free(reply.text);
-    free(found);
-    return status == 200 ? 0 : 1;
+    char *socket = client_socket(&a);
+    int result = socket == NULL ? 1 : client_post(socket, path);
+    free(socket);
+    return result;
 }
 
 int reload_main(int argc, char **argv)

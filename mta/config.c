@@ -556,6 +556,8 @@ const char *config_needs_restart(const struct config *a, const struct config *b)
           "delivery: retry-*" },
         { d->age_max_ms != e->age_max_ms, "delivery: age-max" },
         { d->shard_connections_max != e->shard_connections_max, "delivery: connections-per-shard" },
+        { d->floor_records != e->floor_records, "delivery: floor-records" },
+        { strings_differ(d->floor_file, e->floor_file), "delivery: floor-file" },
     };
     for (size_t i = 0; i < ARRAY_COUNT(fixed); i++)
         if (fixed[i].differs)

@@ -201,6 +201,10 @@ struct config_delivery {
     enum tls_level tls; /* of connectors that say nothing, and of MX delivery */
     enum route_clear clear;
     unsigned tls_min;
+    enum floor_action floor; /* likewise */
+    struct floor_rules floor_rules;
+    uint32_t floor_records; /* at most */
+    const char *floor_file; /* "": in the spool's directory */
 };
 
 struct config_dns {

@@ -8,7 +8,8 @@
 /* How a next hop is reached. */
 #define ROUTE_SINGLES                                                                              \
     "protocol", "port", "host-order", "max-connections", "max-per-connection", "allow-private",    \
-        "ehlo", "tls", "tls-min", "tls-implicit", "cleartext", "roots", "client-certificate"
+        "ehlo", "tls", "tls-min", "tls-implicit", "cleartext", "roots", "client-certificate",      \
+        "floor-memory"
 #define ROUTE_LISTS "domains", "hosts", "source-addresses", "tls-name"
 
 const struct config_schema config_schemas[] = {
@@ -82,7 +83,14 @@ const struct config_schema config_schemas[] = {
                    "ehlo",
                    "tls",
                    "tls-min",
-                   "cleartext" },
+                   "cleartext",
+                   "floor-memory",
+                   "floor-hold",
+                   "floor-learn",
+                   "floor-learn-time",
+                   "floor-forget",
+                   "floor-records",
+                   "floor-file" },
       .lists = { "own-addresses", "private-networks" } },
     { .name = "dns",
       .singles = { "trust-anchor", "root-hints", "timeout", "queries-max" },

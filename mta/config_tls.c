@@ -278,6 +278,29 @@ void config_listener_tls(struct config_builder *builder, const struct config_sec
 
 /* ---- a route's ---- */
 
+static int64_t floor_seconds(const struct config_section *section, const char *key, uint64_t min_ms,
+                             uint64_t otherwise_ms)
+{
+    return (int64_t)(config_file_time(section, key, min_ms, UINT64_C(3'650) * 24 * HOUR_MS,
+                                      otherwise_ms) /
+                     SECOND_MS);
+}
+
+static void delivery_floor(struct config_builder *builder, const struct config_section *section)
+{
+    struct config_delivery *d = &builder->config->delivery;
+    d->floor = (enum floor_action)config_file_choice(section, "floor-memory", floor_action_names,
+                                                     FLOOR_ALERT);
+    struct floor_rules *rules = &d->floor_rules;
+    rules->learn_count = (uint32_t)config_file_number(section, "floor-learn", 1, 1'000, 3);
+    rules->learn_s = floor_seconds(section, "floor-learn-time", 0, 24 * HOUR_MS);
+    rules->forget_s = floor_seconds(section, "floor-forget", HOUR_MS, UINT64_C(90) * 24 * HOUR_MS);
+    rules->hold_s = floor_seconds(section, "floor-hold", SECOND_MS, 4 * HOUR_MS);
+    d->floor_records =
+        (uint32_t)config_file_number(section, "floor-records", 100, 1 << 24, 1 << 16);
+    d->floor_file = config_take_string(builder, config_file_text(section, "floor-file", ""));
+}
+
 void config_delivery_tls(struct config_builder *builder, const struct config_section *section)
 {
     struct config_delivery *d = &builder->config->delivery;
@@ -285,6 +308,7 @@ void config_delivery_tls(struct config_builder *builder, const struct config_sec
     d->clear =
         (enum route_clear)config_file_choice(section, "cleartext", clears, ROUTE_CLEAR_HANDSHAKE);
     d->tls_min = TLS_VERSION_10 + config_file_choice(section, "tls-min", client_versions, 2);
+    delivery_floor(builder, section);
     if (d->tls == TLS_LEVEL_CHAIN || d->tls == TLS_LEVEL_NAME)
         config_file_warn(section, "tls", 0,
                          "asks every MX of the world for a valid certificate, and many have none: "
@@ -362,6 +386,8 @@ void config_route_tls(struct config_builder *builder, const struct config_sectio
     tls->version_min = TLS_VERSION_10 + config_file_choice(section, "tls-min", client_versions,
                                                            d->tls_min - TLS_VERSION_10);
     route->clear = (enum route_clear)config_file_choice(section, "cleartext", clears, d->clear);
+    route->floor = (enum floor_action)config_file_choice(section, "floor-memory",
+                                                         floor_action_names, d->floor);
     route->tls_implicit = config_file_bool(section, "tls-implicit", false);
     const char *roots = config_file_text(section, "roots", "");
     const struct config_roots *found =

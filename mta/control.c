@@ -616,6 +616,8 @@ static int control_start(struct control *control)
     if (r == 0)
         r = control_spool_check(config);
     if (r == 0)
+        r = control_floor_open(control, config);
+    if (r == 0)
         r = control_logs(control);
     if (r == 0)
         r = control_signals(control);
@@ -625,6 +627,8 @@ static int control_start(struct control *control)
         r = control_spools(control);
     if (r == 0)
         r = control_tls_start(control);
+    if (r == 0)
+        r = control_floor_start(control);
     if (r < 0)
         return r;
     control->started_us = (uint64_t)control->shard.wall_us;
@@ -650,6 +654,7 @@ static void control_stop(struct control *control)
         resolver_free(control->resolver);
     admin_free(control->admin);
     control_tls_stop(control);
+    control_floor_stop(control);
     log_writer_stop(control->writer);
     ring_free(control->shard.ring);
     close(control->signal_fd);

@@ -10,9 +10,11 @@
 #ifndef RINGPOST_MTA_CONTROL_H
 #define RINGPOST_MTA_CONTROL_H
 
+#include <jansson.h>
 #include <pthread.h>
 
 #include "core/log.h"
+#include "mta/floor_store.h"
 #include "mta/server.h"
 
 enum {
@@ -38,6 +40,18 @@ struct control_files {
     char labels[CONTROL_FILES_MAX][CONTROL_LABELS_MAX];
 };
 
+/* Floor memory (mta/control_floor.c). */
+struct control_floor {
+    struct floor_store *store; /* NULL: there is none any more */
+    struct floor_store_report report;
+    struct timer timer;
+    struct list unsent; /* questions whose way back was full */
+    struct metrics_source source;
+    bool failing; /* and the log says so */
+    uint64_t records, dropped, errors, damaged;
+    char path[FLOOR_PATH_MAX];
+};
+
 struct control {
     struct shard shard;
     struct shard_group group;
@@ -59,6 +73,7 @@ struct control {
     struct tls_ticket_keys tickets;
     struct timer tickets_timer;
     struct control_files files;
+    struct control_floor floor;
     bool tickets_stale; /* the file cannot be read any more, and the log says so */
     struct op signals;
     int signal_fd;
@@ -90,5 +105,20 @@ void control_tls_files(struct control *control);
 /* New keys for session tickets; the present ones still open what they sealed. 0, or -EINVAL and why
  * in words. */
 [[nodiscard]] int control_tls_rotate(struct control *control, char words[static CONTROL_WORDS_MAX]);
+
+/* ---- control_floor.c ---- */
+
+/* As the user we are to be, before any thread. 0, or an errno that was told. */
+[[nodiscard]] int control_floor_open(struct control *control, const struct config *config);
+/* Before the shards' threads. 0 or errno. */
+[[nodiscard]] int control_floor_start(struct control *control);
+void control_floor_stop(struct control *control);
+/* verb: accept, keep or forget. domain NULL: of all domains. 0, or -EINVAL; words either way. */
+[[nodiscard]] int control_floor_decide(struct control *control, const char *verb, const char *host,
+                                       const char *domain, char words[static CONTROL_WORDS_MAX]);
+/* A page of {"records": [..], "next": {..}} behind host and domain, of those that name is the host
+ * or the domain of ("": all). */
+json_t *control_floor_report(struct control *control, const char *name, const char *after_host,
+                             const char *after_domain);
 
 #endif

@@ -34,6 +34,8 @@ enum {
 };
 
 static void hop_pump(struct next_hop *hop);
+static void hop_target_failed(struct next_hop *hop, const struct link *link, const char *what,
+                              struct slice text);
 
 int deliver_init(struct deliver *deliver, uint32_t connections)
 {
@@ -376,6 +378,7 @@ static void link_free(struct link *link)
     hop->links_count--;
     list_remove(&link->node);
     list_remove(&link->idle);
+    floor_watch_end(&link->floor);
     generation_drop(deliver->generations, link->generation);
     pool_give(&deliver->links, link);
 }
@@ -583,6 +586,7 @@ static bool hop_connect(struct next_hop *hop)
         .timeouts = &link->timeouts,
     };
     link_tls(link, to, &target.tls);
+    link_floor_watch(link, to);
     int r = smtp_client_start(deliver->clients, &target, &link_callbacks, link, &link->client);
     if (r < 0) {
         link_free(link);
@@ -683,19 +687,30 @@ static void hop_pump(struct next_hop *hop)
     }
 }
 
-static void link_on_ready(struct smtp_client *client)
+void link_open(struct link *link)
 {
-    struct link *link = client->owner;
+    struct next_hop *hop = link->hop;
     if (!link->was_ready) {
+        char why[FLOOR_WHY_MAX];
+        enum floor_judgement judgement = link_floor_judge(link, why);
+        if (judgement == FLOOR_REFUSE)
+            hop_target_failed(hop, link, "memory", slice_of_string(why));
+        if (judgement != FLOOR_PASS)
+            return;
         link->was_ready = true;
         link_learn(link);
-        link->hop->connecting--;
-        queue_destination_works(link->hop->deliver->queue, link->hop->destination);
+        hop->connecting--;
+        queue_destination_works(hop->deliver->queue, hop->destination);
     }
     link->ready = true;
     link_give(link);
-    if (!list_empty(&link->hop->destination->ready))
-        hop_pump(link->hop);
+    if (!list_empty(&hop->destination->ready))
+        hop_pump(hop);
+}
+
+static void link_on_ready(struct smtp_client *client)
+{
+    link_open(client->owner);
 }
 
 void link_free_again(struct link *link)
@@ -719,8 +734,8 @@ static void link_on_done(struct smtp_client *client, struct smtp_transaction *tr
 }
 
 /* No connection to this address: the next one, or, when it was the last, all of them are down. */
-static void hop_target_failed(struct next_hop *hop, const struct link *link,
-                              const struct smtp_client_end *end)
+static void hop_target_failed(struct next_hop *hop, const struct link *link, const char *what,
+                              struct slice text)
 {
     if (link->target != hop->target_next)
         return; /* another connection has found that out already */
@@ -737,8 +752,8 @@ static void hop_target_failed(struct next_hop *hop, const struct link *link,
     if (hop->destination->retry_ms > deliver->shard->now_ms)
         return; /* one of those that were tried at the same time has said so */
     char why[QUEUE_TEXT_MAX];
-    snprintf(why, sizeof(why), "%.100s: %s: %.*s", link->host, smtp_gone_name(end->why),
-             (int)end->text.size, (const char *)end->text.data);
+    snprintf(why, sizeof(why), "%.100s: %s: %.*s", link->host, what, (int)text.size,
+             (const char *)text.data);
     hop_fail(hop, slice_of_string(why));
 }
 
@@ -750,9 +765,11 @@ static void link_on_gone(struct smtp_client *client, const struct smtp_client_en
     link->ready = false;
     if (end->why == SMTP_GONE_CHUNKING)
         hop->client_flags |= SMTP_CLIENT_NO_CHUNKING;
+    if (end->fault == SMTP_TLS_NOT_OFFERED)
+        link_floor_missed(link);
     if (!link->was_ready && end->why != SMTP_GONE_ABORT && end->why != SMTP_GONE_QUIT &&
         !link_step_down(link, end))
-        hop_target_failed(hop, link, end);
+        hop_target_failed(hop, link, smtp_gone_name(end->why), end->text);
     if (link->attempt != NULL)
         return; /* its settlement frees the link */
     link_free(link);

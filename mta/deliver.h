@@ -33,7 +33,8 @@ struct deliver {
     struct smtp_clients *clients;
     struct resolves *resolves;
     struct tls_shard *tls;
-    unsigned shards; /* that share the limits per next hop */
+    struct floor_shard *floors; /* NULL: no memory */
+    unsigned shards;            /* that share the limits per next hop */
     struct pool hops;
     struct pool links;
     struct pool attempts;
@@ -59,6 +60,9 @@ void deliver_expired(void *deliver, struct unit *unit);
 
 /* A new configuration is current: mail may go elsewhere. */
 void deliver_switched(struct deliver *deliver);
+/* The operator has decided about a host (as floor memory calls it): mail that it was skipped for
+ * goes now. */
+void deliver_release(struct deliver *deliver, const char *host);
 /* No new attempts; connections end when their message is settled. */
 void deliver_drain(struct deliver *deliver);
 bool deliver_idle(const struct deliver *deliver);

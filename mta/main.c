@@ -28,7 +28,8 @@ static const struct {
     { "queue", queue_main, "look at the queue of the running server" },
     { "reload", reload_main, "have the running server read its configuration again" },
     { "cert", cert_main, "show the certificates of a configuration, make a self-signed one" },
-    { "tls", tls_main, "probe: what a next hop speaks; rotate: new keys for session tickets" },
+    { "tls", tls_main,
+      "probe a next hop, report what hosts were capable of, decide about one, rotate ticket keys" },
     { "--version", version_main, "print version, compiler, and which BoringSSL it has" },
 };
 

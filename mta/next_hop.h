@@ -1,13 +1,15 @@
 /*
  * next_hop.h - a destination's connections: where it is, who is connected, what they are doing
  *
- * Shared by deliver.c (next hops and their connections) and attempt.c (one unit on its way).
+ * Shared by deliver.c (next hops and their connections), attempt.c (one unit on its way) and
+ * link_floor.c (may this host have mail, by what it has been capable of).
  */
 #ifndef RINGPOST_MTA_NEXT_HOP_H
 #define RINGPOST_MTA_NEXT_HOP_H
 
 #include "mta/config.h"
 #include "mta/deliver.h"
+#include "mta/floor_watch.h"
 #include "queue/bounce.h"
 
 enum {
@@ -34,6 +36,7 @@ struct next_hop {
     struct list links;
     unsigned links_count;
     unsigned connecting;
+    bool skipped;          /* by floor memory, since a host of it took mail last */
     unsigned client_flags; /* enum smtp_client_flags: what this next hop cannot do */
     unsigned targets_count;
     unsigned target_next;
@@ -58,6 +61,7 @@ struct link {
     unsigned target;
     enum tls_step step; /* what it offered; TLS_STEPS: it goes in clear, after handshakes failed */
     uint8_t host_key[TLS_CLIENT_HOST_BYTES];
+    struct floor_watch floor;
     struct slice names[2]; /* that a certificate may bear, unless the connector says which */
     char below[PATTERN_TEXT_MAX + 3];
     bool ready; /* the client may take a transaction */
@@ -86,6 +90,17 @@ bool attempt_start(struct deliver *deliver, struct unit *unit, enum attempt_purp
 void attempt_done(struct attempt *attempt, struct smtp_transaction *transaction);
 /* An attempt of this link has ended: the link may take another unit. */
 void link_free_again(struct link *link);
+
+/* A client is ready, or floor memory has answered: the link takes mail, unless the memory says no.
+ */
+void link_open(struct link *link);
+
+/* link_floor.c: begins to ask, before it connects. */
+void link_floor_watch(struct link *link, const struct hop_target *to);
+/* REFUSE: why, and the client is about to quit. WAIT: link_open is called again. */
+enum floor_judgement link_floor_judge(struct link *link, char why[static FLOOR_WHY_MAX]);
+/* The connection has ended for want of STARTTLS: remembered too. */
+void link_floor_missed(struct link *link);
 
 size_t attempt_bytes(void);
 size_t attempt_large_bytes(void);

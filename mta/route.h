@@ -12,6 +12,7 @@
 #include "core/net.h"
 #include "core/slice.h"
 #include "mta/connector.h"
+#include "mta/floor.h"
 #include "tls/tls_client.h"
 
 enum {
@@ -66,6 +67,7 @@ struct route {
     unsigned sources_v6_count;
     struct tls_client_policy tls;
     enum route_clear clear;        /* read at MAY only */
+    enum floor_action floor;       /* when a host offers less than remembered */
     bool tls_implicit;             /* TLS from the first octet */
     const struct slice *tls_names; /* wanted in certificates; none: what hosts are called */
     unsigned tls_names_count;

@@ -314,6 +314,7 @@ static int server_log_open(struct server_shard *server, struct server_log *log, 
         .clients = &server->clients,
         .resolves = &server->resolves,
         .tls = &server->tls,
+        .floors = &server->floors,
         .shards = shards,
         .draining = true, /* nothing is delivered before server_shard_start */
     };
@@ -487,6 +488,13 @@ void server_shard_start(struct server_shard *server)
     }
 }
 
+void server_shard_release(void *argument, const char *host)
+{
+    struct server_shard *server = argument;
+    for (unsigned i = 0; i < server->logs_count; i++)
+        deliver_release(&server->logs[i].deliver, host);
+}
+
 void server_shard_drain(struct server_shard *server)
 {
     if (server->draining)
@@ -551,6 +559,7 @@ void server_shard_close(struct server_shard *server)
     limits_free(server->limits);
     generations_free(&server->generations);
     server_tls_free(server);
+    floor_shard_free(&server->floors);
     connection_pools_free(&server->pools);
     free(server->logs);
     free(server->sockets);
@@ -606,6 +615,8 @@ void server_shard_metrics(struct server_shard *server, struct metrics *metrics)
                        &server->clients.numbers, index);
     metrics_add_source(metrics, &server->sources[3], resolve_metrics, resolve_metrics_count,
                        &server->resolves.numbers, index);
+    metrics_add_source(metrics, &server->sources[4], floor_watch_metrics_table,
+                       floor_watch_metrics_count, &server->floors.metrics, index);
     server_tls_metrics(server, metrics);
     for (unsigned i = 0; i < server->logs_count; i++) {
         struct server_log *log = &server->logs[i];

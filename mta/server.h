@@ -13,6 +13,7 @@
 #include "core/dns.h"
 #include "mta/config.h"
 #include "mta/deliver.h"
+#include "mta/floor_watch.h"
 #include "mta/smtp_server.h"
 #include "tls/tls_shard.h"
 
@@ -43,6 +44,9 @@ enum server_handoff {
     HANDOFF_DNS_ASK,
     HANDOFF_DNS_ANSWER,
     HANDOFF_TICKETS, /* pointer: struct tls_ticket_keys, wiped and freed by who gets it */
+    HANDOFF_FLOOR,   /* to control: pointer: struct floor_question; answered in place */
+    HANDOFF_FLOOR_ANSWER,
+    HANDOFF_FLOOR_CHANGED, /* to a shard: pointer: struct floor_change, freed by who gets it */
 };
 
 /* One log with its queue and deliveries. */
@@ -84,8 +88,9 @@ struct server_shard {
     struct tls_shard tls;
     struct tls_client_cache tls_sessions;
     struct tls_hosts tls_hosts;
+    struct floor_shard floors; /* attached by control, mta/control_floor.c */
     struct task tls_fill; /* makes the loop turn, so that key shares are made in its idle time */
-    struct metrics_source sources[4];
+    struct metrics_source sources[5];
     struct metrics_source tls_sources[6];
     char quarantine[SERVER_PATH_MAX];
     uint32_t messages_max; /* of a queue; tests lower them before server_shard_open */
@@ -118,6 +123,8 @@ void server_shard_tickets(struct server_shard *server, const struct tls_ticket_k
 [[nodiscard]] int server_shard_open(struct server_shard *server, char why[static SERVER_PATH_MAX]);
 /* Begins to accept and to deliver. */
 void server_shard_start(struct server_shard *server);
+/* Mail that waits for this host, as floor memory calls it, goes now. owner: the server. */
+void server_shard_release(void *server, const char *host);
 void server_shard_drain(struct server_shard *server);
 bool server_shard_drained(struct server_shard *server);
 /* Everything is idle: gives it all back. */

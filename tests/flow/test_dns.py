@@ -300,7 +300,7 @@ class Probe(Dns):
         a, b = result["hosts"]
         self.assertEqual((a["preference"], b["preference"], a["dnssec"]), (10, 20, False))
         self.assertEqual((a["address"], b["address"]), (f"127.0.0.10:{self.mx_port}", f"127.0.0.11:{self.mx_port}"))
-        self.assertEqual((a["route"], a["port"], a["level"], a["satisfies"]), ("mx", self.mx_port, "may", "may"))
+        self.assertEqual((a["connector"], a["port"], a["level"], a["satisfies"]), ("mx", self.mx_port, "may", "may"))
         self.assertEqual(a["names"], ["two.flow.example", "*.two.flow.example"])
         self.assertLess(result["people"].index("a.flow.example port"), result["people"].index("b.flow.example port"))
         self.assertIn("two.flow.example: all MX hosts meet the level", result["people"])

@@ -130,7 +130,7 @@ class Peers(unittest.TestCase):
             event = self.server.wait_log("delivered", to=f"x@{title}.test")[0]
             self.assertEqual((event["cert_verdict"], event["cert_name"]), ("valid", title == "name"))
         for title, (_, why) in bad.items():
-            for event in self.server.wait_log("destination_failed", 2, destination=f"route:{title}"):
+            for event in self.server.wait_log("destination_failed", 2, destination=f"outbound:{title}"):
                 self.assertIn(why, event["why"])
         self.assertLessEqual({ids[title] for title in bad}, {message["id"] for message in self.server.queue()})
         self.assertEqual(sorted(re.findall("MAIL FROM:<(.*)@.*> by (.*)", exim.told())),

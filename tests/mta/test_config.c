@@ -327,6 +327,8 @@ Test(config, the_example_is_complete_and_its_defaults_are_true)
     a->delivery.private_networks = b->delivery.private_networks = NULL;
     cr_assert_str_eq(a->delivery.ehlo, b->delivery.ehlo);
     a->delivery.ehlo = b->delivery.ehlo = NULL;
+    cr_assert_str_eq(a->delivery.floor_file, b->delivery.floor_file);
+    a->delivery.floor_file = b->delivery.floor_file = NULL;
     // NOLINTNEXTLINE(bugprone-suspicious-memory-comparison)
     cr_assert_eq(memcmp(&a->delivery, &b->delivery, sizeof(a->delivery)), 0);
     cr_assert_str_eq(a->tls.ticket_key_file, b->tls.ticket_key_file);

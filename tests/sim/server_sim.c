@@ -66,6 +66,62 @@ static void control_on_answered(struct shard *shard, const struct handoff *hando
     (void)handoff;
 }
 
+/* ---- floor memory ---- */
+
+enum { DAY_S = 86'400 };
+
+/* Each second host is said to have had TLS, which nobody has here: by `defer` mail waits for it,
+ * and goes when the hold is over. */
+static struct floor_record *floor_of(struct server_sim *s, const struct floor_name *name)
+{
+    for (unsigned i = 0; i < s->floors_count; i++)
+        if (strcmp(s->floors[i].name.host, name->host) == 0 &&
+            strcmp(s->floors[i].name.domain, name->domain) == 0)
+            return &s->floors[i].record;
+    CHECK(s->floors_count < SERVER_SIM_FLOORS_MAX);
+    struct server_sim_floor *floor = &s->floors[s->floors_count++];
+    *floor = (struct server_sim_floor) { .name = *name };
+    if (random_below(&s->control.random, 2) == 0)
+        return &floor->record;
+    const int64_t now = s->control.wall_us / 1'000'000;
+    floor->record = (struct floor_record) {
+        .first = now - DAY_S, .last = now, .best_first = now - DAY_S, .best_last = now, .count = 3
+    };
+    floor->record.best = (struct floor_facts) { 13, FLOOR_GROUP_CLASSIC, true, true, true };
+    return &floor->record;
+}
+
+static void floor_answer(struct server_sim *s, struct floor_question *q)
+{
+    CHECK(shard_handoff(&s->control, q->from,
+                        (struct handoff) { .kind = HANDOFF_FLOOR_ANSWER, .pointer = q }) == 0);
+}
+
+/* Some answers are late, and find nobody any more. */
+static void control_on_floor(struct shard *shard, const struct handoff *handoff)
+{
+    struct server_sim *s = shard->owner;
+    struct floor_question *q = handoff->pointer;
+    struct floor_record *record = floor_of(s, &q->name);
+    const int64_t now = shard->wall_us / 1'000'000;
+    q->from = handoff->from;
+    if (q->relearn)
+        floor_relearn(record, now);
+    if (q->observed)
+        (void)floor_learn(record, &q->facts, q->issuer, now, &q->rules);
+    q->found = record->count > 0;
+    q->record = *record;
+    if (s->floor_late != NULL)
+        floor_answer(s, s->floor_late);
+    s->floor_late = NULL;
+    if (random_below(&shard->random, 8) == 0)
+        s->floor_late = q;
+    else
+        floor_answer(s, q);
+    if (random_below(&shard->random, 16) == 0) /* an operator who accepts it */
+        server_shard_release(&s->servers[q->from], q->name.host);
+}
+
 /* ---- configuration ---- */
 
 static struct config *config_of_text(const char *text, uint64_t generation)
@@ -146,13 +202,21 @@ static int start_rings(struct server_sim *s)
         s->servers[i].recipients_max = RECIPIENTS_MAX_SIM;
         s->servers[i].destinations_max = DESTINATIONS_MAX;
         s->servers[i].shard.log = s->logs[i];
+        struct floor_shard *floors = &s->servers[i].floors;
+        floors->owner = &s->servers[i];
+        floors->released = server_shard_release;
+        r = floor_shard_init(floors, &s->servers[i].shard, s->shards);
+        CHECK(r == 0);
     }
+    s->floors_count = 0;
+    s->floor_late = NULL;
     shard_init(&s->control, sim_ring(s->sim, s->machine, &own), &s->group, s->shards);
     s->control.owner = s;
     shard_handle(&s->control, HANDOFF_CONFIG_TAKEN, control_on_config_taken);
     shard_handle(&s->control, HANDOFF_CONFIG_FREE, control_on_config_free);
     shard_handle(&s->control, HANDOFF_DRAINED, control_on_drained);
     shard_handle(&s->control, HANDOFF_ANSWERED, control_on_answered);
+    shard_handle(&s->control, HANDOFF_FLOOR, control_on_floor);
     for (unsigned i = 0; i < s->shards; i++) {
         r = server_shard_listen(&s->servers[i], NULL, 0, s->why);
         if (r < 0)
@@ -229,6 +293,7 @@ static void shard_drop(struct server_shard *server)
     limits_free(server->limits);
     generations_free(&server->generations);
     server_tls_free(server);
+    floor_shard_free(&server->floors);
     connection_pools_free(&server->pools);
     free(server->logs);
     free(server->sockets);
@@ -435,6 +500,7 @@ void world_config(const struct world_options *o, unsigned variant,
         "  greeting-timeout = 1m  command-timeout = 1m  mail-timeout = 1m  rcpt-timeout = 1m\n"
         "  data-init-timeout = 1m  data-block-timeout = 1m  data-end-timeout = 2m\n"
         "  connections-per-hop = %u  connections-per-shard = 24  messages-per-connection = 20\n"
+        "  floor-memory = %s  floor-hold = 1m\n"
         "}\n"
         "tls { key-shares = 0  tickets = no  client-cache = 16  hosts = 16 }\n"
         "dns { timeout = 5s }\nadmin { socket = \"\" }\nbounce { per-minute = 0 }\n",
@@ -442,7 +508,8 @@ void world_config(const struct world_options *o, unsigned variant,
         variant % 2 == 0 ? ""
                          : "outbound \"a\" { type = partner state = enforce domains = { a.example "
                            "}  hosts = { \"20.0.2.1:25\" } }\n",
-        (unsigned long long)o->age_max_s, o->connections_per_hop);
+        (unsigned long long)o->age_max_s, o->connections_per_hop,
+        variant % 2 == 0 ? "defer" : "alert");
     CHECK(size > 0 && size < SERVER_SIM_TEXT_MAX);
 }
 

@@ -21,12 +21,19 @@ enum {
     SERVER_SIM_SHARDS_MAX = 3,
     SERVER_SIM_GENERATIONS_MAX = 8,
     SERVER_SIM_TEXT_MAX = 4'096, /* of a configuration */
+    SERVER_SIM_FLOORS_MAX = 32,
 };
 
 /* The queue's sums over all logs of the present incarnation, in recipients. */
 struct server_sums {
     uint64_t accepted, recovered, delivered, bounced, expired, discarded, queued;
     uint64_t messages, held, deferrals, settle_failures;
+};
+
+/* Floor memory: what hosts are said to have been capable of. */
+struct server_sim_floor {
+    struct floor_name name;
+    struct floor_record record;
 };
 
 struct server_sim_generation {
@@ -56,6 +63,9 @@ struct server_sim {
     struct server_sim_generation generations[SERVER_SIM_GENERATIONS_MAX];
     unsigned generations_count;
     uint64_t generation;
+    struct server_sim_floor floors[SERVER_SIM_FLOORS_MAX];
+    unsigned floors_count;
+    struct floor_question *floor_late; /* answered when the next one comes */
     struct log *logs[SERVER_SIM_SHARDS_MAX];
 };
 
