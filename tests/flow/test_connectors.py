@@ -38,7 +38,7 @@ class Inbound(unittest.TestCase):
             sections[f'inbound "{title}"'] = keys
         self.server = Ringpost(self, top={"shards": 1, "hostname": NAME},
                                listeners={"in": {"certificates": ["t"]}},
-                               routes={"inner": {**self.inner.route(), "domains": ["*"]}},
+                               outbound={"inner": {**self.inner.route(), "domains": ["*"]}},
                                **{'certificate "t"': {"chain": chain, "key": key}}, **sections).start()
         self.addCleanup(self.server.stop)
         return self.server

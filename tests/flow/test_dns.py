@@ -268,7 +268,7 @@ class Probe(Dns):
     """ringpost tls probe --mx: whom a delivery would meet."""
 
     def probe(self, domain, *words, status, allow=True, forwarder=None):
-        server = Ringpost(self, routes={"mx": {"domains": ["*"], "hosts": ["mx"], "port": self.mx_port}},
+        server = Ringpost(self, outbound={"mx": {"domains": ["*"], "hosts": ["mx"], "port": self.mx_port}},
                           dns={"forwarders": [f"127.0.0.1:{forwarder or self.nsd.port}"], "timeout": "2s"},
                           delivery={"private-networks": LOCAL} if allow else {})
         server.write_config()

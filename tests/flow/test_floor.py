@@ -29,7 +29,7 @@ class Floor(test_tls.Tls):
         self.peer = self.next_hop()
         self.host = self.peer.address
         delivery = {**(delivery or SLOW), **({"floor-memory": action} if action else {})}
-        self.serve(delivery=delivery, routes={"peer": self.peer.route(**{
+        self.serve(delivery=delivery, outbound={"peer": self.peer.route(**{
             "roots": "test", "tls-name": [test_tls.NAME], "max-per-connection": 1, **route})})
         self.learn()
 
@@ -200,7 +200,7 @@ class Actions(Floor):
         self.peer = self.next_hop()
         self.host = self.peer.address
         self.serve(delivery={**SLOW, "floor-memory": "hold"},
-                   routes={"peer": self.peer.route(**{"floor-memory": "off", "max-per-connection": 1})})
+                   outbound={"peer": self.peer.route(**{"floor-memory": "off", "max-per-connection": 1})})
         self.deliver(3)
         self.strip()
         self.deliver()
@@ -281,7 +281,7 @@ class Less(Floor):
     def test_the_next_host_takes_it(self):
         first, second = self.next_hop(), self.next_hop()
         self.peer, self.host = first, first.address
-        self.serve(delivery={**SLOW, "floor-memory": "hold"}, routes={"both": {
+        self.serve(delivery={**SLOW, "floor-memory": "hold"}, outbound={"both": {
             "domains": ["*"], "hosts": [first.address, second.address], "allow-private": True,
             "max-per-connection": 1}})
         self.learn()

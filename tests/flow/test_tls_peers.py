@@ -59,7 +59,7 @@ class Peers(unittest.TestCase):
             file.write_text(authority.root.pem)
             sections[f'roots "{title}"'] = {"file": file}
         self.server = Ringpost(self, top={"shards": 1}, listeners={"in": {"certificates": ["ec", "rsa"]}},
-                               routes=routes, **sections).start()
+                               outbound=routes, **sections).start()
         self.addCleanup(self.server.stop)
 
     @staticmethod
