@@ -1,11 +1,15 @@
 /*
  * fuzz_config.c - any text is a configuration or has a reason why not, and never poisons the next
+ *
+ * It gets all its memory back, libConfuse's as well.
  */
 #include <errno.h>
+#include <ifaddrs.h>
 
 #include "core/check.h"
 #include "mta/config.h"
 #include "mta/policy.h"
+#include "tests/fuzz/library_memory.h"
 
 static const char good[] = "hostname = a.example\nlistener in { addresses = { 127.0.0.1:25 } }\n"
                            "relay { domains = { \"*.b\" } }\n";
@@ -45,7 +49,26 @@ static void use(const struct config *config)
     }
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+/* The machine's addresses, asked for once (--wrap). */
+static struct ifaddrs *addresses;
+int __real_getifaddrs(struct ifaddrs **list);
+int __wrap_getifaddrs(struct ifaddrs **list);
+void __wrap_freeifaddrs(struct ifaddrs *list);
+
+int __wrap_getifaddrs(struct ifaddrs **list)
+{
+    if (addresses == NULL)
+        CHECK(__real_getifaddrs(&addresses) == 0);
+    *list = addresses;
+    return 0;
+}
+
+void __wrap_freeifaddrs(struct ifaddrs *list)
+{
+    CHECK(list == addresses);
+}
+
+static void run(const uint8_t *data, size_t size)
 {
     struct config *config;
     config_report_init(&report);
@@ -60,10 +83,26 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     config_free(config);
     config_report_free(&report);
     if (size % 8 != 0)
-        return 0;
+        return;
     r = config_load_text(slice_of(good, sizeof(good) - 1), "good", 2, &report, &config);
     CHECK(r == 0 && report.count == 0);
     CHECK(pattern_set_count(config->relay.domains) == 1);
     config_free(config);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    static struct library_memory *memory;
+    if (memory == NULL)
+        memory = library_memory_new(false);
+    size_t bytes = library_memory_bytes(memory);
+    library_memory_use(memory);
+    run(data, size);
+    if (library_memory_bytes(memory) > bytes) {
+        bytes = library_memory_bytes(memory); /* what is made once is not made again */
+        run(data, size);
+        CHECK(library_memory_bytes(memory) <= bytes);
+    }
+    library_memory_use(NULL);
     return 0;
 }

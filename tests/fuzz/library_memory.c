@@ -1,20 +1,20 @@
 /*
- * library_memory.c - BoringSSL's memory while it is fuzzed: fast, closely watched, and turned back
+ * library_memory.c - memory of libraries while they are fuzzed: fast, watched, and turned back
  *
- * A handshake asks for memory a thousand times, and most of its time under AddressSanitizer is that
- * one's malloc. BoringSSL asks OPENSSL_memory_alloc first, where a program has it: pieces of a
- * power of two from an arena, poisoned but for what was asked for. Before an octet that was lent to
- * us, a head is out of bounds; behind it, a tail; and a piece that was given back is, until
- * QUARANTINE others of its size have followed it.
+ * A handshake asks for memory a thousand times, a configuration some hundred, and most of that time
+ * under AddressSanitizer is its malloc. Here are pieces of a power of two from an arena, poisoned
+ * but for what was asked for. Before an octet that was lent, a head is out of bounds; behind it, a
+ * tail; and a piece that was given back is, until QUARANTINE others of its size have followed it.
  *
  *   arena --carved--> lent --given back--> waiting (first in, first out)
  *                       ^                     |
  *                       '-QUARANTINE behind it'
  *
- * An arena of its own can be turned back to what it was, with what AddressSanitizer knows of it:
- * two sessions that have shaken hands are there again in the time of copying them. While one is in
- * use, malloc and friends take from it as well (--wrap, tests/meson.build): some versions of
- * BoringSSL ask them for buffers, and a session is more than BoringSSL's part.
+ * The first arena is BoringSSL's, which asks OPENSSL_memory_alloc where a program has it. While
+ * another one is in use, malloc and friends take from it as well, of all that is linked statically
+ * (--wrap, tests/meson.build). One that is for keeps can be turned back to what it was, with what
+ * AddressSanitizer knows of it: two sessions that have shaken hands are there again in the time of
+ * copying them.
  *
  * One thread's. Bounds: ARENA_BYTES of each, PIECE_MAX_SHIFT; beyond them a CHECK. No leak is
  * AddressSanitizer's to find: library_memory_bytes tells.
@@ -35,7 +35,10 @@ enum {
     TAIL_BYTES = 16,
     PIECE_MIN_SHIFT = 6,
     PIECE_MAX_SHIFT = 20,
+    SMALL_SHIFT = 9,
+    QUARANTINE_SMALL = 128,
     QUARANTINE = 32,
+    LENT_MAX = 1 << 16, /* of malloc's */
 };
 
 /* BoringSSL looks for these by name. */
@@ -51,6 +54,9 @@ void __real_free(void *pointer) __attribute__((weak));
 void *__wrap_malloc(size_t size);
 void *__wrap_calloc(size_t count, size_t size);
 void *__wrap_realloc(void *pointer, size_t size);
+void *__wrap_reallocarray(void *pointer, size_t count, size_t size);
+char *__wrap_strndup(const char *text, size_t most);
+char *__wrap_strdup(const char *text);
 void __wrap_free(void *pointer);
 
 struct head {
@@ -71,6 +77,7 @@ struct books {
 
 struct library_memory {
     _Alignas(64) uint8_t arena[ARENA_BYTES];
+    bool is_for_keeps;
     struct books books, kept;
     uint64_t *arena_kept, *shadow_kept;
 };
@@ -155,17 +162,19 @@ static struct head *carve(unsigned shift)
     return head;
 }
 
-/* None in what is to be kept: there is less of it to copy. */
-static unsigned quarantine(void)
+/* None in what is about to be kept: there is less of it to copy. */
+static unsigned quarantine(unsigned shift)
 {
-    return is_first() || here->arena_kept != NULL ? QUARANTINE : 0;
+    if (here->is_for_keeps && here->arena_kept == NULL)
+        return 0;
+    return shift <= SMALL_SHIFT ? QUARANTINE_SMALL : QUARANTINE;
 }
 
 void *OPENSSL_memory_alloc(size_t size)
 {
     unsigned shift = shift_of(size);
     struct waiting *w = &here->books.waiting[shift];
-    struct head *head = w->count > quarantine() ? take(w) : carve(shift);
+    struct head *head = w->count > quarantine(shift) ? take(w) : carve(shift);
     lend(head, size);
     ASAN_UNPOISON_MEMORY_REGION(head + 1, size);
     here->books.lent_bytes += size;
@@ -189,38 +198,64 @@ size_t OPENSSL_memory_get_size(void *pointer)
 
 /* ---- whoever asks, while an arena of its own is in use ---- */
 
+static bool is_ours(const void *pointer)
+{
+    const uint8_t *at = pointer;
+    return at >= here->arena && at < here->arena + ARENA_BYTES;
+}
+
 void *__wrap_malloc(size_t size)
 {
-    return is_first() ? __real_malloc(size) : OPENSSL_memory_alloc(size);
+    return is_first() || size > LENT_MAX ? __real_malloc(size) : OPENSSL_memory_alloc(size);
 }
 
 void *__wrap_calloc(size_t count, size_t size)
 {
-    if (is_first())
+    if (is_first() || count > LENT_MAX || size > LENT_MAX || count * size > LENT_MAX)
         return __real_calloc(count, size);
-    CHECK(size == 0 || count <= ARENA_BYTES / size);
     void *pointer = OPENSSL_memory_alloc(count * size);
     return memset(pointer, 0, count * size);
 }
 
-void *__wrap_realloc(void *pointer, size_t size)
-{
-    if (is_first())
-        return __real_realloc(pointer, size);
-    void *larger = OPENSSL_memory_alloc(size);
-    if (pointer != NULL) {
-        memcpy(larger, pointer, MIN(size, OPENSSL_memory_get_size(pointer)));
-        OPENSSL_memory_free(pointer);
-    }
-    return larger;
-}
-
+/* What the C library has made is given back to it. */
 void __wrap_free(void *pointer)
 {
-    if (is_first())
+    if (is_first() || !is_ours(pointer))
         __real_free(pointer);
-    else if (pointer != NULL)
+    else
         OPENSSL_memory_free(pointer);
+}
+
+void *__wrap_realloc(void *pointer, size_t size)
+{
+    if (pointer == NULL)
+        return __wrap_malloc(size);
+    if (is_first() || !is_ours(pointer))
+        return __real_realloc(pointer, size);
+    void *other = __wrap_malloc(size);
+    memcpy(other, pointer, MIN(size, OPENSSL_memory_get_size(pointer)));
+    OPENSSL_memory_free(pointer);
+    return other;
+}
+
+void *__wrap_reallocarray(void *pointer, size_t count, size_t size)
+{
+    size_t bytes;
+    return __builtin_mul_overflow(count, size, &bytes) ? NULL : __wrap_realloc(pointer, bytes);
+}
+
+char *__wrap_strndup(const char *text, size_t most)
+{
+    size_t size = strnlen(text, most);
+    char *copied = __wrap_malloc(size + 1);
+    memcpy(copied, text, size);
+    copied[size] = '\0';
+    return copied;
+}
+
+char *__wrap_strdup(const char *text)
+{
+    return __wrap_strndup(text, SIZE_MAX);
 }
 
 /* ---- arenas ---- */
@@ -230,10 +265,12 @@ bool library_memory_is_here(void)
     return __real_malloc != NULL;
 }
 
-struct library_memory *library_memory_new(void)
+struct library_memory *library_memory_new(bool is_for_keeps)
 {
     CHECK(memories_count < LIBRARY_MEMORIES_MAX);
-    return &memories[memories_count++];
+    struct library_memory *memory = &memories[memories_count++];
+    memory->is_for_keeps = is_for_keeps;
+    return memory;
 }
 
 void library_memory_use(struct library_memory *memory)
@@ -241,9 +278,9 @@ void library_memory_use(struct library_memory *memory)
     here = memory == NULL ? &memories[0] : memory;
 }
 
-size_t library_memory_bytes(void)
+size_t library_memory_bytes(const struct library_memory *memory)
 {
-    return memories[0].books.lent_bytes;
+    return memory == NULL ? memories[0].books.lent_bytes : memory->books.lent_bytes;
 }
 
 #if __has_feature(address_sanitizer)
