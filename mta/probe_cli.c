@@ -1,8 +1,8 @@
 /*
  * probe_cli.c - `ringpost tls probe`: whom to meet, by which policy, and the lines for people
  *
- * The policy is that of the connector which a delivery would take, or the default; options change it
- * for this one look. A host is looked up by the system's resolver; the MX hosts of a domain are
+ * The policy is that of the connector which a delivery would take, or the default; options change
+ * it for this one look. A host is looked up by the system's resolver; the MX hosts of a domain are
  * found as a delivery finds them, and each is met by itself.
  */
 #include "mta/probe_cli.h"
