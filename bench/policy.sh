@@ -3,9 +3,9 @@
 #
 #   policy.sh [--help]
 #
-# First the decisions alone, on one core (ringpost-bench policy): FEW and MANY inbound connectors with
-# twice as many domain patterns, MAIL and RCPT, beside two look-ups in a table of as many patterns,
-# the least that anybody could do. Then the whole server: 1 KiB messages over 100 connections that
+# First the decisions alone, on one core (ringpost-bench policy): FEW and MANY connectors in each
+# direction with twice as many domain patterns, MAIL and RCPT and the way out, beside two look-ups in
+# a table of as many patterns, the least that anybody could do. Then the whole server: 1 KiB messages over 100 connections that
 # are kept, taken into the spool with one connector and with INBOUND_MANY of them, by turns.
 #
 # The whole server's figures differ by more from round to round, on a shared machine, than decisions
