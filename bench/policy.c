@@ -255,8 +255,9 @@ static bool measure(struct policy *p, const struct kind *kind, json_t *out, bool
     if (!right)
         return false;
     qsort(p->batches, rounds, sizeof(*p->batches), number_order);
-    double p50 = (double)p->batches[rounds / 2] / BATCH;
-    double p99 = (double)p->batches[rounds - 1 - rounds / 100] / BATCH;
+    const unsigned half = rounds / 2, most = rounds - 1 - rounds / 100;
+    double p50 = (double)p->batches[half] / BATCH;
+    double p99 = (double)p->batches[most] / BATCH;
     if (prints)
         printf("%-40s %10.0f %10.0f\n", kind->words, p50, p99);
     json_object_set_new(

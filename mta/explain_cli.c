@@ -79,7 +79,7 @@ static int domain_of(const char *text, unsigned allow, char out[static PATTERN_T
 {
     struct slice in = slice_of_string(text);
     struct address address;
-    size_t used;
+    size_t used = in.size;
     *out = '\0';
     if (strcmp(text, "<>") == 0 || *text == '\0')
         return (allow & ADDRESS_ALLOW_NULL) != 0 ? 0 : -EINVAL;
