@@ -103,7 +103,7 @@ static size_t connector_text(unsigned i, char *out, size_t room)
                         " domains = { f%u.example, \"*.f%u.example\" } }\n",
                         i, i, i);
     CHECK(more > 0 && (size_t)(size + more) < room);
-    return (size_t)(size + more);
+    return (size_t)size + (size_t)more;
 }
 
 static int config_make(struct policy *p)
