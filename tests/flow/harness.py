@@ -60,21 +60,33 @@ def wait_for(condition, what, seconds=None):
         time.sleep(0.02)
 
 
-_handed_out = set()
+_claims = {}     # port: a socket whose name no other process can have
+
+
+def claim(port):
+    """Several files of tests run at a time, and some ports are to stay closed for a while: whoever
+    asks for a port has it until this process ends."""
+    name = socket.socket(socket.AF_UNIX)
+    try:
+        name.bind(f"\0ringpost-flow-port-{port}")
+    except OSError:
+        name.close()
+        return False
+    _claims[port] = name
+    return True
 
 
 def free_port(host="127.0.0.1", kind=socket.SOCK_STREAM):
     """A port nobody has now. Not one of the ephemeral range that outgoing connections take."""
     for _ in range(2000):
         port = 10000 + int.from_bytes(os.urandom(2), "big") % 20000
-        if port in _handed_out:
+        if port in _claims or not claim(port):
             continue
         with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, kind) as s:
             try:
                 s.bind((host, port))
             except OSError:
                 continue
-        _handed_out.add(port)
         return port
     raise AssertionError("no free port")
 
