@@ -10,7 +10,8 @@
 # ringpost-bench tls-loop.
 #
 # Valgrind's processor has neither SHA instructions nor ADX: hashes and X25519 weigh more than they do, on
-# both sides alike. Environment: BUILD, BENCH_DIR, COUNT (60). Needs valgrind; about 2 minutes.
+# both sides alike. Below valgrind a ring now and then does not wake its program, for a minute: then
+# handshakes fail and so does this; run it again. Environment: BUILD, BENCH_DIR, COUNT (60). Needs valgrind; about 2 minutes.
 set -u
 TLS=ecdsa
 . "$(dirname "$0")/lib.sh"
