@@ -438,7 +438,8 @@ static unsigned link_names(struct link *link, const struct hop_target *to)
 static const char *link_server_name(const struct link *link, const struct hop_target *to)
 {
     struct net_address ignored;
-    bool named = to->host != NULL && net_parse(slice_of_string(link->host), 0, &ignored) < 0;
+    bool named = to->host != NULL && *link->host != '[' &&
+                 net_parse(slice_of_string(link->host), 0, &ignored) < 0;
     return named ? link->host : "";
 }
 

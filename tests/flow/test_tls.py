@@ -760,6 +760,18 @@ class Outbound(Tls):
         self.assertRegex(postfix.told(), "Verified TLS connection established to 127.0.0.1")
         self.assertIn("Anonymous TLS connection established from", postfix.told())
 
+    def test_address_literal(self):
+        """RFC 6066 3: the name that is sent is never an address, in brackets or not."""
+        seen = []
+        context = server_context(self.authority.leaf("literal.test"))
+        context.sni_callback = lambda _, name, __: seen.append(name)
+        peer = TlsPeer(self, context)
+        self.serve(relay={"domains": ["[127.0.0.1]"]}, outbound={"literal": {
+            "domains": ["[127.0.0.1]"], "hosts": ["mx"], "port": peer.port, "tls": "encrypt", "allow-private": True}})
+        self.server.send(recipients=["x@[127.0.0.1]"])
+        peer.wait(1)
+        self.assertEqual(seen, [None])
+
     def test_names_by_dns(self):
         """SNI is the host's name; what the certificate must bear is the host as configured, or the
         domain whose MX it is, and not what DNS calls its MX."""
