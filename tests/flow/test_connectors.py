@@ -1,6 +1,6 @@
 """test_connectors.py - inbound connectors of the real server: who is believed, and what is said to the others
 
-Clients are Python's ssl (OpenSSL) with certificates of a test's own, and Postfix as a partner.
+Clients are Python's ssl (OpenSSL) with certificates of a test's own.
 """
 import json
 import re
@@ -9,8 +9,7 @@ import unittest
 
 import harness
 import pki
-from harness import Peer, Ringpost, Smtp
-from postfix import Postfix
+from harness import Peer, Ringpost
 from tls_wire import scratch
 
 NAME = "mx.flow.test"
@@ -194,28 +193,6 @@ class Inbound(unittest.TestCase):
         self.serve({"bank": BANK}, **{"inbound-defaults": {"replies": "exchange", "own-sender-anonymous": "reject"}})
         self.assertEqual(self.refusal(self.client(), "a@bank.example")[:3], (550, "5.7.51", "cert-none"))
         self.assertEqual(self.refusal(self.client(), "a@example.org")[:3], (550, "5.7.68", "own-sender"))
-
-    def test_postfix(self):
-        """Postfix as the bank: with its certificate its mail is taken, without it comes back."""
-        server = self.serve({"bank": BANK})
-        for shown in (True, False):
-            base = scratch(self)
-            chain, key = self.leaf("mx.bank.example").write(base, "bank")
-            postfix = Postfix(self, base, (
-                "mynetworks = 127.0.0.0/8\nsmtpd_relay_restrictions = permit_mynetworks, reject\n"
-                f"relayhost = [127.0.0.1]:{server.port}\nsmtp_tls_security_level = encrypt\nsmtp_tls_loglevel = 1\n"
-                + (f"smtp_tls_chain_files = {key}, {chain}\n" if shown else "")))
-            with Smtp(("127.0.0.1", postfix.port)) as client:
-                client.hello()
-                client.message("a@bank.example", ["b@example.org"])
-            if shown:
-                event = server.wait_log("received")[0]
-                self.assertEqual((event["connector"], event["how"]), ("bank", "cert"))
-            else:
-                server.wait_log("refused", token="cert-none")
-                harness.wait_for(lambda: "5.7.1 Sender domain is restricted [cert-none]" in postfix.told(),
-                                 lambda: postfix.told()[-2000:])
-        self.assertEqual(len(self.inner.wait(1)), 1)
 
 
 if __name__ == "__main__":
