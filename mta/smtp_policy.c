@@ -173,21 +173,21 @@ bool smtp_policy_rcpt(struct smtp_server *s, struct slice recipient, struct slic
     struct inbound_rcpt rcpt;
     inbound_rcpt(smtp_config(s)->inbound, session, t->sender_domain, recipient, &rcpt);
     count_would(s, &rcpt.would);
-    uint32_t decision = smtp_decision_id(smtp_config(s), session, t->sender_domain, recipient);
     if (rcpt.is_own_sender)
         metric_add(&smtp_metrics(s)->own_senders, 1);
+    if (rcpt.token == TOKEN_NONE && t->envelope.recipients_count > 0)
+        return true; /* the first one stands for the message, and has its decision's id */
+    uint32_t decision = smtp_decision_id(smtp_config(s), session, t->sender_domain, recipient);
     if (rcpt.token != TOKEN_NONE) {
         if (rcpt.token == TOKEN_RELAY_DENIED)
             metric_add(&smtp_metrics(s)->refused_relay, 1);
         *refused = refuse(s, rcpt.token, rcpt.class, rcpt.by, decision, t->sender_domain, address);
         return false;
     }
-    if (t->envelope.recipients_count == 0) { /* the first one stands for the message */
-        t->verdict = rcpt;
-        t->decision = decision;
-        if (rcpt.connector != NULL)
-            t->envelope.connector = slice_of_string(rcpt.connector->name);
-    }
+    t->verdict = rcpt;
+    t->decision = decision;
+    if (rcpt.connector != NULL)
+        t->envelope.connector = slice_of_string(rcpt.connector->name);
     return true;
 }
 
