@@ -465,6 +465,7 @@ static int control_dns(struct control *control)
     }
     for (unsigned i = 0; i < control->servers_count; i++)
         resolver_attach(control->resolver, &control->servers[i].shard, &control->servers[i].dns);
+    resolver_attach(control->resolver, &control->shard, &control->dns);
     return 0;
 }
 
@@ -624,6 +625,8 @@ static int control_start(struct control *control)
     if (r == 0)
         r = control_dns(control);
     if (r == 0)
+        r = control_fetch_start(control);
+    if (r == 0)
         r = control_spools(control);
     if (r == 0)
         r = control_tls_start(control);
@@ -650,6 +653,7 @@ static void control_stop(struct control *control)
     }
     /* The resolver turns the loop until its last answer has landed: nothing else may be waiting. */
     admin_stop(control->admin);
+    control_fetch_stop(control);
     if (control->resolver != NULL)
         resolver_free(control->resolver);
     admin_free(control->admin);

@@ -13,6 +13,7 @@
 #include <jansson.h>
 #include <pthread.h>
 
+#include "core/fetch.h"
 #include "core/log.h"
 #include "mta/floor_store.h"
 #include "mta/server.h"
@@ -68,6 +69,9 @@ struct control {
     struct metrics metrics;
     struct metrics_source source;
     struct resolver *resolver;
+    struct dns dns;          /* control's own */
+    struct fetcher *fetcher; /* mta/control_fetch.c */
+    struct metrics_source fetch_source;
     struct admin *admin;
     struct tls_id_cache *ids; /* of all shards */
     struct tls_ticket_keys tickets;
@@ -105,6 +109,13 @@ void control_tls_files(struct control *control);
 /* New keys for session tickets; the present ones still open what they sealed. 0, or -EINVAL and why
  * in words. */
 [[nodiscard]] int control_tls_rotate(struct control *control, char words[static CONTROL_WORDS_MAX]);
+
+/* ---- control_fetch.c ---- */
+
+/* After the resolver. 0 or errno. */
+[[nodiscard]] int control_fetch_start(struct control *control);
+/* Before the resolver's end. */
+void control_fetch_stop(struct control *control);
 
 /* ---- control_floor.c ---- */
 
