@@ -69,7 +69,7 @@ static bool may_relay(const struct inbound *c)
 
 /* ---- each by itself ---- */
 
-static bool is_platform(struct slice name)
+bool check_is_platform(struct slice name)
 {
     if (name.size > 2 && name.data[0] == '*')
         name = slice_from(name, 2);
@@ -90,7 +90,7 @@ static void lint_names(const struct lint *lint, const struct inbound *c)
     for (unsigned i = 0; i < c->names_count; i++) {
         struct slice name = c->names[i];
         ours += inbound_name_is_ours(lint->config->relay.domains, name) ? 1 : 0;
-        if (is_platform(name) && (may_relay(c) || c->restricts))
+        if (check_is_platform(name) && (may_relay(c) || c->restricts))
             tell(lint, may_relay(c) ? CONFIG_ERROR : CONFIG_WARNING, c, "cert-name",
                  "%.*s is a platform that sends for all of its customers: any of them would be "
                  "taken for this one (L-06); have them use a certificate of their own",

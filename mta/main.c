@@ -9,6 +9,7 @@
 #include "mta/cert_cli.h"
 #include "mta/check.h"
 #include "mta/client_cli.h"
+#include "mta/connector_cli.h"
 #include "mta/control.h"
 #include "mta/explain_cli.h"
 #include "mta/tls_cli.h"
@@ -25,6 +26,7 @@ static const struct {
     { "serve", serve_main, "run the server in the foreground" },
     { "check", check_main, "read a configuration and say what is wrong with it" },
     { "explain", explain_main, "what connectors would say to a message, and why" },
+    { "connector", connector_main, "bring connectors from Exchange" },
     { "queue", queue_main, "look at the queue of the running server" },
     { "reload", reload_main, "have the running server read its configuration again" },
     { "cert", cert_main, "show the certificates of a configuration, make a self-signed one" },

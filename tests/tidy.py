@@ -41,7 +41,7 @@ MAY_ALLOCATE = {
     "tls/tls_server.c", "tls/tls_client.c", "tls/tls_session.c", "mta/generation_tls.c",
     "mta/control_tls.c",
     "mta/floor_store.c", "mta/control_floor.c",
-    "mta/control.c", "mta/server.c", "mta/client_cli.c", "mta/cli.c", "mta/address.c", "mta/listener.c",
+    "mta/connector_import_cli.c", "mta/control.c", "mta/server.c", "mta/client_cli.c", "mta/cli.c", "mta/address.c", "mta/listener.c",
 }
 ALLOCATE = re.compile(r"(?<![\w.>])(malloc|calloc|realloc|strdup|strndup|asprintf)\s*\(")
 SLEEP = re.compile(r"\b(usleep|nanosleep|sleep)\s*\(")

@@ -1,0 +1,13 @@
+/*
+ * connector_cli.h - `ringpost connector`: operators' verbs about connectors
+ */
+#ifndef RINGPOST_MTA_CONNECTOR_CLI_H
+#define RINGPOST_MTA_CONNECTOR_CLI_H
+
+/* argv[0] is the subcommand. The exit status. */
+int connector_main(int argc, char **argv);
+
+/* The verbs; argv[0] is the verb. */
+int connector_import_main(int argc, char **argv);
+
+#endif
