@@ -43,14 +43,14 @@ struct control_files {
 
 /* Floor memory (mta/control_floor.c). */
 struct control_floor {
-    struct floor_store *store; /* NULL: there is none any more */
-    struct floor_store_report report;
+    struct store *store; /* NULL: there is none any more */
+    struct store_report report;
     struct timer timer;
     struct list unsent; /* questions whose way back was full */
     struct metrics_source source;
     bool failing; /* and the log says so */
     uint64_t records, dropped, errors, damaged;
-    char path[FLOOR_PATH_MAX];
+    char path[STORE_PATH_MAX];
 };
 
 struct control {

@@ -34,7 +34,7 @@ static int64_t now_s(const struct control *control)
 
 static void log_damage(struct control *control)
 {
-    const struct floor_store_report *report = &control->floor.report;
+    const struct store_report *report = &control->floor.report;
     struct log_line line;
     log_begin(&line, control->shard.log, LOG_ERROR, control->shard.wall_us, "floor_damaged");
     log_string(&line, "file", control->floor.path);
@@ -52,7 +52,7 @@ static void look_at(struct control *control, int r)
         return;
     metric_add(&floor->errors, 1);
     if (r == -EBADMSG) {
-        r = floor_store_renew(&floor->store, &floor->report);
+        r = store_renew(&floor->store, &floor->report);
         log_damage(control);
     }
     if (r >= 0 || floor->failing)
@@ -70,8 +70,8 @@ static void commit(struct control *control)
     struct control_floor *floor = &control->floor;
     if (floor->store == NULL)
         return;
-    metric_set(&floor->records, floor_store_count(floor->store));
-    int r = floor_store_commit(floor->store);
+    metric_set(&floor->records, store_count(floor->store));
+    int r = store_commit(floor->store);
     look_at(control, r);
     if (r == 0)
         floor->failing = false;
@@ -208,7 +208,7 @@ int control_floor_start(struct control *control)
             return r;
     }
     if (floor->store != NULL)
-        metric_set(&floor->records, floor_store_count(floor->store));
+        metric_set(&floor->records, store_count(floor->store));
     metrics_add_source(&control->metrics, &floor->source, floor_metrics_table,
                        ARRAY_COUNT(floor_metrics_table), floor, -1);
     shard_timer_arm(&control->shard, &floor->timer, COMMIT_MS);
@@ -218,7 +218,7 @@ int control_floor_start(struct control *control)
 void control_floor_stop(struct control *control)
 {
     timer_disarm(&control->shard.timers, &control->floor.timer);
-    floor_store_close(control->floor.store);
+    store_close(control->floor.store);
     control->floor.store = NULL;
 }
 
@@ -267,7 +267,7 @@ static int decide_one(struct control *control, const struct decision *decision,
 static int decide_all(struct control *control, const struct decision *decision, const char *host,
                       const char *domain)
 {
-    struct floor_store **store = &control->floor.store;
+    struct store **store = &control->floor.store;
     struct floor_name name = { 0 };
     struct floor_record record;
     int count = 0;

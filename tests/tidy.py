@@ -42,6 +42,8 @@ MAY_ALLOCATE = {
     "mta/control_tls.c",
     "mta/floor_store.c", "mta/control_floor.c",
     "mta/connector_import_cli.c", "mta/control.c", "mta/server.c", "mta/client_cli.c", "mta/cli.c", "mta/address.c", "mta/listener.c",
+    "mta/store.c", "mta/control_floor.c",
+    "mta/control.c", "mta/server.c", "mta/client_cli.c", "mta/cli.c", "mta/address.c", "mta/listener.c",
 }
 ALLOCATE = re.compile(r"(?<![\w.>])(malloc|calloc|realloc|strdup|strndup|asprintf)\s*\(")
 SLEEP = re.compile(r"\b(usleep|nanosleep|sleep)\s*\(")

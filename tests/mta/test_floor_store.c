@@ -19,8 +19,8 @@ enum { MAX = 100, FLIPS = 60 };
 
 static char directory[] = "/tmp/ringpost-floor.XXXXXX";
 static char path[64];
-static struct floor_store *store;
-static struct floor_store_report report;
+static struct store *store;
+static struct store_report report;
 
 static void start(void)
 {
@@ -44,7 +44,7 @@ static void open_store(void)
 
 static void reopen(void)
 {
-    floor_store_close(store);
+    store_close(store);
     open_store();
 }
 
@@ -96,7 +96,7 @@ static bool filled(void)
         if (get(host, "d.test") != 1'000 + i)
             return false;
     }
-    return floor_store_count(store) == 60;
+    return store_count(store) == 60;
 }
 
 Test(floor_store, what_is_not_there)
@@ -109,8 +109,8 @@ Test(floor_store, what_is_not_there)
     cr_assert_eq(get("a.test", ""), -ENOENT);
     cr_assert_eq(floor_store_drop(store, "a.test", ""), -ENOENT);
     cr_assert_eq(floor_store_next(store, host, domain, &r), -ENOENT);
-    cr_assert_eq(floor_store_count(store), 0);
-    floor_store_close(store);
+    cr_assert_eq(store_count(store), 0);
+    store_close(store);
 }
 
 Test(floor_store, names_that_are_too_long)
@@ -128,7 +128,7 @@ Test(floor_store, names_that_are_too_long)
     domain[sizeof(domain) - 20] = '\0';
     cr_assert_eq(put(host, domain, 7), 0);
     cr_assert_eq(get(host, domain), 7);
-    floor_store_close(store);
+    store_close(store);
 }
 
 Test(floor_store, kept_over_a_restart)
@@ -146,11 +146,11 @@ Test(floor_store, kept_over_a_restart)
     cr_assert_eq(floor_store_drop(store, "a.test", ""), 0);
     reopen();
     cr_assert_eq(get("a.test", ""), -ENOENT);
-    cr_assert_eq(floor_store_count(store), 1);
+    cr_assert_eq(store_count(store), 1);
     struct stat stat;
     cr_assert_eq(lstat(path, &stat), 0);
     cr_assert_eq(stat.st_mode & 0777, 0600);
-    floor_store_close(store);
+    store_close(store);
 }
 
 Test(floor_store, in_the_order_of_names)
@@ -167,7 +167,7 @@ Test(floor_store, in_the_order_of_names)
         snprintf(all + strlen(all), sizeof(all) - strlen(all), "%s/%s=%ld ", host, domain,
                  (long)r.last);
     cr_assert_str_eq(all, "a.test/y.test=3 a.test/z.test=2 b.test/=1 ");
-    floor_store_close(store);
+    store_close(store);
 }
 
 Test(floor_store, the_least_recently_seen_go)
@@ -182,11 +182,11 @@ Test(floor_store, the_least_recently_seen_go)
     cr_assert_eq(dropped, 0);
     cr_assert_eq(put("h0.test", "", 5'000), 0);
     cr_assert_eq(put("new.test", "", 5'001), 1);
-    cr_assert_eq(floor_store_count(store), MAX);
+    cr_assert_eq(store_count(store), MAX);
     cr_assert_eq(get("h1.test", ""), -ENOENT);
     cr_assert_eq(get("h0.test", ""), 5'000);
     cr_assert_eq(get("h2.test", ""), 1'002);
-    floor_store_close(store);
+    store_close(store);
 }
 
 /* A child that ends without a word is a process that was killed. */
@@ -194,8 +194,8 @@ Test(floor_store, a_batch_that_was_not_committed_is_gone_and_nothing_else)
 {
     open_store();
     fill();
-    cr_assert_eq(floor_store_commit(store), 0);
-    floor_store_close(store);
+    cr_assert_eq(store_commit(store), 0);
+    store_close(store);
     pid_t child = fork();
     if (child == 0) {
         open_store();
@@ -209,7 +209,7 @@ Test(floor_store, a_batch_that_was_not_committed_is_gone_and_nothing_else)
     cr_assert_not(report.damaged);
     cr_assert(filled());
     cr_assert_eq(get("late.test", ""), -ENOENT);
-    floor_store_close(store);
+    store_close(store);
 }
 
 /* ---- damage ---- */
@@ -233,7 +233,7 @@ Test(floor_store, what_is_no_database_is_moved_aside)
     reopen();
     cr_assert_not(report.damaged);
     cr_assert_eq(get("a.test", ""), 1);
-    floor_store_close(store);
+    store_close(store);
 }
 
 Test(floor_store, a_directory_in_its_place)
@@ -241,7 +241,7 @@ Test(floor_store, a_directory_in_its_place)
     cr_assert_eq(mkdir(path, 0700), 0);
     open_store();
     cr_assert(report.damaged);
-    floor_store_close(store);
+    store_close(store);
 }
 
 static void flip(uint64_t seed, unsigned bits)
@@ -271,17 +271,17 @@ Test(floor_store, damage_is_seen_or_harmless)
         unlink(path);
         open_store();
         fill();
-        floor_store_close(store);
+        store_close(store);
         flip(seed, 1U << seed % 8);
         open_store();
         seen += report.damaged;
-        bool empty = floor_store_count(store) == 0;
+        bool empty = store_count(store) == 0;
         cr_assert(empty || (!report.damaged && filled()), "seed %lu", seed);
         cr_assert_eq(put("after.test", "", 9'999), 0);
         reopen();
         cr_assert_not(report.damaged, "seed %lu", seed);
         cr_assert_eq(get("after.test", ""), 9'999);
-        floor_store_close(store);
+        store_close(store);
     }
     cr_assert_gt(seen, 0);
 }
@@ -292,12 +292,12 @@ Test(floor_store, a_file_cut_short)
         unlink(path);
         open_store();
         fill();
-        floor_store_close(store);
+        store_close(store);
         cr_assert_eq(truncate(path, blocks * 4'096), 0);
         open_store();
-        cr_assert(report.damaged ? floor_store_count(store) == 0 : filled(), "%u", blocks);
+        cr_assert(report.damaged ? store_count(store) == 0 : filled(), "%u", blocks);
         cr_assert(report.damaged || blocks > 2);
-        floor_store_close(store);
+        store_close(store);
     }
 }
 
@@ -305,12 +305,12 @@ Test(floor_store, renewed_while_it_runs)
 {
     open_store();
     fill();
-    cr_assert_eq(floor_store_renew(&store, &report), 0);
+    cr_assert_eq(store_renew(&store, &report), 0);
     cr_assert(report.damaged);
     cr_assert_eq(access(report.aside, F_OK), 0);
-    cr_assert_eq(floor_store_count(store), 0);
+    cr_assert_eq(store_count(store), 0);
     put("a.test", "", 1);
     reopen();
     cr_assert_eq(get("a.test", ""), 1);
-    floor_store_close(store);
+    store_close(store);
 }
