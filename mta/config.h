@@ -31,6 +31,10 @@ enum {
     CONFIG_OWN_ADDRESSES_MAX = 256,
     CONFIG_CERTIFICATES_MAX = 1'024,
     CONFIG_ROOTS_MAX = 64,
+    CONFIG_DEPRECATED_MAX = 8, /* of one certificate */
+    CONFIG_EXPECTATIONS_MAX = 1'024,
+    CONFIG_EXPECTED_MAX = 16, /* names, pins or roots of one partner */
+    CONFIG_EXPIRY_DAYS_MAX = 16,
     CONFIG_RECIPIENTS_FLOOR = 100, /* RFC 5321 4.5.3.1.8 */
     CONFIG_MESSAGES_MAX = 256,     /* kept of a report; more are counted */
 };
@@ -76,6 +80,15 @@ struct config_certificate {
     const char *chain; /* files */
     const char *key;
     struct tls_credential *credential; /* NULL: it could not be read, and the report says so */
+    /* What partners are told of (mta/cert_publish.c). No session depends on these files, so that
+     * one that cannot be read is a warning, and NULL. */
+    const char *next; /* "": none */
+    const char *next_key;
+    struct tls_credential *next_credential;
+    int64_t change_on; /* when next takes its place, since the epoch; 0: not said */
+    const char *const *deprecated;
+    struct tls_credential **deprecated_credentials;
+    unsigned deprecated_count;
 };
 
 /* Trust anchors. */
@@ -86,7 +99,25 @@ struct config_roots {
     struct tls_roots *roots;
 };
 
+/* What a partner has recorded about us, as far as it was told: for `cert rehearse`. Of each list
+ * one must fit; an empty one asks nothing. */
+struct config_expectation {
+    const char *name; /* the title */
+    unsigned line;
+    const struct config_certificate *certificate; /* NULL: of all that are presented */
+    const struct slice *names;
+    unsigned names_count;
+    const uint8_t (*pins)[TLS_DIGEST_BYTES];
+    unsigned pins_count;
+    const struct config_roots *const *bundles;
+    unsigned bundles_count;
+    const uint8_t (*roots)[TLS_DIGEST_BYTES]; /* SHA-256 of root certificates */
+    unsigned roots_count;
+};
+
 struct config_tls {
+    unsigned expiry_days[CONFIG_EXPIRY_DAYS_MAX]; /* before the end: warned of; descending */
+    unsigned expiry_days_count;
     uint32_t handshake_timeout_ms;
     uint32_t load_handshake_timeout_ms; /* under load */
     unsigned handshakes_max;            /* under way at a time, in a shard */
@@ -255,6 +286,8 @@ struct config {
     unsigned certificates_count;
     struct config_roots *roots; /* the system's is the first */
     unsigned roots_count;
+    const struct config_expectation *expectations;
+    unsigned expectations_count;
     const struct config_listener *listeners;
     unsigned listeners_count; /* 1 or more */
     struct config_relay relay;

@@ -87,6 +87,13 @@ void config_route_tls(struct config_builder *builder, const struct config_sectio
                       struct route *route);
 void config_tls_free(struct config *config);
 
+/* config_certificate.c: what partners are told of, and what they have recorded */
+void config_certificate_life(struct config_builder *builder, const struct config_section *section,
+                             struct config_certificate *certificate);
+void config_certificate_life_free(struct config_certificate *certificate);
+void config_expiry_days(const struct config_section *section, struct config_tls *tls);
+void config_build_expectations(struct config_builder *builder);
+
 /* config_listener.c */
 void config_build_listeners(struct config_builder *builder);
 

@@ -78,6 +78,7 @@ static void certificate_build(struct config_builder *builder, const struct confi
     if (r < 0)
         certificate->credential = NULL;
     tell_loaded(section, "", r, why);
+    config_certificate_life(builder, section, certificate);
 }
 
 static void build_certificates(struct config_builder *builder)
@@ -140,8 +141,10 @@ static void build_roots(struct config_builder *builder)
 
 void config_tls_free(struct config *config)
 {
-    for (unsigned i = 0; i < config->certificates_count; i++)
+    for (unsigned i = 0; i < config->certificates_count; i++) {
         tls_credential_drop(config->certificates[i].credential);
+        config_certificate_life_free(&config->certificates[i]);
+    }
     for (unsigned i = 0; i < config->roots_count; i++)
         tls_roots_drop(config->roots[i].roots);
 }
@@ -200,8 +203,10 @@ void config_build_tls(struct config_builder *builder)
     tls->key_shares = (unsigned)config_file_number(&s, "key-shares", 0, 1 << 16, 2'048);
     tls->key_share_age_ms =
         (uint32_t)config_file_time(&s, "key-share-age", SECOND_MS, 24 * HOUR_MS, HOUR_MS);
+    config_expiry_days(&s, tls);
     build_certificates(builder);
     build_roots(builder);
+    config_build_expectations(builder);
 }
 
 /* ---- a listener's ---- */
