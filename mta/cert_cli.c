@@ -1,5 +1,5 @@
 /*
- * cert_cli.c - `ringpost cert show` and `ringpost cert make`
+ * cert_cli.c - `ringpost cert show` and `ringpost cert make`, and which command is which
  *
  * show reads the files as the server does, and tells what a partner, a DNS zone or a calendar has
  * to know of them. make writes a self-signed pair and never over anything that is there.
@@ -15,6 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "mta/cert_facts.h"
 #include "mta/cert_text.h"
 #include "mta/check.h"
 #include "mta/cli.h"
@@ -90,74 +91,30 @@ static void warn(const struct shown *s, const char *format, ...)
 
 static bool uses(const struct shown *s, const struct config_listener *listener)
 {
-    for (unsigned i = 0; i < listener->certificates_count; i++)
-        if (listener->certificates[i] == s->certificate && listener->tls != CONFIG_TLS_NONE)
-            return true;
-    return false;
+    return cert_listens(s->certificate, listener);
 }
 
 static void add_users(const struct shown *s)
 {
     if (s->config == NULL)
         return;
-    json_t *users = json_array();
-    char words[WORDS_BYTES];
-    for (unsigned i = 0; i < s->config->listeners_count; i++) {
-        if (!uses(s, &s->config->listeners[i]))
-            continue;
-        snprintf(words, sizeof(words), "listener %s", s->config->listeners[i].name);
-        json_array_append_new(users, cli_string(words));
-    }
-    for (unsigned i = 0; i < s->config->outbound.count; i++) {
-        const struct route *route = &s->config->outbound.connectors[i].route;
-        if (route->tls.credential != s->credential)
-            continue;
-        snprintf(words, sizeof(words), "outbound %s", route->name);
-        json_array_append_new(users, cli_string(words));
-    }
+    json_t *users = cert_users(s->config, s->certificate);
     if (json_array_size(users) == 0)
         warn(s, "no listener and no connector uses it");
     json_object_set_new(s->object, "used_by", users);
 }
 
-/* ---- what to publish ---- */
-
-static void add_record(json_t *records, unsigned port, const char *name, const char *data)
-{
-    char record[WORDS_BYTES];
-    snprintf(record, sizeof(record), "_%u._tcp.%s. IN TLSA %s", port, name, data);
-    for (size_t i = 0; i < json_array_size(records); i++)
-        if (strcmp(json_string_value(json_array_get(records, i)), record) == 0)
-            return;
-    json_array_append_new(records, cli_string(record));
-}
-
-static void add_records(json_t *records, const struct tls_credential_text *text, unsigned port,
-                        const char *name)
-{
-    for (unsigned i = 0; i < text->tlsa_count; i++)
-        add_record(records, port, name, text->tlsa[i]);
-}
-
-/* RFC 7672 2.2.3: at the MX host's own name, which is what the listener greets with. */
+/* Of a file alone: at its own names, and the usual port. */
 static void add_tlsa(const struct shown *s, const struct tls_credential_text *text)
 {
-    json_t *records = json_array();
-    bool listens = false;
-    for (unsigned i = 0; s->config != NULL && i < s->config->listeners_count; i++) {
-        const struct config_listener *listener = &s->config->listeners[i];
-        if (!uses(s, listener))
-            continue;
-        listens = true;
-        for (unsigned k = 0; k < listener->addresses_count; k++)
-            add_records(records, text, listener->addresses[k].port, listener->banner);
-    }
+    json_t *records =
+        s->config == NULL ? json_array() : cert_tlsa(s->config, s->certificate, s->credential);
     const struct tls_names *names = &tls_credential_leaf(s->credential)->names;
-    for (unsigned i = 0; s->config == NULL && !listens && i < names->count; i++) {
+    for (unsigned i = 0; s->config == NULL && i < names->count; i++) {
         char name[TLS_NAME_MAX + 1];
         slice_to_string(tls_names_at(names, i), name, sizeof(name));
         if (name[0] != '*')
-            add_records(records, text, PORT_SMTP, name);
+            cert_tlsa_add(records, text, PORT_SMTP, name);
     }
     json_object_set_new(s->object, "tlsa", records);
 }
@@ -501,6 +458,7 @@ static int make_main(int argc, char **argv)
 
 static const struct cli_command commands[] = {
     { "show", show_main, "what we present: names, dates, pins, TLSA records, and what is wrong" },
+    { "publish", cert_publish_main, "the table that partners need: current, next, deprecated" },
     { "make", make_main, "a self-signed certificate and its key" },
 };
 

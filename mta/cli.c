@@ -14,8 +14,8 @@
 
 enum { LABEL_COLUMNS = 12 };
 
-/* text NULL: from the file called name. */
-static struct config *load(const char *text, const char *name)
+/* text NULL: from the file called name. told: also warnings about keys that begin so. */
+static struct config *load(const char *text, const char *name, const char *told)
 {
     struct config_report *report = calloc(1, sizeof(*report));
     struct config *config = NULL;
@@ -24,9 +24,10 @@ static struct config *load(const char *text, const char *name)
     config_report_init(report);
     int r = text == NULL ? config_load(name, 1, report, &config)
                          : config_load_text(slice_of_string(text), name, 1, report, &config);
-    for (unsigned i = 0; r < 0 && i < report->count; i++)
-        fprintf(stderr, "%s:%u: %s: %s\n", report->messages[i].file, report->messages[i].line,
-                report->messages[i].key, report->messages[i].text);
+    for (unsigned i = 0; i < report->count; i++)
+        if (r < 0 || (told != NULL && strncmp(report->messages[i].key, told, strlen(told)) == 0))
+            fprintf(stderr, "%s:%u: %s: %s\n", report->messages[i].file, report->messages[i].line,
+                    report->messages[i].key, report->messages[i].text);
     config_report_free(report);
     free(report);
     return r < 0 ? NULL : config;
@@ -34,12 +35,18 @@ static struct config *load(const char *text, const char *name)
 
 struct config *cli_config(const char *file)
 {
-    return file != NULL ? load(NULL, file) : load(config_default_text, "built-in default");
+    return file != NULL ? load(NULL, file, NULL)
+                        : load(config_default_text, "built-in default", NULL);
+}
+
+struct config *cli_config_told(const char *file)
+{
+    return load(NULL, file, "certificate \"");
 }
 
 struct config *cli_config_text(const char *text, const char *name)
 {
-    return load(text, name);
+    return load(text, name, NULL);
 }
 
 json_t *cli_string(const char *text)

@@ -22,6 +22,8 @@ int cli_dispatch(const char *group, const struct cli_command *commands, size_t c
 /* Loads a configuration, NULL: the built-in default. NULL: it has errors, and all of them were said
  * on standard error. To be freed by config_free. */
 struct config *cli_config(const char *file);
+/* The same of a file, and warnings about certificate files are said too. */
+struct config *cli_config_told(const char *file);
 /* The same of a text that is called name. */
 struct config *cli_config_text(const char *text, const char *name);
 

@@ -16,7 +16,6 @@
 
 #include "core/check.h"
 #include "tls/tls_pem.h"
-#include "tls/tls_verify.h"
 
 struct tls_credential {
     atomic_uint references;
@@ -431,25 +430,36 @@ static void describe_tlsa(const struct tls_credential *c, struct tls_credential_
     }
 }
 
+int tls_credential_verify(const struct tls_credential *credential, const struct tls_roots *roots,
+                          enum tls_purpose purpose, int64_t now_seconds, struct tls_peer *peer)
+{
+    STACK_OF(CRYPTO_BUFFER) *chain = sk_CRYPTO_BUFFER_new_null();
+    int r = chain == NULL ? -ENOMEM : 0;
+    for (unsigned i = 0; r == 0 && i < credential->count; i++)
+        if (!sk_CRYPTO_BUFFER_push(chain, credential->chain[i]))
+            r = -ENOMEM;
+    if (r == 0)
+        r = tls_verify_chain(chain, roots, purpose, now_seconds, peer);
+    sk_CRYPTO_BUFFER_free(chain);
+    return r;
+}
+
 static int describe_trust(const struct tls_credential *c, const struct tls_roots *roots,
                           int64_t now_seconds, struct tls_credential_text *text)
 {
-    STACK_OF(CRYPTO_BUFFER) *chain = sk_CRYPTO_BUFFER_new_null();
     struct tls_peer *peer = malloc(sizeof(*peer));
-    int r = chain == NULL || peer == NULL ? -ENOMEM : 0;
-    for (unsigned i = 0; r == 0 && i < c->count; i++)
-        if (!sk_CRYPTO_BUFFER_push(chain, c->chain[i]))
-            r = -ENOMEM;
-    if (r == 0)
-        r = tls_verify_chain(chain, roots, TLS_PURPOSE_SERVER, now_seconds, peer);
+    int r = peer == NULL ? -ENOMEM
+                         : tls_credential_verify(c, roots, TLS_PURPOSE_SERVER, now_seconds, peer);
     if (r == 0) {
         slice_to_string(slice_of_string(peer->root), text->root, sizeof(text->root));
+        if (text->root[0] != '\0')
+            tls_text_hex(slice_of(peer->root_digest, TLS_DIGEST_BYTES), text->root_sha256,
+                         sizeof(text->root_sha256));
         bool is_valid = peer->verdict == TLS_VERDICT_VALID;
         tls_text_append(text->verdict, sizeof(text->verdict), 0, "%s%s%s",
                         tls_verdict_name(peer->verdict), is_valid ? "" : ": ", peer->reason);
     }
     free(peer);
-    sk_CRYPTO_BUFFER_free(chain);
     return r;
 }
 

@@ -12,6 +12,7 @@
 #include "tls/tls_certificate.h"
 #include "tls/tls_roots.h"
 #include "tls/tls_text.h"
+#include "tls/tls_verify.h"
 
 enum {
     TLS_CREDENTIAL_FILE_BYTES_MAX = 1 << 20,
@@ -26,7 +27,8 @@ struct tls_credential_text {
     char names[1'024]; /* dNSNames, "a.example, *.b.example and 3 more" */
     char subject[TLS_SUBJECT_MAX];
     char issuer[TLS_SUBJECT_MAX];
-    char root[TLS_SUBJECT_MAX];   /* when roots were given and the chain reaches one */
+    char root[TLS_SUBJECT_MAX]; /* when roots were given and the chain reaches one */
+    char root_sha256[TLS_DIGEST_HEX_BYTES];
     char verdict[TLS_WHY_MAX];    /* likewise: "valid", or "untrusted: certificate 1 of ..." */
     char key[TLS_KEY_TEXT_BYTES]; /* "ECDSA P-256", "RSA 2048 bits" */
     char serial[TLS_SERIAL_MAX];
@@ -67,6 +69,10 @@ const struct tls_certificate *tls_credential_leaf(const struct tls_credential *c
 unsigned tls_credential_chain_count(const struct tls_credential *credential);
 const CRYPTO_BUFFER *tls_credential_chain_at(const struct tls_credential *credential,
                                              unsigned index);
+/* As whoever is shown it would: tls_verify_chain. 0, or -ENOMEM. */
+[[nodiscard]] int tls_credential_verify(const struct tls_credential *credential,
+                                        const struct tls_roots *roots, enum tls_purpose purpose,
+                                        int64_t now_seconds, struct tls_peer *peer);
 /* roots may be NULL. 0, or -ENOMEM. */
 [[nodiscard]] int tls_credential_describe(const struct tls_credential *credential,
                                           const struct tls_roots *roots, int64_t now_seconds,

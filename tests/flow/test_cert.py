@@ -1,0 +1,257 @@
+"""test_cert.py - ringpost cert publish, rehearse and roots, by chains of a real authority
+
+The authority is openssl's: it issues, revokes, signs CRLs, which a web server of the test gives out,
+and answers as an OCSP responder.
+"""
+import datetime
+import hashlib
+import html.parser
+import http.server
+import json
+import os
+import pathlib
+import re
+import subprocess
+import threading
+import unittest
+
+import harness
+from harness import Ringpost, free_port, program
+
+
+def openssl(*words, **more):
+    return subprocess.run([program("openssl"), *map(str, words)], check=True, capture_output=True, **more).stdout
+
+
+def when(days):
+    return (datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=days)).strftime("%Y%m%d%H%M%SZ")
+
+
+def day(days):
+    return (datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=days)).strftime("%Y-%m-%d")
+
+
+def spki(path):
+    """SHA-256 of the public key, as openssl has it."""
+    key = openssl("x509", "-in", path, "-noout", "-pubkey")
+    return hashlib.sha256(openssl("pkey", "-pubin", "-outform", "DER", input=key)).hexdigest()
+
+
+class Authority:
+    """What `openssl ca` needs to issue, in a directory; crl and ocsp: where its certificates point to."""
+
+    def __init__(self, base, name, under=None, crl=None, ocsp=None):
+        self.base, self.name, self.crl_url, self.ocsp_url = base / name, name, crl, ocsp
+        self.base.mkdir(parents=True)
+        (self.base / "index").write_text("")
+        (self.base / "serial").write_text(os.urandom(8).hex() + "\n")
+        (self.base / "crlnumber").write_text("01\n")
+        (self.base / "conf").write_text(
+            f"[ca]\ndefault_ca=ca\n[ca]\ndatabase={self.base}/index\nserial={self.base}/serial\n"
+            f"crlnumber={self.base}/crlnumber\nnew_certs_dir={self.base}\ndefault_md=sha256\npolicy=any\n"
+            f"default_crl_days=5\nunique_subject=no\ncertificate={self.base}/ca.pem\nprivate_key={self.base}/ca.key\n"
+            "[any]\ncommonName=optional\norganizationName=optional\norganizationalUnitName=optional\n")
+        self.pem, self.key = self.base / "ca.pem", self.base / "ca.key"
+        self.chain = []
+        if under is None:
+            openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", self.key,
+                    "-out", self.pem, "-subj", f"/O=Flow Trust/CN={name}", "-days", "3650", "-addext",
+                    "keyUsage=critical,keyCertSign,cRLSign")
+        else:
+            path, key = under.issue(name, subject=f"/O=Flow Trust/CN={name}", days=(-5, 700), chain=False, extensions=(
+                "basicConstraints=critical,CA:TRUE", "keyUsage=critical,keyCertSign,cRLSign"))
+            path.rename(self.pem)
+            key.rename(self.key)
+            self.chain = [self.pem]
+
+    def issue(self, name, names=(), subject=None, days=(-1, 90), kind="ec", chain=True, key=None, extensions=(),
+              usage="serverAuth,clientAuth"):
+        """(chain, key); kind: ec, or the bits of an RSA key; key: one that is there."""
+        path = self.base / f"{name}.pem"
+        if key is None:
+            key = path.with_suffix(".key")
+            if kind == "ec":
+                openssl("ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", key)
+            else:
+                openssl("genrsa", "-out", key, kind)
+            key.chmod(0o600)
+        lines = list(extensions) or ["basicConstraints=CA:FALSE", f"extendedKeyUsage={usage}"]
+        if names:
+            lines.append("subjectAltName=" + ",".join(f"DNS:{n}" for n in names))
+        if self.crl_url:
+            lines.append(f"crlDistributionPoints=URI:{self.crl_url}")
+        if self.ocsp_url:
+            lines.append(f"authorityInfoAccess=OCSP;URI:{self.ocsp_url},caIssuers;URI:http://aia.flow.test/{self.name.replace(' ', '-')}.cer")
+        (self.base / "extensions").write_text("\n".join(lines) + "\n")
+        openssl("req", "-new", "-key", key, "-utf8", "-subj", subject or f"/CN={name}", "-out", path.with_suffix(".csr"))
+        openssl("ca", "-batch", "-config", self.base / "conf", "-in", path.with_suffix(".csr"), "-out", path, "-notext",
+                "-preserveDN", "-extfile", self.base / "extensions", "-startdate", when(days[0]), "-enddate", when(days[1]))
+        if chain:
+            path.write_text(path.read_text() + "".join(p.read_text() for p in self.chain))
+        return path, key
+
+    def revoke(self, path):
+        openssl("ca", "-config", self.base / "conf", "-revoke", path)
+
+    def crl(self, *more):
+        openssl("ca", "-config", self.base / "conf", "-gencrl", "-out", self.base / "crl.pem", *more)
+        return openssl("crl", "-in", self.base / "crl.pem", "-outform", "DER")
+
+
+class Web:
+    """Gives out files by their paths; 404 for others. asked: the paths that came."""
+
+    def __init__(self, test):
+        self.files, self.asked = {}, []
+        web = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                web.asked.append(self.path)
+                body = web.files.get(self.path)
+                self.send_response(404 if body is None else 200)
+                self.end_headers()
+                self.wfile.write(body or b"")
+
+            def log_message(self, *_):
+                pass
+        self.port = free_port()
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        test.addCleanup(self.server.server_close)
+        test.addCleanup(self.server.shutdown)
+        self.url = f"http://127.0.0.1:{self.port}"
+
+
+class Cert(unittest.TestCase):
+    def setUp(self):
+        self.server = Ringpost(self)
+        self.base = self.server.directory / "pki"
+
+    def authorities(self, crl=None, ocsp=None):
+        self.root = Authority(self.base, "Flow Root", crl=crl and f"{crl}/root.crl")
+        self.middle = Authority(self.base, "Flow CA", self.root, crl and f"{crl}/ca.crl", ocsp)
+        (self.base / "roots.pem").write_text(self.root.pem.read_text())
+        self.server.sections['roots "flow"'] = {"file": self.base / "roots.pem"}
+
+    def present(self, chain, key, title="node", **more):
+        """The certificate of the listener."""
+        self.server.sections[f'certificate "{title}"'] = {"chain": chain, "key": key, **more}
+        listed = [s.split('"')[1] for s in self.server.sections if s.startswith("certificate ")]
+        self.server.listeners = {"in": {"certificates": listed}}
+        self.server.write_config()
+
+    def say(self, *words, status=0):
+        done = self.server.cli("cert", *words)
+        self.assertEqual(done.returncode, status, done.stdout + done.stderr)
+        return done.stdout
+
+    def refused(self, words, *parts, status=1):
+        done = self.server.cli("cert", *words)
+        self.assertEqual(done.returncode, status, done.stdout + done.stderr)
+        for part in parts:
+            self.assertIn(part, done.stderr + done.stdout)
+
+
+class Page(html.parser.HTMLParser):
+    """Texts of the cells, row by row; tags that a page without anything else may have."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.rows, self.tags = [], set()
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.add(tag)
+        if tag == "tr":
+            self.rows.append([])
+        elif tag in ("td", "th"):
+            self.rows[-1].append("")
+        elif tag == "br":
+            self.rows[-1][-1] += "\n"
+
+    def handle_data(self, data):
+        if self.rows and self.rows[-1]:
+            self.rows[-1][-1] += data
+
+
+class Publish(Cert):
+    def test_usage(self):
+        for words in (("publish", "--no-such"), ("publish", "--html", "--json")):
+            self.refused(words, "cert publish", status=2)
+        self.refused(("publish", "nobody"), 'no certificate "nobody"')
+
+    def prepare(self, organisation="Flow Mail"):
+        self.authorities("http://crl.flow.test", "http://ocsp.flow.test:8080/ask")
+        self.now, key = self.middle.issue("now", ["mx.flow.test"], f"/O={organisation}/OU=Post/CN=mx.flow.test")
+        self.next, next_key = self.middle.issue("next", ["mx.flow.test", "mx2.flow.test"], days=(-1, 180))
+        self.old, _ = self.middle.issue("old", ["mx.flow.test"], days=(-80, 10))
+        self.change = day(30)
+        self.present(self.now, key, next=self.next, deprecated=[self.old], **{"next-key": next_key, "change-on": self.change})
+
+    def test_table(self):
+        self.prepare()
+        self.server.outbound = {"bank": {"domains": ["bank.test"], "hosts": ["mx.bank.test"], "tls": "encrypt",
+                                         "client-certificate": "node"}}
+        self.server.write_config()
+        told = json.loads(self.say("publish", "--json"))
+        node, = told["certificates"]
+        self.assertEqual(node["used_by"], ["listener in", "outbound bank"])
+        now, new, old = node["columns"]
+        self.assertEqual([c["role"] for c in node["columns"]], ["current", "next", "deprecated"])
+        self.assertEqual((now["presented"], new["presented"]), (f"now, until {self.change}", f"from {self.change} on"))
+        self.assertEqual((now["organisation"], now["unit"], now["names"]), (["Flow Mail"], ["Post"], ["mx.flow.test"]))
+        self.assertEqual([now["not_before"], now["not_after"]], [day(-1), day(90)])
+        self.assertIn("CN=Flow Root", now["root"])
+        fingerprint = openssl("x509", "-in", self.root.pem, "-noout", "-fingerprint", "-sha256").decode()
+        self.assertEqual(now["root_sha256"], fingerprint.split("=")[1].strip().replace(":", "").lower())
+        for column, path in ((now, self.now), (new, self.next), (old, self.old)):
+            at = f"_{self.server.port}._tcp.mx.flow.test. IN TLSA"
+            self.assertEqual(column["pin"], f"sha256:{spki(path)}")
+            self.assertEqual(column["tlsa"], [f"{at} 3 1 1 {spki(path)}", f"{at} 2 1 1 {spki(self.middle.pem)}"])
+            self.assertEqual(column["crl"], ["http://crl.flow.test/ca.crl", "http://crl.flow.test/root.crl"])
+            self.assertEqual(column["ocsp"], ["http://ocsp.flow.test:8080/ask"])
+            self.assertEqual(column["issuers"], ["http://aia.flow.test/Flow-CA.cer"])
+        self.assertEqual(told["firewall"], ["crl.flow.test:80", "ocsp.flow.test:8080", "aia.flow.test:80"])
+        self.assertTrue(any("publish the TLSA records of both" in h and self.change in h for h in node["hints"]), node["hints"])
+        text = self.say("publish")
+        for words in (now["pin"], new["pin"], "ocsp.flow.test:8080", "Root issuer", "NOTE: publish the TLSA"):
+            self.assertIn(words, text)
+        one, = json.loads(self.say("publish", "--json", "node"))["certificates"]
+        self.assertEqual([c["fingerprint"] for c in one["columns"]], [c["fingerprint"] for c in node["columns"]])
+
+    def test_markup_in_names_is_none(self):
+        self.prepare(organisation="<script>alert(1)<\\/script> & a|b `x` é")
+        page = Page(self.say("publish", "--html"))
+        rows = {row[0]: [cell.strip() for cell in row[1:]] for row in page.rows}
+        self.assertEqual(rows[""], ["current", "next", "deprecated"])
+        self.assertEqual(rows["Organisation"][0], "<script>alert(1)</script> & a|b `x` é")
+        self.assertEqual(rows["Valid until"], [day(90), day(180), day(10)])
+        self.assertFalse(page.tags & {"script", "link", "img"}, page.tags)
+        text = self.say("publish", "--markdown")
+        cells = {line.split(" |")[0].strip("| "): re.split(r"(?<!\\)\|", line)[2:-1] for line in text.splitlines()
+                 if line.startswith("|")}
+        self.assertEqual({len(c) for c in cells.values()}, {3}, text)
+        self.assertNotIn("<script", text)
+        self.assertIn("a\\|b \\`x\\`", cells["Organisation"][0])
+
+    def test_files_that_are_not_there(self):
+        self.prepare()
+        self.next.unlink()
+        self.refused(("publish",), str(self.next), "current")
+        self.old.write_text("no certificate")
+        self.refused(("publish", "--json"), str(self.next), str(self.old))
+        self.assertIn("certificate", self.server.cli("check").stdout)
+        self.assertEqual(self.server.cli("check").returncode, 0)      # the server does not need them
+
+    def test_without_a_next_one(self):
+        self.authorities()
+        self.present(*self.middle.issue("now", ["mx.flow.test"], days=(-80, 9)))
+        node, = json.loads(self.say("publish", "--json"))["certificates"]
+        self.assertIn("there is no next one", node["hints"][0])
+        self.assertEqual(node["columns"][0]["crl"], [])
+        self.assertNotIn("CRL", self.say("publish"))
+
+
+if __name__ == "__main__":
+    harness.main()
