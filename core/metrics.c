@@ -30,7 +30,7 @@ static const double edges_count[] = { 1,   2,     5,     10,    20,     50,     
                                       500, 1'000, 2'000, 5'000, 10'000, 20'000, 50'000, 1e5,
                                       2e5, 5e5,   1e6,   2e6,   5e6,    1e7,    1e8,    1e9 };
 
-struct text {
+struct metrics_text {
     char *data;
     size_t size;
     size_t capacity;
@@ -85,6 +85,7 @@ static bool ends_in(const char *name, const char *ending)
 void metrics_init(struct metrics *metrics)
 {
     list_init(&metrics->sources);
+    list_init(&metrics->writers);
 }
 
 void metrics_add_source(struct metrics *metrics, struct metrics_source *source,
@@ -143,8 +144,8 @@ int metrics_label(char *out, size_t capacity, const char *name, const char *valu
     return start + size + 1;
 }
 
-static void text_add(struct text *text, const char *format, ...) PRINTF_LIKE(2, 3);
-static void text_add(struct text *text, const char *format, ...)
+static void text_add(struct metrics_text *text, const char *format, ...) PRINTF_LIKE(2, 3);
+static void text_add(struct metrics_text *text, const char *format, ...)
 {
     if (text->failed)
         return;
@@ -173,7 +174,7 @@ static double scale_of(const struct metric *metric)
 }
 
 /* name{labels,shard="N",le="..."} and a space. le NULL: none. */
-static void text_series(struct text *text, const struct series *series, const char *ending,
+static void text_series(struct metrics_text *text, const struct series *series, const char *ending,
                         const char *le)
 {
     const char *labels = series->metric->labels;
@@ -192,13 +193,13 @@ static void text_series(struct text *text, const struct series *series, const ch
     text_add(text, *before == ',' ? "} " : " ");
 }
 
-static void text_count(struct text *text, uint64_t number)
+static void text_count(struct metrics_text *text, uint64_t number)
 {
     text_add(text, "%" PRIu64 "\n", number);
 }
 
 /* A gauge may have been counted below 0: it is written as what it means. */
-static void text_value(struct text *text, uint64_t number, const struct metric *metric)
+static void text_value(struct metrics_text *text, uint64_t number, const struct metric *metric)
 {
     double scale = scale_of(metric);
     bool is_signed = metric->type == METRIC_GAUGE;
@@ -210,7 +211,7 @@ static void text_value(struct text *text, uint64_t number, const struct metric *
         text_count(text, number);
 }
 
-static void text_histogram(struct text *text, const struct series *series,
+static void text_histogram(struct metrics_text *text, const struct series *series,
                            const struct histogram *histogram)
 {
     double scale = scale_of(series->metric);
@@ -242,16 +243,28 @@ static void text_histogram(struct text *text, const struct series *series,
     text_count(text, all);
 }
 
-static void text_family(struct text *text, const struct metric *metric)
+void metrics_text_family(struct metrics_text *text, const char *name, const char *words,
+                         enum metric_type type)
 {
     static const char *const types[] = {
         [METRIC_COUNTER] = "counter", [METRIC_GAUGE] = "gauge", [METRIC_HISTOGRAM] = "histogram"
     };
     char help[LINE_MAX_BYTES / 2];
-    if (escaped(help, sizeof(help), metric->help, false) < 0)
+    if (escaped(help, sizeof(help), words, false) < 0)
         snprintf(help, sizeof(help), "(too long)");
-    text_add(text, "# HELP %s %s\n", metric->name, help);
-    text_add(text, "# TYPE %s %s\n", metric->name, types[metric->type]);
+    text_add(text, "# HELP %s %s\n", name, help);
+    text_add(text, "# TYPE %s %s\n", name, types[type]);
+}
+
+void metrics_text_number(struct metrics_text *text, const char *name, const char *labels,
+                         uint64_t number)
+{
+    text_add(text, "%s{%s} %" PRIu64 "\n", name, labels, number);
+}
+
+void metrics_add_writer(struct metrics *metrics, struct metrics_writer *writer)
+{
+    list_push(&metrics->writers, &writer->node);
 }
 
 static int by_name(const void *a, const void *b)
@@ -266,7 +279,7 @@ static int by_name(const void *a, const void *b)
 
 int64_t metrics_render(const struct metrics *metrics, char **text_out)
 {
-    struct text text = { 0 };
+    struct metrics_text text = { 0 };
     size_t count = 0;
     list_each (node, &metrics->sources)
         count += container_of(node, struct metrics_source, node)->count;
@@ -285,7 +298,7 @@ int64_t metrics_render(const struct metrics *metrics, char **text_out)
     for (size_t i = 0; i < count; i++) {
         const struct metric *metric = all[i].metric;
         if (i == 0 || strcmp(metric->name, all[i - 1].metric->name) != 0)
-            text_family(&text, metric);
+            metrics_text_family(&text, metric->name, metric->help, metric->type);
         else
             CHECK(metric->type == all[i - 1].metric->type);
         const void *at = (const uint8_t *)all[i].source->block + metric->offset;
@@ -297,6 +310,10 @@ int64_t metrics_render(const struct metrics *metrics, char **text_out)
         }
     }
     free(all);
+    list_each (node, &metrics->writers) {
+        struct metrics_writer *writer = container_of(node, struct metrics_writer, node);
+        writer->write(writer, &text);
+    }
     if (text.failed) {
         free(text.data);
         return -ENOMEM;

@@ -8,6 +8,9 @@
  *
  * A histogram is exported as cumulative buckets whose edges follow from its scale: 1e-6 (numbers
  * are microseconds) 100 us to 60 s, 1e-3 (milliseconds) 5 ms to 5 days, else 1 to 10^9.
+ *
+ * Series that come and go (one for each connector of the configuration) are written by a writer,
+ * which owns its families: no table may have them.
  */
 #ifndef RINGPOST_CORE_METRICS_H
 #define RINGPOST_CORE_METRICS_H
@@ -34,8 +37,16 @@ struct metrics_source {
     int shard; /* -1: of the whole process, no shard label */
 };
 
+struct metrics_text;
+
+struct metrics_writer {
+    struct list node;
+    void (*write)(struct metrics_writer *writer, struct metrics_text *text);
+};
+
 struct metrics {
     struct list sources;
+    struct list writers;
 };
 
 void metrics_init(struct metrics *metrics);
@@ -44,6 +55,13 @@ void metrics_init(struct metrics *metrics);
 void metrics_add_source(struct metrics *metrics, struct metrics_source *source,
                         const struct metric *table, unsigned count, const void *block, int shard);
 void metrics_remove_source(struct metrics_source *source);
+void metrics_add_writer(struct metrics *metrics, struct metrics_writer *writer);
+/* For a writer: begins a family, all of whose series follow; name and labels as in struct metric.
+ */
+void metrics_text_family(struct metrics_text *text, const char *name, const char *help,
+                         enum metric_type type);
+void metrics_text_number(struct metrics_text *text, const char *name, const char *labels,
+                         uint64_t number);
 /* The whole text; *text is malloc'd, its size in bytes is the result; or -ENOMEM. */
 [[nodiscard]] int64_t metrics_render(const struct metrics *metrics, char **text);
 

@@ -492,21 +492,6 @@ static void attempt_log_result(struct attempt *a, const struct smtp_recipient *r
     log_end(&line);
 }
 
-static void attempt_count(struct attempt *a, const struct outcome *o)
-{
-    struct deliver_metrics *m = &a->deliver->metrics;
-    int64_t age_us = a->deliver->shard->wall_us - a->envelope.arrival_us;
-    switch (o->kind) {
-    case OUTCOME_DELIVERED:
-        metric_add(&m->delivered, 1);
-        histogram_add(&m->queued_ms, age_us < 0 ? 0 : (uint64_t)age_us / US_IN_MS);
-        break;
-    case OUTCOME_BOUNCED: metric_add(&m->bounced, 1); break;
-    case OUTCOME_EXPIRED: metric_add(&m->expired, 1); break;
-    default: metric_add(&m->deferred, 1); break;
-    }
-}
-
 static uint8_t outcome_of(const struct attempt *a, const struct smtp_result *result)
 {
     switch ((enum smtp_verdict)result->verdict) {
@@ -587,7 +572,7 @@ static void attempt_judge(struct attempt *a)
             .text = r->result.text,
         };
         attempt_log_result(a, r, o);
-        attempt_count(a, o);
+        deliver_count(a->deliver, o, a->envelope.arrival_us);
         failures += outcome_is_failure(o);
         told += outcome_is_told(a, r, o);
         failures_told += outcome_is_failure(o) && failure_is_told(a, r);
@@ -598,6 +583,8 @@ static void attempt_judge(struct attempt *a)
         attempt_free(a);
         return;
     }
+    if (a->link != NULL)
+        link_count_message(a->link, a->outcomes, a->outcomes_count, a->envelope.body_bytes);
     a->failed = failures_told > 0;
     if (failures > failures_told)
         metric_add(&a->deliver->metrics.bounces_suppressed, 1);

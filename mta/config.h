@@ -292,10 +292,13 @@ struct config {
     unsigned listeners_count; /* 1 or more */
     struct config_relay relay;
     struct inbound_set *inbound;
+    uint32_t *inbound_slots; /* by index: where a connector is counted (mta/connector_count.h).
+                                Filled in before any shard has the generation; else all 0 */
     const struct tls_roots *inbound_bundles[INBOUND_BUNDLES_MAX];
     unsigned inbound_bundles_count;
     struct config_limits limits;
     struct outbound_set outbound;
+    uint32_t *outbound_slots;   /* likewise */
     struct route default_route; /* MX */
     struct config_delivery delivery;
     struct config_dns dns;

@@ -361,6 +361,7 @@ void config_build_inbound(struct config_builder *builder)
     unsigned count = config_sections(builder, "inbound", CONNECTORS_MAX,
                                      "connectors; join those with the same rules");
     struct inbound *connectors = config_take(builder, count, sizeof(*connectors));
+    config->inbound_slots = config_take(builder, count, sizeof(*config->inbound_slots));
     if (connectors == NULL || config->roots_count == 0)
         return; /* out of memory, and remembered */
     for (unsigned i = 0; i < count; i++) {

@@ -264,6 +264,8 @@ static void connectors_build(struct config_builder *builder, struct outbound_set
     unsigned count;
     const struct order *sorted = sections_sorted(builder, "outbound", CONNECTORS_MAX, &count);
     struct outbound *connectors = config_take(builder, count, sizeof(*connectors));
+    builder->config->outbound_slots =
+        config_take(builder, count, sizeof(*builder->config->outbound_slots));
     if (connectors == NULL)
         return;
     for (unsigned i = 0; i < count; i++) {

@@ -19,6 +19,8 @@ enum {
     CONNECTOR_COST_MAX = 1'000'000,
 };
 
+enum connector_direction { CONNECTOR_IN, CONNECTOR_OUT, CONNECTOR_DIRECTIONS };
+
 enum connector_type {
     CONNECTOR_PARTNER, /* another organisation: it can only restrict */
     CONNECTOR_OWN,     /* our own servers elsewhere: it can grant rights */

@@ -198,6 +198,7 @@ int control_reload(struct control *control, char words[static CONTROL_WORDS_MAX]
         control_log_reload(control, "refused", words);
         return -EINVAL;
     }
+    control_connectors_assign(control, next);
     control_keep(control, next);
     control_tls_files(control);
     metric_add(&control->reloads, 1);
@@ -604,8 +605,11 @@ static int control_start(struct control *control)
     if (control->servers_count == 0)
         control->servers_count = (unsigned)MAX(sysconf(_SC_NPROCESSORS_ONLN), 1L);
     control->servers_count = MIN(control->servers_count, (unsigned)SHARDS_MAX - 1);
+    int r = control_connectors_open(control);
+    if (r < 0)
+        return r;
     control_keep(control, control->config);
-    int r = control_tls_open(control, config);
+    r = control_tls_open(control, config);
     if (r == 0)
         r = control_rings(control);
     if (r == 0)
@@ -634,6 +638,7 @@ static int control_start(struct control *control)
         r = control_floor_start(control);
     if (r < 0)
         return r;
+    control_connectors_start(control);
     control->started_us = (uint64_t)control->shard.wall_us;
     control->is_ready = 1;
     metrics_add_source(&control->metrics, &control->source, control_metrics_table,
@@ -659,6 +664,7 @@ static void control_stop(struct control *control)
     admin_free(control->admin);
     control_tls_stop(control);
     control_floor_stop(control);
+    control_connectors_stop(control);
     log_writer_stop(control->writer);
     ring_free(control->shard.ring);
     close(control->signal_fd);

@@ -15,6 +15,7 @@
 
 #include "core/fetch.h"
 #include "core/log.h"
+#include "mta/control_connectors.h"
 #include "mta/floor_store.h"
 #include "mta/server.h"
 
@@ -78,6 +79,7 @@ struct control {
     struct timer tickets_timer;
     struct control_files files;
     struct control_floor floor;
+    struct control_connectors connectors;
     bool tickets_stale; /* the file cannot be read any more, and the log says so */
     struct op signals;
     int signal_fd;

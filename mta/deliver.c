@@ -587,6 +587,7 @@ static bool hop_connect(struct next_hop *hop)
         .timeouts = &link->timeouts,
     };
     link_tls(link, to, &target.tls);
+    link_count_begun(link);
     link_floor_watch(link, to);
     int r = smtp_client_start(deliver->clients, &target, &link_callbacks, link, &link->client);
     if (r < 0) {
@@ -700,6 +701,7 @@ void link_open(struct link *link)
             return;
         link->was_ready = true;
         link_learn(link);
+        link_count_ready(link);
         hop->connecting--;
         queue_destination_works(hop->deliver->queue, hop->destination);
     }
@@ -766,6 +768,7 @@ static void link_on_gone(struct smtp_client *client, const struct smtp_client_en
     link->ready = false;
     if (end->why == SMTP_GONE_CHUNKING)
         hop->client_flags |= SMTP_CLIENT_NO_CHUNKING;
+    link_count_fault(link, end->fault);
     if (end->fault == SMTP_TLS_NOT_OFFERED)
         link_floor_missed(link);
     if (!link->was_ready && end->why != SMTP_GONE_ABORT && end->why != SMTP_GONE_QUIT &&

@@ -11,6 +11,7 @@
 #ifndef RINGPOST_MTA_DELIVER_H
 #define RINGPOST_MTA_DELIVER_H
 
+#include "mta/connector_count.h"
 #include "mta/generation.h"
 #include "mta/resolve.h"
 #include "mta/smtp_client.h"
@@ -33,8 +34,9 @@ struct deliver {
     struct smtp_clients *clients;
     struct resolves *resolves;
     struct tls_shard *tls;
-    struct floor_shard *floors; /* NULL: no memory */
-    unsigned shards;            /* that share the limits per next hop */
+    struct floor_shard *floors;          /* NULL: no memory */
+    struct connector_counts *connectors; /* NULL: nothing is counted */
+    unsigned shards;                     /* that share the limits per next hop */
     struct pool hops;
     struct pool links;
     struct pool attempts;

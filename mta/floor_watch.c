@@ -374,6 +374,8 @@ enum floor_judgement floor_watch_judge(struct floor_watch *watch, const struct s
         return FLOOR_PASS;
     enum floor_action action = way == FLOOR_GO_RELEARN ? FLOOR_ALERT : watch->action;
     metric_add(&floors->metrics.regressions[action], 1);
+    if (watch->row != NULL)
+        connector_count(&watch->row->traffic, &watch->row->regressions[action], 1);
     bool news = way == FLOOR_GO_RELEARN || (events & 1U << FLOOR_EVENT_LESS) != 0;
     if (action != FLOOR_OBSERVE &&
         (news || now - MAX(copy->told, before.less_since) >= TELL_AGAIN_S)) {

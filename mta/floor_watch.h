@@ -19,6 +19,7 @@
 #include "core/net.h"
 #include "core/pool.h"
 #include "core/shard.h"
+#include "mta/connector_count.h"
 #include "mta/floor.h"
 #include "tls/tls_lru.h"
 
@@ -89,6 +90,7 @@ struct floor_watch {
     struct floor_name name;
     struct floor_rules rules;
     struct floor_record record;
+    struct connector_out_row *row; /* of its connector, or NULL: where less is counted too */
     void (*answered)(struct floor_watch *watch);
 };
 

@@ -30,6 +30,7 @@ void link_floor_watch(struct link *link, const struct hop_target *to)
     watch->action = link->tls.level == TLS_LEVEL_NONE ? FLOOR_OFF : route->floor;
     watch->rules = link->generation->config->delivery.floor_rules;
     watch->answered = on_answered;
+    watch->row = link->row;
     floor_host_text(to->host, &to->address, watch->name.host);
     snprintf(watch->name.domain, sizeof(watch->name.domain), "%s", link->hop->domain);
     floor_watch_begin(watch, link->hop->deliver->floors);

@@ -1,8 +1,9 @@
 /*
  * next_hop.h - a destination's connections: where it is, who is connected, what they are doing
  *
- * Shared by deliver.c (next hops and their connections), attempt.c (one unit on its way) and
- * link_floor.c (may this host have mail, by what it has been capable of).
+ * Shared by deliver.c (next hops and their connections), attempt.c (one unit on its way),
+ * link_floor.c (may this host have mail, by what it has been capable of) and link_count.c (what
+ * their connector did).
  */
 #ifndef RINGPOST_MTA_NEXT_HOP_H
 #define RINGPOST_MTA_NEXT_HOP_H
@@ -62,6 +63,10 @@ struct link {
     enum tls_step step; /* what it offered; TLS_STEPS: it goes in clear, after handshakes failed */
     uint8_t host_key[TLS_CLIENT_HOST_BYTES];
     struct floor_watch floor;
+    struct connector_out_row *row; /* where it is counted; NULL: nowhere */
+    enum connector_tls tls_kind;   /* as it was when it became ready */
+    bool is_hybrid;
+    bool forced;           /* TLS was demanded */
     struct slice names[2]; /* that a certificate may bear, unless the connector says which */
     char below[PATTERN_TEXT_MAX + 3];
     bool ready; /* the client may take a transaction */
@@ -101,6 +106,15 @@ void link_floor_watch(struct link *link, const struct hop_target *to);
 enum floor_judgement link_floor_judge(struct link *link, char why[static FLOOR_WHY_MAX]);
 /* The connection has ended for want of STARTTLS: remembered too. */
 void link_floor_missed(struct link *link);
+
+/* link_count.c: what became of a recipient; a connection begins; is ready; could not be secured; an
+ * attempt has ended. */
+void deliver_count(struct deliver *deliver, const struct outcome *outcome, int64_t arrival_us);
+void link_count_begun(struct link *link);
+void link_count_ready(struct link *link);
+void link_count_fault(struct link *link, enum smtp_tls_fault fault);
+void link_count_message(struct link *link, const struct outcome *outcomes, uint32_t count,
+                        uint64_t bytes);
 
 size_t attempt_bytes(void);
 size_t attempt_large_bytes(void);

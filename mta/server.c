@@ -315,6 +315,7 @@ static int server_log_open(struct server_shard *server, struct server_log *log, 
         .resolves = &server->resolves,
         .tls = &server->tls,
         .floors = &server->floors,
+        .connectors = &server->connectors,
         .shards = shards,
         .draining = true, /* nothing is delivered before server_shard_start */
     };
@@ -450,6 +451,8 @@ int server_shard_init(struct server_shard *server, struct ring *ring, struct sha
     if (r == 0)
         r = limits_new(sessions, (const uint8_t *)key, &server->limits);
     if (r == 0)
+        r = connector_counts_init(&server->connectors);
+    if (r == 0)
         r = smtp_clients_init(&server->clients, shard, &server->pools, clients);
     if (r == 0)
         r = resolves_init(&server->resolves, shard, &server->dns, SERVER_RESOLVES_MAX);
@@ -461,6 +464,7 @@ int server_shard_init(struct server_shard *server, struct ring *ring, struct sha
         .pools = &server->pools,
         .generations = &server->generations,
         .limits = server->limits,
+        .connectors = &server->connectors,
         .owner = server,
         .room = server_room,
         .unroom = server_unroom,
@@ -557,6 +561,7 @@ void server_shard_close(struct server_shard *server)
     resolves_free(&server->resolves);
     smtp_clients_free(&server->clients);
     limits_free(server->limits);
+    connector_counts_free(&server->connectors);
     generations_free(&server->generations);
     server_tls_free(server);
     floor_shard_free(&server->floors);

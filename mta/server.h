@@ -76,6 +76,7 @@ struct server_shard {
     struct connection_pools pools;
     struct generations generations;
     struct limits *limits;
+    struct connector_counts connectors;
     struct dns dns;
     struct smtp_clients clients;
     struct resolves resolves;

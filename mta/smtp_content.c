@@ -233,6 +233,7 @@ enum step smtp_commit(struct smtp_server *s)
         metric_add(&m->recipients, t->envelope.recipients_count);
         histogram_add(&m->accept_us, (s->service->shard->now_ns - t->ended_ns) / 1000);
         s->messages++;
+        smtp_connector_accepted(s);
         smtp_log_received(s, id);
         smtp_say_with(s, SMTP_REPLY_QUEUED, slice_of_string(id));
     } else {

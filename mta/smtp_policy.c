@@ -128,7 +128,7 @@ static enum step refuse(struct smtp_server *s, enum connector_token token,
     char decision[SMTP_DECISION_TEXT], text[SMTP_REPLY_LINE_MAX / 2];
     smtp_decision_text(decision_id, decision);
     log_refused(s, by, reply, token, decision, sender, what);
-    metric_add(&smtp_metrics(s)->connector_refused[token], 1);
+    smtp_connector_refused(s, by, token, reply->code);
     metric_add(&smtp_metrics(s)->bad_commands, 1);
     if (++s->bad_commands > smtp_limits(s)->bad_commands_max)
         return smtp_finish(s, SMTP_REPLY_TOO_MANY_ERRORS);
@@ -146,12 +146,6 @@ static enum step refuse(struct smtp_server *s, enum connector_token token,
     return STEP_AGAIN;
 }
 
-static void count_would(struct smtp_server *s, const struct inbound_would *would)
-{
-    if (would->connector != NULL)
-        metric_add(&smtp_metrics(s)->connector_would[would->token], 1);
-}
-
 bool smtp_policy_mail(struct smtp_server *s, struct slice sender, enum step *refused)
 {
     const struct inbound_session *session = facts_of(s);
@@ -159,7 +153,7 @@ bool smtp_policy_mail(struct smtp_server *s, struct slice sender, enum step *ref
     inbound_mail(smtp_config(s)->inbound, session, sender, &mail);
     if (mail.token == TOKEN_NONE)
         return true;
-    count_would(s, &mail.would);
+    smtp_connector_would(s, &mail.would);
     uint32_t decision = smtp_decision_id(smtp_config(s), session, sender, slice_of(NULL, 0));
     *refused = refuse(s, mail.token, mail.class, mail.by, decision, sender, slice_of(NULL, 0));
     return false;
@@ -172,7 +166,7 @@ bool smtp_policy_rcpt(struct smtp_server *s, struct slice recipient, struct slic
     const struct inbound_session *session = facts_of(s);
     struct inbound_rcpt rcpt;
     inbound_rcpt(smtp_config(s)->inbound, session, t->sender_domain, recipient, &rcpt);
-    count_would(s, &rcpt.would);
+    smtp_connector_would(s, &rcpt.would);
     if (rcpt.is_own_sender)
         metric_add(&smtp_metrics(s)->own_senders, 1);
     if (rcpt.token == TOKEN_NONE && t->envelope.recipients_count > 0)

@@ -11,6 +11,7 @@
 #include "core/histogram.h"
 #include "core/metrics.h"
 #include "mta/connection.h"
+#include "mta/connector_count.h"
 #include "mta/generation.h"
 #include "mta/inbound.h"
 #include "mta/limits.h"
@@ -36,7 +37,7 @@ struct smtp_server_metrics {
     uint64_t refused_relay, refused_size, refused_newline, refused_nul, refused_loop, refused_space,
         refused_failed, refused_syntax, refused_line, refused_8bit, refused_recipients;
     uint64_t tls_injected, tls_failed, tls_busy, tls_displaced, tls_demanded;
-    uint64_t connector_refused[TOKENS], connector_would[TOKENS], own_senders, candidates_dropped;
+    uint64_t own_senders, candidates_dropped;
     uint64_t early_talk, http, timeouts, slow, hogs, cut, proxy_bad, aborted;
     struct histogram accept_us; /* end of data to the 250 */
 };
@@ -48,6 +49,7 @@ struct smtp_service {
     struct connection_pools *pools;
     struct generations *generations;
     struct limits *limits;
+    struct connector_counts *connectors; /* NULL: nothing is counted */
     struct spool *spool;
     void *owner;
     /* Room for one more recipient in the queue; given back by unroom, or used up by accepted. */

@@ -10,14 +10,6 @@
         "ringpost_smtp_" name, label, words, METRIC_COUNTER, 0,                                    \
             offsetof(struct smtp_server_metrics, field)                                            \
     }
-#define TOKEN(field, token, word, state)                                                           \
-    {                                                                                              \
-        "ringpost_connector_refusals_total", "token=\"" word "\",state=\"" state "\"",             \
-            "Commands that inbound connectors refused, or would have refused", METRIC_COUNTER, 0,  \
-            offsetof(struct smtp_server_metrics, field) + (token) * sizeof(uint64_t)               \
-    }
-#define TOKEN_ROWS(token, word)                                                                    \
-    TOKEN(connector_refused, token, word, "enforce"), TOKEN(connector_would, token, word, "test")
 #define REFUSED(field, label)                                                                      \
     COUNTER(field, "refused_total", "reason=\"" label "\"",                                        \
             "Commands, messages and connections refused, by reason")
@@ -60,22 +52,6 @@ const struct metric smtp_server_metrics_table[] = {
     REFUSED(slow, "slow_transaction"),
     REFUSED(hogs, "buffers_held"),
     REFUSED(proxy_bad, "proxy_header"),
-    TOKEN_ROWS(TOKEN_TLS_REQUIRED, "tls-required"),
-    TOKEN_ROWS(TOKEN_TLS_TOO_WEAK, "tls-too-weak"),
-    TOKEN_ROWS(TOKEN_CERT_NONE, "cert-none"),
-    TOKEN_ROWS(TOKEN_CERT_UNTRUSTED, "cert-untrusted"),
-    TOKEN_ROWS(TOKEN_CERT_EXPIRED, "cert-expired"),
-    TOKEN_ROWS(TOKEN_CERT_USAGE, "cert-usage"),
-    TOKEN_ROWS(TOKEN_CERT_NAME, "cert-name"),
-    TOKEN_ROWS(TOKEN_CERT_PIN, "cert-pin"),
-    TOKEN_ROWS(TOKEN_CERT_REVOKED, "cert-revoked"),
-    TOKEN_ROWS(TOKEN_REVOCATION_UNKNOWN, "revocation-unknown"),
-    TOKEN_ROWS(TOKEN_ADDRESS_MISMATCH, "address-mismatch"),
-    TOKEN_ROWS(TOKEN_RELAY_DENIED, "relay-denied"),
-    TOKEN_ROWS(TOKEN_OWN_SENDER, "own-sender"),
-    { "ringpost_connector_would_accept_total", NULL,
-      "Recipients that an inbound connector in test would have let pass, or granted something",
-      METRIC_COUNTER, 0, offsetof(struct smtp_server_metrics, connector_would) },
     { "ringpost_connector_own_senders_total", NULL,
       "Recipients of mail that uses one of our domains in MAIL FROM without proof", METRIC_COUNTER,
       0, offsetof(struct smtp_server_metrics, own_senders) },

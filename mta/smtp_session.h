@@ -56,7 +56,9 @@ struct smtp_server {
     bool shut;        /* FIN is sent, the rest of the client's talk is dropped */
     bool handshaking; /* counted among those under way */
     bool secured;
-    bool facts_known; /* facts tells of the connection as it is now */
+    bool facts_known;    /* facts tells of the connection as it is now */
+    bool hybrid_counted; /* its handshake, for hybrid_of */
+    const struct inbound *hybrid_of;
     struct inbound_session facts;
     uint16_t helo_size;
     uint8_t helo[SMTP_HELO_BYTES];
@@ -124,6 +126,15 @@ bool smtp_policy_rcpt(struct smtp_server *s, struct slice recipient, struct slic
                       enum step *refused);
 /* To whom the message is attributed, for the lines of the log. */
 void smtp_log_policy(const struct smtp_server *s, struct log_line *line);
+
+/* ---- smtp_connector.c: what connectors did, counted ---- */
+
+/* by: whose rule it is, NULL: nobody's. */
+void smtp_connector_refused(struct smtp_server *s, const struct inbound *by,
+                            enum connector_token token, unsigned code);
+void smtp_connector_would(struct smtp_server *s, const struct inbound_would *would);
+/* The message is durable. */
+void smtp_connector_accepted(struct smtp_server *s);
 
 /* ---- smtp_content.c ---- */
 

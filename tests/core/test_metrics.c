@@ -221,9 +221,33 @@ Test(metrics, histograms_are_cumulative)
     expect("ringpost_batch_messages_bucket{shard=\"1\",le=\"10\"} 1");
 }
 
+static void write_connectors(struct metrics_writer *writer, struct metrics_text *out)
+{
+    (void)writer;
+    metrics_text_family(out, "ringpost_connector_bytes_total", "Bytes", METRIC_COUNTER);
+    for (unsigned i = 0; i < 1'000; i++) {
+        char labels[64];
+        snprintf(labels, sizeof(labels), "connector=\"c%u\"", i);
+        metrics_text_number(out, "ringpost_connector_bytes_total", labels, 10 * i);
+    }
+}
+
+static struct metrics_writer connectors = { .write = write_connectors };
+
+Test(metrics, a_writer_has_families_of_its_own)
+{
+    add_sources();
+    metrics_add_writer(&metrics, &connectors);
+    render();
+    expect("# TYPE ringpost_connector_bytes_total counter");
+    expect("ringpost_connector_bytes_total{connector=\"c0\"} 0");
+    expect("ringpost_connector_bytes_total{connector=\"c999\"} 9990");
+}
+
 Test(metrics, prometheus_finds_no_fault)
 {
     add_sources();
+    metrics_add_writer(&metrics, &connectors);
     for (unsigned i = 0; i < 1000; i++) {
         histogram_add(&blocks[i % 3].commit_us, (uint64_t)i * i * i);
         histogram_add(&blocks[i % 3].queued_ms, (uint64_t)i * i);

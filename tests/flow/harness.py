@@ -299,7 +299,7 @@ class Ringpost:
             return answer.status, answer.read().decode()
 
     def metrics(self):
-        """{name or name{labels without shard}: sum over shards}"""
+        """{name, name{labels without shard}, name{those without connector, too}: sum}"""
         numbers = {}
         for line in self.http("/metrics")[1].splitlines():
             if line.startswith("#") or not line:
@@ -307,7 +307,8 @@ class Ringpost:
             name, value = line.rsplit(" ", 1)
             plain, _, labels = name.partition("{")
             labels = [l for l in re.findall(r'\w+="[^"]*"', labels) if not l.startswith("shard=")]
-            for key in {plain, plain + ("{" + ",".join(labels) + "}" if labels else "")}:
+            others = [l for l in labels if not l.startswith("connector=")]
+            for key in {plain, *(plain + ("{" + ",".join(some) + "}" if some else "") for some in (labels, others))}:
                 numbers[key] = numbers.get(key, 0.0) + float(value)
         return numbers
 

@@ -20,12 +20,12 @@ RELAY = {"type": "own", "state": "enforce", "cert-name": ["*.relay.example.org"]
 TLS = {"type": "partner", "state": "enforce", "sender-domains": ["tls.example"]}
 
 
-class Inbound(unittest.TestCase):
+class Connectors(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.public, cls.private, cls.strange = (pki.Authority(n) for n in ("Public", "Private", "Strange"))
 
-    def serve(self, connectors, **sections):
+    def serve(self, connectors, outbound=None, **sections):
         self.base = scratch(self)
         self.inner = Peer(self)
         chain, key = self.public.leaf(NAME).write(self.base, "server")
@@ -37,7 +37,7 @@ class Inbound(unittest.TestCase):
             sections[f'inbound "{title}"'] = keys
         self.server = Ringpost(self, top={"shards": 1, "hostname": NAME},
                                listeners={"in": {"certificates": ["t"]}},
-                               outbound={"inner": {**self.inner.route(), "domains": ["*"]}},
+                               outbound=outbound or {"inner": {**self.inner.route(), "domains": ["*"]}},
                                **{'certificate "t"': {"chain": chain, "key": key}}, **sections).start()
         self.addCleanup(self.server.stop)
         return self.server
@@ -75,6 +75,8 @@ class Inbound(unittest.TestCase):
     def refusals(self, token, state="enforce"):
         return self.server.metric(f'ringpost_connector_refusals_total{{token="{token}",state="{state}"}}')
 
+
+class Inbound(Connectors):
     def test_lockdown(self):
         """Only who shows the bank's certificate sends the bank's mail; each other one hears why, and
         so does the log, under the same decision."""

@@ -290,6 +290,7 @@ static void shard_drop(struct server_shard *server)
     smtp_service_free(&server->service);
     pool_free(&server->resolves.pool);
     pool_free(&server->clients.pool);
+    connector_counts_free(&server->connectors);
     limits_free(server->limits);
     generations_free(&server->generations);
     server_tls_free(server);

@@ -1,0 +1,77 @@
+/*
+ * connector_count.c - rows of numbers, reserved as address space
+ */
+#include "mta/connector_count.h"
+
+#include <errno.h>
+#include <sys/mman.h>
+
+#include "core/check.h"
+
+static_assert(sizeof(struct connector_in_row) % sizeof(uint64_t) == 0);
+static_assert(sizeof(struct connector_out_row) % sizeof(uint64_t) == 0);
+
+static void *reserve(size_t bytes)
+{
+    void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (memory == MAP_FAILED)
+        return NULL;
+    /* A huge page for one busy connector would be memory for a thousand idle ones. */
+    (void)madvise(memory, bytes, MADV_NOHUGEPAGE);
+    return memory;
+}
+
+int connector_counts_init(struct connector_counts *counts)
+{
+    counts->in = reserve(sizeof(*counts->in) * CONNECTOR_SLOTS_MAX);
+    counts->out = reserve(sizeof(*counts->out) * CONNECTOR_SLOTS_MAX);
+    if (counts->in != NULL && counts->out != NULL)
+        return 0;
+    connector_counts_free(counts);
+    return -ENOMEM;
+}
+
+void connector_counts_free(struct connector_counts *counts)
+{
+    if (counts->in != NULL)
+        munmap(counts->in, sizeof(*counts->in) * CONNECTOR_SLOTS_MAX);
+    if (counts->out != NULL)
+        munmap(counts->out, sizeof(*counts->out) * CONNECTOR_SLOTS_MAX);
+    *counts = (struct connector_counts) { .in = NULL };
+}
+
+const char *connector_result_name(enum connector_direction direction, enum connector_result result)
+{
+    static const char *const names[CONNECTOR_DIRECTIONS][CONNECTOR_RESULTS] = {
+        [CONNECTOR_IN] = { [CONNECTOR_DONE] = "accept",
+                           [CONNECTOR_DEFERRED] = "defer",
+                           [CONNECTOR_REFUSED] = "reject" },
+        [CONNECTOR_OUT] = { [CONNECTOR_DONE] = "delivered",
+                            [CONNECTOR_DEFERRED] = "deferred",
+                            [CONNECTOR_REFUSED] = "bounced" },
+    };
+    CHECK(direction < CONNECTOR_DIRECTIONS);
+    CHECK(result < CONNECTOR_RESULTS);
+    return names[direction][result];
+}
+
+const char *connector_clear_name(enum connector_clear clear)
+{
+    static const char *const names[] = { [CONNECTOR_CLEAR_WANTED] = "none",
+                                         [CONNECTOR_CLEAR_NO_OFFER] = "no-offer",
+                                         [CONNECTOR_CLEAR_HANDSHAKE] = "handshake-failed" };
+    static_assert(ARRAY_COUNT(names) == CONNECTOR_CLEARS);
+    CHECK(clear < CONNECTOR_CLEARS);
+    return names[clear];
+}
+
+const char *connector_tls_name(enum connector_tls tls)
+{
+    static const char *const names[] = {
+        [CONNECTOR_TLS_NONE] = "none", [CONNECTOR_TLS_12] = "1.2", [CONNECTOR_TLS_13] = "1.3"
+    };
+    static_assert(ARRAY_COUNT(names) == CONNECTOR_TLS_KINDS);
+    CHECK(tls < CONNECTOR_TLS_KINDS);
+    return names[tls];
+}

@@ -1,0 +1,86 @@
+/*
+ * connector_count.h - what each connector did, counted by each shard on its own
+ *
+ *   a connector --its slot (mta/connector_slots.h)--> a row of this shard: one load, one store
+ *   control --every row of every shard--> metrics, daily sums, `ringpost connector`
+ *
+ * A slot belongs to a name for as long as any generation has the name, so that counts outlive
+ * reloads. Slot 0 of each direction is of no connector: mail that none has a say in, and the
+ * default route.
+ *
+ * Rows are address space until they are first used: idle connectors cost a bit of a page table.
+ * Bounds: CONNECTOR_SLOTS_MAX rows a direction and shard. Only the shard writes.
+ */
+#ifndef RINGPOST_MTA_CONNECTOR_COUNT_H
+#define RINGPOST_MTA_CONNECTOR_COUNT_H
+
+#include "core/metrics.h"
+#include "mta/connector.h"
+#include "mta/connector_token.h"
+#include "mta/floor.h"
+#include "mta/smtp_client.h"
+
+enum { CONNECTOR_SLOTS_MAX = 1 << 16 };
+
+enum connector_tls {
+    CONNECTOR_TLS_NONE,
+    CONNECTOR_TLS_12,
+    CONNECTOR_TLS_13,
+    CONNECTOR_TLS_KINDS,
+};
+/* Inbound: what the client heard. Outbound: what became of an attempt. */
+enum connector_result {
+    CONNECTOR_DONE, /* accepted; delivered, to one recipient at least */
+    CONNECTOR_DEFERRED,
+    CONNECTOR_REFUSED, /* for good */
+    CONNECTOR_RESULTS,
+};
+enum connector_clear {
+    CONNECTOR_CLEAR_WANTED,    /* tls = none */
+    CONNECTOR_CLEAR_NO_OFFER,  /* STARTTLS is not offered */
+    CONNECTOR_CLEAR_HANDSHAKE, /* it failed before */
+    CONNECTOR_CLEARS,
+};
+
+/* Rows are nothing but numbers; control adds them up word by word. */
+struct connector_traffic {
+    uint64_t events; /* all that was counted: 0 is an idle row */
+    uint64_t messages[CONNECTOR_TLS_KINDS][2][CONNECTOR_RESULTS]; /* [1]: TLS was demanded */
+    uint64_t hybrid[2]; /* of those done with 1.3: post-quantum key exchange */
+    uint64_t bytes;     /* of those done */
+    uint64_t hybrid_handshakes;
+};
+struct connector_in_row {
+    struct connector_traffic traffic;
+    uint64_t refused[TOKENS], would[TOKENS]; /* would[TOKEN_NONE]: accept */
+    uint64_t by_certificate, by_address;     /* messages whose host was identified */
+};
+struct connector_out_row {
+    struct connector_traffic traffic;
+    uint64_t failures[SMTP_TLS_FAULTS];
+    uint64_t clear[CONNECTOR_CLEARS]; /* connections that carried mail so */
+    uint64_t regressions[FLOOR_ACTIONS];
+};
+
+struct connector_counts {
+    struct connector_in_row *in; /* by slot */
+    struct connector_out_row *out;
+};
+
+[[nodiscard]] int connector_counts_init(struct connector_counts *counts);
+void connector_counts_free(struct connector_counts *counts);
+
+/* number: of the row that traffic begins. */
+static inline void connector_count(struct connector_traffic *traffic, uint64_t *number, uint64_t by)
+{
+    metric_add(&traffic->events, 1);
+    metric_add(number, by);
+}
+
+/* "accept", "defer", "reject"; outbound "delivered", "deferred", "bounced". */
+const char *connector_result_name(enum connector_direction direction, enum connector_result result);
+const char *connector_clear_name(enum connector_clear clear);
+/* "none", "1.2", "1.3" */
+const char *connector_tls_name(enum connector_tls tls);
+
+#endif

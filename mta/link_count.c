@@ -1,0 +1,101 @@
+/*
+ * link_count.c - connections and attempts in the numbers of their connector
+ *
+ * What a connection has for protection is noted when it is ready: it may be gone when the outcome
+ * of its message is known.
+ */
+#include "core/check.h"
+#include "mta/next_hop.h"
+
+enum { US_IN_MS = 1'000 };
+
+static struct connector_out_row *row_of(const struct next_hop *hop)
+{
+    const struct connector_counts *counts = hop->deliver->connectors;
+    const struct route *route = hop->route;
+    if (counts == NULL || route == NULL)
+        return NULL;
+    uint32_t slot =
+        *route->name == '\0' ? 0 : hop->generation->config->outbound_slots[route->index];
+    CHECK(slot < CONNECTOR_SLOTS_MAX);
+    return &counts->out[slot];
+}
+
+void link_count_begun(struct link *link)
+{
+    link->row = row_of(link->hop);
+    const struct route *route = link->hop->route;
+    link->forced = link->tls.level > TLS_LEVEL_MAY ||
+                   (link->tls.level == TLS_LEVEL_MAY && route->clear == ROUTE_CLEAR_NEVER);
+}
+
+void link_count_ready(struct link *link)
+{
+    struct connector_out_row *row = link->row;
+    const struct smtp_client *client = link->client;
+    if (row == NULL)
+        return;
+    if (!client->secured) {
+        enum connector_clear why = client->clear_unoffered   ? CONNECTOR_CLEAR_NO_OFFER
+                                   : link->step == TLS_STEPS ? CONNECTOR_CLEAR_HANDSHAKE
+                                                             : CONNECTOR_CLEAR_WANTED;
+        connector_count(&row->traffic, &row->clear[why], 1);
+        return;
+    }
+    struct tls_facts facts;
+    tls_session_facts(client->connection.tls, &facts);
+    link->tls_kind = strcmp(facts.version, "TLSv1.3") == 0 ? CONNECTOR_TLS_13 : CONNECTOR_TLS_12;
+    link->is_hybrid = strstr(facts.group, "MLKEM") != NULL;
+    if (link->is_hybrid)
+        connector_count(&row->traffic, &row->traffic.hybrid_handshakes, 1);
+}
+
+void link_count_fault(struct link *link, enum smtp_tls_fault fault)
+{
+    struct connector_out_row *row = link->row;
+    if (row != NULL && fault != SMTP_TLS_NO_FAULT)
+        connector_count(&row->traffic, &row->failures[fault], 1);
+}
+
+static enum connector_result result_of(const struct outcome *outcomes, uint32_t count)
+{
+    enum connector_result result = CONNECTOR_DEFERRED;
+    for (uint32_t i = 0; i < count; i++) {
+        if (outcomes[i].kind == OUTCOME_DELIVERED)
+            return CONNECTOR_DONE;
+        if (outcomes[i].kind != OUTCOME_DEFERRED)
+            result = CONNECTOR_REFUSED;
+    }
+    return result;
+}
+
+void link_count_message(struct link *link, const struct outcome *outcomes, uint32_t count,
+                        uint64_t bytes)
+{
+    struct connector_out_row *row = link->row;
+    if (row == NULL)
+        return;
+    const enum connector_result result = result_of(outcomes, count);
+    struct connector_traffic *traffic = &row->traffic;
+    connector_count(traffic, &traffic->messages[link->tls_kind][link->forced][result], 1);
+    if (result != CONNECTOR_DONE)
+        return;
+    metric_add(&traffic->bytes, bytes);
+    if (link->is_hybrid)
+        metric_add(&traffic->hybrid[link->forced], 1);
+}
+
+void deliver_count(struct deliver *deliver, const struct outcome *outcome, int64_t arrival_us)
+{
+    struct deliver_metrics *m = &deliver->metrics;
+    int64_t age_us = deliver->shard->wall_us - arrival_us;
+    switch (outcome->kind) {
+    case OUTCOME_DELIVERED:
+        metric_add(&m->delivered, 1);
+        histogram_add(&m->queued_ms, age_us < 0 ? 0 : (uint64_t)age_us / US_IN_MS);
+        break;
+    case OUTCOME_BOUNCED: metric_add(&m->bounced, 1); break;
+    case OUTCOME_EXPIRED: metric_add(&m->expired, 1); break;
+    default: metric_add(&m->deferred, 1); break;
+    }
+}

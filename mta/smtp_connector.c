@@ -1,0 +1,68 @@
+/*
+ * smtp_connector.c - an inbound session and its connector's numbers
+ */
+#include "core/check.h"
+#include "mta/smtp_session.h"
+#include "tls/tls_server.h"
+
+static struct connector_in_row *row_of(const struct smtp_server *s, const struct inbound *connector)
+{
+    const struct connector_counts *counts = s->service->connectors;
+    const struct config *config = smtp_config(s);
+    if (counts == NULL)
+        return NULL;
+    uint32_t slot =
+        connector == NULL ? 0 : config->inbound_slots[inbound_index(config->inbound, connector)];
+    CHECK(slot < CONNECTOR_SLOTS_MAX);
+    return &counts->in[slot];
+}
+
+static enum connector_tls tls_of(const struct inbound_session *session)
+{
+    return session->tls_version == 0                ? CONNECTOR_TLS_NONE
+           : session->tls_version == TLS_VERSION_13 ? CONNECTOR_TLS_13
+                                                    : CONNECTOR_TLS_12;
+}
+
+void smtp_connector_refused(struct smtp_server *s, const struct inbound *by,
+                            enum connector_token token, unsigned code)
+{
+    struct connector_in_row *row = row_of(s, by);
+    if (row == NULL)
+        return;
+    bool forced = by != NULL && by->needs_tls;
+    enum connector_result result = code >= 500 ? CONNECTOR_REFUSED : CONNECTOR_DEFERRED;
+    connector_count(&row->traffic, &row->refused[token], 1);
+    metric_add(&row->traffic.messages[tls_of(&s->facts)][forced][result], 1);
+}
+
+void smtp_connector_would(struct smtp_server *s, const struct inbound_would *would)
+{
+    struct connector_in_row *row = would->connector == NULL ? NULL : row_of(s, would->connector);
+    if (row != NULL)
+        connector_count(&row->traffic, &row->would[would->token], 1);
+}
+
+void smtp_connector_accepted(struct smtp_server *s)
+{
+    const struct smtp_incoming *t = s->transaction;
+    const struct inbound_rcpt *verdict = &t->verdict;
+    struct connector_in_row *row = row_of(s, verdict->connector);
+    if (row == NULL)
+        return;
+    bool forced = verdict->connector != NULL && verdict->connector->needs_tls;
+    struct connector_traffic *traffic = &row->traffic;
+    connector_count(traffic, &traffic->messages[tls_of(&s->facts)][forced][CONNECTOR_DONE], 1);
+    metric_add(&traffic->bytes, t->envelope.body_bytes);
+    if (s->facts.is_hybrid) {
+        metric_add(&traffic->hybrid[forced], 1);
+        if (!s->hybrid_counted || s->hybrid_of != verdict->connector)
+            metric_add(&traffic->hybrid_handshakes, 1);
+        s->hybrid_counted = true;
+        s->hybrid_of = verdict->connector;
+    }
+    if (verdict->identity.by_certificate)
+        metric_add(&row->by_certificate, 1);
+    else if (verdict->identity.by_address)
+        metric_add(&row->by_address, 1);
+}
