@@ -336,7 +336,8 @@ static void attempt_expire(struct attempt *a)
                         : d->error[0] != '\0' ? d->error
                                               : "deferred by the next hop");
     memcpy(a->why, a->buffer, MIN((size_t)size, sizeof(a->why) - 1));
-    const struct smtp_enhanced status = { 5, parked ? 3 : 4, parked ? 5 : 7 };
+    const struct smtp_enhanced status =
+        outbound_token_row(parked ? FAULT_CONFIG : hop_token(d))->expiry;
     attempt_fail_all(a, SMTP_VERDICT_PERMANENT, 0, status, slice_of_string(a->why));
 }
 
@@ -474,15 +475,8 @@ static void attempt_log_result(struct attempt *a, const struct smtp_recipient *r
     log_text(&line, "from", a->envelope.sender);
     log_text(&line, "to", r->address);
     log_string(&line, "destination", a->unit->destination->key);
-    if (a->link != NULL) {
-        log_string(&line, "host", a->link->host);
-        if (a->link->client != NULL) {
-            log_address(&line, "addr", &a->link->client->target.address);
-            smtp_client_log_tls(a->link->client, &line);
-        }
-        if (a->link->step == TLS_STEPS)
-            log_string(&line, "clear", "the TLS handshake failed before");
-    }
+    if (a->link != NULL)
+        link_log(a->link, &line);
     log_string(&line, "stage", smtp_stage_name(r->result.stage));
     log_number(&line, "code", r->result.code);
     log_format(&line, "status", "%u.%u.%u", o->status[0], o->status[1], o->status[2]);

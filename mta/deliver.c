@@ -34,8 +34,8 @@ enum {
 };
 
 static void hop_pump(struct next_hop *hop);
-static void hop_target_failed(struct next_hop *hop, const struct link *link, const char *what,
-                              struct slice text);
+static void hop_target_failed(struct next_hop *hop, const struct link *link,
+                              enum outbound_token token, const char *what, struct slice text);
 
 int deliver_init(struct deliver *deliver, uint32_t connections)
 {
@@ -107,6 +107,14 @@ size_t deliver_route(void *argument, const struct envelope *envelope,
 
 /* ---- next hops ---- */
 
+static bool rules_demand(const struct config *config, enum tls_level floor)
+{
+    for (unsigned i = 0; i < config->outbound.rules_count; i++)
+        if (config->outbound.rules[i].require >= floor)
+            return true;
+    return false;
+}
+
 /* Where its key leads by the current configuration. */
 static void hop_find_route(struct next_hop *hop)
 {
@@ -125,7 +133,8 @@ static void hop_find_route(struct next_hop *hop)
     if (hop->route == NULL)
         return;
     memcpy(hop->domain, parts.domain, sizeof(hop->domain));
-    route_policy(hop->route, parts.floor, &hop->tls);
+    hop->floor = parts.floor;
+    hop->floor_recorded = !rules_demand(config, parts.floor);
 }
 
 static void hop_learn_route(struct next_hop *hop)
@@ -259,11 +268,12 @@ static bool hop_resolve(struct next_hop *hop)
     return resolve_start(hop->deliver->resolves, &policy, hops, count, &hop->request) == 0;
 }
 
-static void hop_fail(struct next_hop *hop, struct slice why)
+static void hop_fail(struct next_hop *hop, enum outbound_token token, struct slice why)
 {
     struct deliver *deliver = hop->deliver;
     struct shard *shard = deliver->shard;
     metric_add(&deliver->metrics.destination_failures, 1);
+    hop->token = token;
     queue_destination_failed(deliver->queue, hop->destination, why);
     hop->targets_until_ms = 0;
     hop->target_next = 0;
@@ -272,6 +282,7 @@ static void hop_fail(struct next_hop *hop, struct slice why)
     struct log_line line;
     log_begin(&line, shard->log, LOG_WARNING, shard->wall_us, "destination_failed");
     log_string(&line, "destination", hop->destination->key);
+    log_string(&line, "token", outbound_token_name(token));
     log_text(&line, "why", why);
     log_number(&line, "failures", hop->destination->failures);
     log_number(&line, "retry_in_ms", (int64_t)(hop->destination->retry_ms - shard->now_ms));
@@ -322,7 +333,7 @@ static void hop_on_resolved(struct resolve_request *request, const struct resolv
         hop_pump(hop);
         return;
     case RESOLVE_PERMANENT: hop_refuse_all(hop, result); return;
-    case RESOLVE_TEMPORARY: hop_fail(hop, slice_of_string(result->why)); return;
+    case RESOLVE_TEMPORARY: hop_fail(hop, FAULT_CONNECT, slice_of_string(result->why)); return;
     }
 }
 
@@ -448,7 +459,6 @@ static void link_tls(struct link *link, const struct hop_target *to, struct smtp
     const struct next_hop *hop = link->hop;
     const struct deliver *deliver = hop->deliver;
     const struct route *route = hop->route;
-    link->tls = hop->tls;
     static_assert(sizeof(to->address.octets) + sizeof(to->address.port) == sizeof(link->host_key));
     memcpy(link->host_key, to->address.octets, sizeof(to->address.octets));
     memcpy(link->host_key + sizeof(to->address.octets), &to->address.port,
@@ -526,7 +536,8 @@ static bool link_step_down(struct link *link, const struct smtp_client_end *end)
     struct next_hop *hop = link->hop;
     struct deliver *deliver = hop->deliver;
     const struct route *route = hop->route;
-    if (route == NULL || (end->fault != SMTP_TLS_HANDSHAKE && end->fault != SMTP_TLS_REFUSED))
+    if (route == NULL || (end->fault != SMTP_TLS_HANDSHAKE && end->fault != SMTP_TLS_TOO_WEAK &&
+                          end->fault != SMTP_TLS_REFUSED))
         return false; /* a certificate does not get better, nor does a host that we do not trust */
     const struct tls_lru_key key = link_host(link);
     struct tls_host host;
@@ -586,6 +597,7 @@ static bool hop_connect(struct next_hop *hop)
             route->messages_max != 0 ? route->messages_max : config->delivery.messages_max,
         .timeouts = &link->timeouts,
     };
+    link_policy(link);
     link_tls(link, to, &target.tls);
     link_count_begun(link);
     link_floor_watch(link, to);
@@ -677,13 +689,14 @@ static void hop_pump(struct next_hop *hop)
             return;
         if (hop->targets_until_ms <= deliver->shard->now_ms) {
             if (!hop_resolve(hop))
-                hop_fail(hop, SLICE("too many look-ups under way"));
+                hop_fail(hop, FAULT_CONNECT, SLICE("too many look-ups under way"));
             return;
         }
         if (!hop_connect(hop)) {
             if (hop->links_count == 0)
-                hop_fail(hop, SLICE("no connection can be made here: out of connections, "
-                                    "descriptors or ports"));
+                hop_fail(hop, FAULT_CONNECT,
+                         SLICE("no connection can be made here: out of connections, "
+                               "descriptors or ports"));
             return;
         }
     }
@@ -696,7 +709,7 @@ void link_open(struct link *link)
         char why[FLOOR_WHY_MAX];
         enum floor_judgement judgement = link_floor_judge(link, why);
         if (judgement == FLOOR_REFUSE)
-            hop_target_failed(hop, link, "memory", slice_of_string(why));
+            hop_target_failed(hop, link, FAULT_MEMORY, "memory", slice_of_string(why));
         if (judgement != FLOOR_PASS)
             return;
         link->was_ready = true;
@@ -737,9 +750,10 @@ static void link_on_done(struct smtp_client *client, struct smtp_transaction *tr
 }
 
 /* No connection to this address: the next one, or, when it was the last, all of them are down. */
-static void hop_target_failed(struct next_hop *hop, const struct link *link, const char *what,
-                              struct slice text)
+static void hop_target_failed(struct next_hop *hop, const struct link *link,
+                              enum outbound_token token, const char *what, struct slice text)
 {
+    link_refused(link, token, text);
     if (link->target != hop->target_next)
         return; /* another connection has found that out already */
     hop->target_next++;
@@ -757,7 +771,7 @@ static void hop_target_failed(struct next_hop *hop, const struct link *link, con
     char why[QUEUE_TEXT_MAX];
     snprintf(why, sizeof(why), "%.100s: %s: %.*s", link->host, what, (int)text.size,
              (const char *)text.data);
-    hop_fail(hop, slice_of_string(why));
+    hop_fail(hop, token, slice_of_string(why));
 }
 
 static void link_on_gone(struct smtp_client *client, const struct smtp_client_end *end)
@@ -772,8 +786,12 @@ static void link_on_gone(struct smtp_client *client, const struct smtp_client_en
     if (end->fault == SMTP_TLS_NOT_OFFERED)
         link_floor_missed(link);
     if (!link->was_ready && end->why != SMTP_GONE_ABORT && end->why != SMTP_GONE_QUIT &&
-        !link_step_down(link, end))
-        hop_target_failed(hop, link, smtp_gone_name(end->why), end->text);
+        !link_step_down(link, end)) {
+        enum outbound_token token = link_token(end);
+        const char *what =
+            end->why == SMTP_GONE_TLS ? outbound_token_name(token) : smtp_gone_name(end->why);
+        hop_target_failed(hop, link, token, what, end->text);
+    }
     if (link->attempt != NULL)
         return; /* its settlement frees the link */
     link_free(link);

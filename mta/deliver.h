@@ -13,6 +13,7 @@
 
 #include "mta/connector_count.h"
 #include "mta/generation.h"
+#include "mta/outbound_token.h"
 #include "mta/resolve.h"
 #include "mta/smtp_client.h"
 #include "queue/queue.h"
@@ -21,6 +22,7 @@ struct deliver_metrics {
     uint64_t attempts, delivered, deferred, bounced, expired, held, rerouted, bounces_sent,
         bounces_suppressed, bounces_limited, destination_failures, tls_steps, tls_steps_back,
         clear_after_failure, by_connector, by_default, would, unroutable, too_large;
+    struct outbound_token_numbers tokens;
     struct histogram queued_ms; /* from arrival to delivery */
 };
 extern const struct metric deliver_metrics_table[];

@@ -2,15 +2,17 @@
  * next_hop.h - a destination's connections: where it is, who is connected, what they are doing
  *
  * Shared by deliver.c (next hops and their connections), attempt.c (one unit on its way),
- * link_floor.c (may this host have mail, by what it has been capable of) and link_count.c (what
- * their connector did).
+ * link_policy.c (what a host must show, and what is said when it does not), link_floor.c (may it
+ * have mail, by what it has been capable of) and link_count.c (what their connector did).
  */
 #ifndef RINGPOST_MTA_NEXT_HOP_H
 #define RINGPOST_MTA_NEXT_HOP_H
 
+#include "core/log.h"
 #include "mta/config.h"
 #include "mta/deliver.h"
 #include "mta/floor_watch.h"
+#include "mta/host_policy.h"
 #include "queue/bounce.h"
 
 enum {
@@ -30,8 +32,10 @@ struct next_hop {
     struct deliver *deliver;
     struct destination *destination;
     struct generation *generation;
-    const struct route *route;    /* NULL: its connector is gone, units go elsewhere */
-    struct tls_client_policy tls; /* the route's, or more where recipients' floors demand it */
+    const struct route *route; /* NULL: its connector is gone, units go elsewhere */
+    enum tls_level floor; /* that recipients demand, where it is more than the route's; or NONE */
+    bool floor_recorded;  /* and no rule does any more */
+    enum outbound_token token; /* of the last failure of all hosts */
     struct resolve_request request;
     struct list idle; /* links that are ready and have no message */
     struct list links;
@@ -58,7 +62,8 @@ struct link {
     struct generation *generation; /* its EHLO name lives there */
     struct attempt *attempt;
     struct smtp_client_timeouts timeouts;
-    struct tls_client_policy tls; /* the next hop's when it was begun */
+    struct host_policy policy;
+    struct tls_client_policy tls; /* that follows from it */
     unsigned target;
     enum tls_step step; /* what it offered; TLS_STEPS: it goes in clear, after handshakes failed */
     uint8_t host_key[TLS_CLIENT_HOST_BYTES];
@@ -99,6 +104,17 @@ void link_free_again(struct link *link);
 /* A client is ready, or floor memory has answered: the link takes mail, unless the memory says no.
  */
 void link_open(struct link *link);
+
+/* link_policy.c: what this host must show, from all that is known before connecting. */
+void link_policy(struct link *link);
+/* Why a connection has ended that mail could not go by. */
+enum outbound_token link_token(const struct smtp_client_end *end);
+/* Of the last failure of all its hosts: for mail whose time is up. */
+enum outbound_token hop_token(const struct destination *destination);
+/* The host, how the connection is protected, and by whose demand, as fields of a line. */
+void link_log(const struct link *link, struct log_line *line);
+/* The host is not given mail: counted, and logged. */
+void link_refused(const struct link *link, enum outbound_token token, struct slice text);
 
 /* link_floor.c: begins to ask, before it connects. */
 void link_floor_watch(struct link *link, const struct hop_target *to);

@@ -287,7 +287,7 @@ struct best {
 /* What this host would satisfy. A session that the certificate ended was one till then. */
 static enum tls_level satisfied(const struct attempt *a)
 {
-    bool ended_by_us = a->fault == SMTP_TLS_CHAIN || a->fault == SMTP_TLS_NAME;
+    bool ended_by_us = a->fault >= SMTP_TLS_CHAIN;
     if ((!a->secured && !ended_by_us) || !a->strong)
         return TLS_LEVEL_MAY;
     if (!a->judged || !a->valid)
@@ -325,7 +325,7 @@ static void try_address(const struct net_address *address, struct best *best, js
         enum smtp_tls_fault fault = attempt.fault;
         bool ready = attempt.ready;
         keep(best, attempts, address, step);
-        if (ready || fault != SMTP_TLS_HANDSHAKE)
+        if (ready || (fault != SMTP_TLS_HANDSHAKE && fault != SMTP_TLS_TOO_WEAK))
             return; /* a certificate does not get better, nor a refusal */
         step = tls_client_step_after(probe.options->policy, step);
     }
@@ -359,7 +359,8 @@ static void judge(const struct best *best, enum tls_level got, char why[static L
     else if (got < o->policy->level)
         snprintf(why, LINE_BYTES, "the session satisfies %s only", tls_level_name(got));
     bool clear = o->policy->level == TLS_LEVEL_MAY && o->clear == ROUTE_CLEAR_HANDSHAKE &&
-                 (a->fault == SMTP_TLS_HANDSHAKE || a->fault == SMTP_TLS_REFUSED);
+                 (a->fault == SMTP_TLS_HANDSHAKE || a->fault == SMTP_TLS_TOO_WEAK ||
+                  a->fault == SMTP_TLS_REFUSED);
     size_t size = strlen(why);
     if (!a->ready && clear)
         snprintf(why + size, LINE_BYTES - size,

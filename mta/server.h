@@ -57,7 +57,7 @@ struct server_log {
     struct deliver deliver;
     struct recovery_report report;
     uint64_t balance; /* exported */
-    struct metrics_source sources[4];
+    struct metrics_source sources[5];
     char directory[SERVER_PATH_MAX];
     bool open;
 };

@@ -66,20 +66,28 @@ static const char *const fault_names[SMTP_TLS_FAULTS] = {
     [SMTP_TLS_REFUSED]     = "starttls-refused",
     [SMTP_TLS_INJECTED]    = "starttls-injected",
     [SMTP_TLS_HANDSHAKE]   = "handshake",
+    [SMTP_TLS_TOO_WEAK]    = "too-weak",
     [SMTP_TLS_CHAIN]       = "chain",
+    [SMTP_TLS_EXPIRED]     = "expired",
+    [SMTP_TLS_REVOKED]     = "revoked",
+    [SMTP_TLS_REVOCATION_UNKNOWN] = "revocation-unknown",
     [SMTP_TLS_NAME]        = "name",
+    [SMTP_TLS_TLSA]        = "tlsa",
 };
 
 #define NUMBER(field, metric_name, metric_labels, metric_help)                                     \
     { .name = (metric_name), .labels = (metric_labels), .help = (metric_help),                     \
       .offset = offsetof(struct smtp_client_numbers, field) }
-#define FAULT(fault, label)                                                                         \
+#define TLS_FAULT(fault, label)                                                                         \
     NUMBER(tls_faults[fault], "ringpost_client_tls_faults_total", "fault=\"" label "\"",             \
            "Connections that did not get the TLS they had to have, by fault")
 const struct metric smtp_client_metrics[] = {
-    FAULT(SMTP_TLS_NOT_OFFERED, "starttls-none"), FAULT(SMTP_TLS_REFUSED, "starttls-refused"),
-    FAULT(SMTP_TLS_INJECTED, "starttls-injected"), FAULT(SMTP_TLS_HANDSHAKE, "handshake"),
-    FAULT(SMTP_TLS_CHAIN, "chain"), FAULT(SMTP_TLS_NAME, "name"),
+    TLS_FAULT(SMTP_TLS_NOT_OFFERED, "starttls-none"), TLS_FAULT(SMTP_TLS_REFUSED, "starttls-refused"),
+    TLS_FAULT(SMTP_TLS_INJECTED, "starttls-injected"), TLS_FAULT(SMTP_TLS_HANDSHAKE, "handshake"),
+    TLS_FAULT(SMTP_TLS_TOO_WEAK, "too-weak"), TLS_FAULT(SMTP_TLS_CHAIN, "chain"),
+    TLS_FAULT(SMTP_TLS_EXPIRED, "expired"), TLS_FAULT(SMTP_TLS_REVOKED, "revoked"),
+    TLS_FAULT(SMTP_TLS_REVOCATION_UNKNOWN, "revocation-unknown"), TLS_FAULT(SMTP_TLS_NAME, "name"),
+    TLS_FAULT(SMTP_TLS_TLSA, "tlsa"),
     NUMBER(clear_not_offered, "ringpost_client_clear_total", "why=\"starttls-none\"",
            "Connections used in clear although TLS was wanted where it is offered"),
     NUMBER(connects, "ringpost_client_connects_total", NULL, "Outbound connections tried"),

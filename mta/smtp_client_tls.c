@@ -95,19 +95,39 @@ static enum client_step handshake_broken(struct smtp_client *c, const char *word
     return client_fault(c, SMTP_TLS_HANDSHAKE, words);
 }
 
+static enum smtp_tls_fault chain_fault(enum tls_verdict verdict)
+{
+    switch (verdict) {
+    case TLS_VERDICT_VALID: return SMTP_TLS_NO_FAULT;
+    case TLS_VERDICT_EXPIRED:
+    case TLS_VERDICT_NOT_YET: return SMTP_TLS_EXPIRED;
+    case TLS_VERDICT_REVOKED: return SMTP_TLS_REVOKED;
+    case TLS_VERDICT_REVOCATION_UNKNOWN: return SMTP_TLS_REVOCATION_UNKNOWN;
+    default: return SMTP_TLS_CHAIN;
+    }
+}
+
+/* By what we wanted to see, and have seen; the handshake itself, if that was not it. */
+static enum smtp_tls_fault handshake_fault(const struct smtp_client *c)
+{
+    const struct tls_client_policy *policy = tls_of(c)->policy;
+    const struct tls_session *session = c->connection.tls;
+    struct tls_facts facts;
+    tls_session_facts(session, &facts);
+    enum smtp_tls_fault fault = SMTP_TLS_NO_FAULT;
+    if (policy->level >= TLS_LEVEL_CHAIN && facts.peer != NULL)
+        fault = chain_fault(facts.peer->verdict);
+    if (fault != SMTP_TLS_NO_FAULT)
+        return fault;
+    if (policy->level >= TLS_LEVEL_NAME && facts.peer != NULL && !tls_client_name_ok(session))
+        return SMTP_TLS_NAME;
+    return tls_client_too_weak(session) ? SMTP_TLS_TOO_WEAK : SMTP_TLS_HANDSHAKE;
+}
+
 static enum client_step handshake_failed(struct smtp_client *c)
 {
     tell(c, true);
     const struct connection *connection = &c->connection;
-    struct tls_facts facts;
-    tls_session_facts(connection->tls, &facts);
-    enum smtp_tls_fault fault = SMTP_TLS_HANDSHAKE;
-    bool judged = tls_of(c)->policy->level >= TLS_LEVEL_CHAIN && facts.peer != NULL;
-    if (judged && facts.peer->verdict != TLS_VERDICT_VALID)
-        fault = SMTP_TLS_CHAIN;
-    else if (judged && tls_of(c)->policy->level >= TLS_LEVEL_NAME &&
-             !tls_client_name_ok(connection->tls))
-        fault = SMTP_TLS_NAME;
     char why[TLS_TEXT_MAX] = "TLS handshake: cut by the peer";
     if (!connection->tls_cut) {
         size_t size = (size_t)snprintf(why, sizeof(why), "TLS handshake: ");
@@ -117,7 +137,7 @@ static enum client_step handshake_failed(struct smtp_client *c)
     }
     c->end.offered_less = tls_client_offered_less(connection->tls);
     c->end.misused = tls_client_misused(connection->tls);
-    return client_fault(c, fault, why);
+    return client_fault(c, handshake_fault(c), why);
 }
 
 enum client_step smtp_client_handshake(struct smtp_client *c)

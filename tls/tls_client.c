@@ -495,6 +495,13 @@ bool tls_client_offered_less(const struct tls_session *session)
             reason == SSL_R_TLSV1_ALERT_PROTOCOL_VERSION);
 }
 
+bool tls_client_too_weak(const struct tls_session *session)
+{
+    int reason = reason_of(session);
+    return session->target.step < TLS_STEP_12 &&
+           (reason == SSL_R_TLSV1_ALERT_PROTOCOL_VERSION || reason == SSL_R_UNSUPPORTED_PROTOCOL);
+}
+
 bool tls_client_name_ok(const struct tls_session *session)
 {
     return session->is_name_ok;

@@ -95,6 +95,8 @@ bool tls_client_retried(const struct tls_session *session);
 /* After a failure: the host says that it takes more than we offered (RFC 7507), or that it takes
  * nothing that old. Then less is not what it needs. */
 bool tls_client_offered_less(const struct tls_session *session);
+/* After a failure: it has no version as high as the policy wants. */
+bool tls_client_too_weak(const struct tls_session *session);
 /* After a failure: the certificate's key must not sign, by its own usage. TLS_STEP_QUIET is next.
  */
 bool tls_client_misused(const struct tls_session *session);
