@@ -118,11 +118,11 @@ class Ringpost:
     """One server with a directory. Sections given by name replace single keys of the defaults:
     Ringpost(test, limits={"recipients": 100}, outbound={"sink": {"domains": [...], ...}})."""
 
-    def __init__(self, test, outbound=None, listeners=None, top=None, spool_directory=None, **sections):
+    def __init__(self, test, outbound=None, listeners=None, top=None, spool_directory=None, port=None, **sections):
         self.test = test
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="ringpost-flow."))
         self.directory.chmod(0o711)
-        self.port = free_port()
+        self.port = port or free_port()
         self.admin_port = free_port()
         self.address = ("127.0.0.1", self.port)
         self.socket = self.directory / "admin.sock"

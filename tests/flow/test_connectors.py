@@ -1,7 +1,8 @@
 """test_connectors.py - inbound connectors of the real server: who is believed, and what is said to the others
 
-Clients are Python's ssl (OpenSSL) with certificates of a test's own.
+Clients are Python's ssl (OpenSSL) with certificates of a test's own, and Postfix as a partner both ways.
 """
+import hashlib
 import json
 import re
 import ssl
@@ -10,6 +11,7 @@ import unittest
 import harness
 import pki
 from harness import Peer, Ringpost
+from postfix import Postfix
 from tls_wire import scratch
 
 NAME = "mx.flow.test"
@@ -25,7 +27,7 @@ class Connectors(unittest.TestCase):
     def setUpClass(cls):
         cls.public, cls.private, cls.strange = (pki.Authority(n) for n in ("Public", "Private", "Strange"))
 
-    def serve(self, connectors, outbound=None, **sections):
+    def serve(self, connectors, outbound=None, port=None, **sections):
         self.base = scratch(self)
         self.inner = Peer(self)
         chain, key = self.public.leaf(NAME).write(self.base, "server")
@@ -37,8 +39,8 @@ class Connectors(unittest.TestCase):
             sections[f'inbound "{title}"'] = keys
         self.server = Ringpost(self, top={"shards": 1, "hostname": NAME},
                                listeners={"in": {"certificates": ["t"]}},
-                               outbound=outbound or {"inner": {**self.inner.route(), "domains": ["*"]}},
-                               **{'certificate "t"': {"chain": chain, "key": key}}, **sections).start()
+                               outbound={"inner": {**self.inner.route(), "domains": ["*"]}, **(outbound or {})},
+                               **{'certificate "t"': {"chain": chain, "key": key}}, port=port, **sections).start()
         self.addCleanup(self.server.stop)
         return self.server
 
@@ -190,6 +192,50 @@ class Inbound(Connectors):
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertRegex(done.stdout, r"bank +partner +enforce +decides; identified by certificate")
         self.assertRegex(done.stdout, r"site +own +enforce +not identified; cert-name")
+
+    def test_postfix(self):
+        """Postfix as the bank: it takes mail from nobody but us, by our certificate, and passes it back
+        under its own name, which nobody else may use; what it sends without its certificate comes back."""
+        base, port = scratch(self), harness.free_port()
+        ours = self.leaf(NAME, kind="rsa")
+        chain, key = ours.write(base, "ours")
+        bank_chain, bank_key = self.leaf("mx.bank.example").write(base, "bank")
+        roots, clients = base / "roots.pem", base / "clients"
+        roots.write_text(self.public.root.pem)
+        clients.write_text(":".join(f"{n:02X}" for n in hashlib.sha256(ours.der).digest()) + " us\n")
+        postfix = Postfix(self, base, Postfix.mailboxes(base) + (
+            "myhostname = mx.bank.example\nvirtual_mailbox_domains = bank.example\n"
+            "virtual_alias_maps = inline:{ {back@bank.example=b@example.org} {bare@bank.example=b@bare.example.org} }\n"
+            "sender_canonical_maps = inline:{ {a@example.com=a@bank.example} }\nsender_canonical_classes = envelope_sender\n"
+            "smtpd_tls_security_level = encrypt\nsmtpd_tls_req_ccert = yes\nsmtpd_tls_received_header = yes\n"
+            f"smtpd_tls_chain_files = {bank_key}, {bank_chain}\nsmtpd_tls_CAfile = {roots}\n"
+            "smtpd_tls_fingerprint_digest = sha256\n"
+            f"relay_clientcerts = texthash:{clients}\nsmtpd_relay_restrictions = permit_tls_clientcerts, reject\n"
+            f"relayhost = [127.0.0.1]:{port}\ntransport_maps = inline:{{ {{bare.example.org=bare:[127.0.0.1]:{port}}} }}\n"
+            f"smtp_tls_security_level = secure\nsmtp_tls_secure_cert_match = {NAME}\nsmtp_tls_CAfile = {roots}\n"
+            f"smtp_tls_chain_files = {bank_key}, {bank_chain}\n"),
+            "bare unix - - n - - smtp -o smtp_tls_chain_files=\n")
+        way = {"type": "partner", "hosts": [f"127.0.0.1:{postfix.port}"], "allow-private": True, "tls": "name",
+               "roots": "public-test", "tls-name": ["mx.bank.example"]}
+        server = self.serve({"bank": BANK}, port=port, relay={"domains": ["*.example", "example.org", "*.example.org"]},
+                            outbound={"bank": {**way, "domains": ["bank.example"], "client-certificate": "us"},
+                                      "nameless": {**way, "domains": ["nameless.example"]}},
+                            **{'certificate "us"': {"chain": chain, "key": key}})
+        server.send(["back@bank.example"], "a@example.com")
+        event = server.wait_log("received", attributed="partner")[0]
+        self.assertEqual([event[k] for k in ("from", "connector", "how", "cert_name", "cert_verdict")],
+                         ["a@bank.example", "bank", "cert", "mx.bank.example", "valid"])
+        message = self.inner.wait(1)[0]
+        self.assertEqual((message.sender, message.recipients), ("a@bank.example", ["b@example.org"]))
+        self.assertRegex(message.content, rb'\(Client CN "leaf", Issuer "Public Intermediate" \(verified OK\)\)')
+        server.send(["bare@bank.example"], "a@example.com")
+        refused = server.wait_log("refused", token="cert-none")[0]
+        bounce = harness.wait_for(postfix.kept, lambda: postfix.told()[-2000:])[0].read_text()
+        self.assertIn(f"550 5.7.1 Sender domain is restricted [cert-none] d={refused['decision']}", " ".join(bounce.split()))
+        server.send(["b@nameless.example"], "a@example.com")
+        self.assertIn("No client certificate presented",
+                      server.wait_log("destination_failed", destination="outbound:nameless")[0]["why"])
+        self.assertEqual(len(self.inner.messages), 1)
 
     def test_exchange_replies(self):
         self.serve({"bank": BANK}, **{"inbound-defaults": {"replies": "exchange", "own-sender-anonymous": "reject"}})
