@@ -87,6 +87,7 @@ class Metrics(Operated):
         self.reload(bank=BANK, **many)
         self.client(self.leaf("mx.bank.example")).message("a@d2999.example")
         self.assertEqual(self.counted("identified_total", connector="c2999", how="cert"), 1)
+        harness.wait_for(lambda: self.messages("out", "inner", "none", 0, "delivered") == 1, "its outcome")
         self.assertEqual({m.partition('connector="')[2].partition('"')[0] for m in server.metrics() if "connector=" in m},
                          {"c2999", "inner"})
 
