@@ -2,8 +2,9 @@
  * admin.c - requests of operators, answered on the control thread
  *
  * A question to a shard suspends its connection until the shard has answered by handoff; the shard
- * never waits. Each listening socket is a daemon of libmicrohttpd without threads: the ring polls
- * its epoll descriptor, a timer looks after its time-outs.
+ * never waits. So does a reload until each shard has taken it: what is answered has happened. Each
+ * listening socket is a daemon of libmicrohttpd without threads: the ring polls its epoll
+ * descriptor, a timer looks after its time-outs.
  */
 #include "mta/admin.h"
 
@@ -42,7 +43,8 @@ struct admin {
     struct timer timer;
     struct admin_daemon daemons[ADMIN_DAEMONS];
     unsigned count;
-    const char *socket; /* path of the unix socket; to be removed at the end */
+    struct list reloading; /* requests whose reload is on its way to the shards */
+    const char *socket;    /* path of the unix socket; to be removed at the end */
 };
 
 struct admin_request {
@@ -52,6 +54,7 @@ struct admin_request {
     unsigned shard;
     bool asked;
     bool answered;
+    struct list node; /* of reloading, or alone */
 };
 
 /* ---- answers ---- */
@@ -241,6 +244,38 @@ static enum MHD_Result admin_queue(struct admin_request *request, const char *id
     return MHD_YES;
 }
 
+/* ---- reload ---- */
+
+static enum MHD_Result answer_reload(struct admin_request *request)
+{
+    struct admin *admin = request->daemon->admin;
+    if (request->answered)
+        return answer_text(request->connection, MHD_HTTP_OK, "reloaded\n");
+    if (request->asked)
+        return MHD_YES;
+    if (!request->daemon->local)
+        return answer_text(request->connection, MHD_HTTP_FORBIDDEN, "only on the unix socket\n");
+    char words[CONTROL_WORDS_MAX];
+    if (control_reload(admin->control, words) < 0)
+        return answer_text(request->connection, MHD_HTTP_CONFLICT, words);
+    request->asked = true;
+    list_push(&admin->reloading, &request->node);
+    MHD_suspend_connection(request->connection);
+    return MHD_YES;
+}
+
+void admin_reloaded(struct admin *admin)
+{
+    struct list *node;
+    while ((node = list_pop(&admin->reloading)) != NULL) {
+        struct admin_request *request = container_of(node, struct admin_request, node);
+        request->answered = true;
+        MHD_resume_connection(request->connection);
+    }
+    for (unsigned i = 0; i < admin->count; i++)
+        MHD_run(admin->daemons[i].daemon);
+}
+
 /* ---- requests ---- */
 
 static enum MHD_Result admin_on_request(void *cls, struct MHD_Connection *connection,
@@ -257,6 +292,7 @@ static enum MHD_Result admin_on_request(void *cls, struct MHD_Connection *connec
             return MHD_NO;
         request->daemon = daemon;
         request->connection = connection;
+        list_init(&request->node);
         *state = request;
         return MHD_YES;
     }
@@ -281,7 +317,7 @@ static enum MHD_Result admin_on_request(void *cls, struct MHD_Connection *connec
     if (get && strncmp(url, "/v1/queue/", 10) == 0)
         return admin_queue(request, url + 10);
     if (post && strcmp(url, "/v1/reload") == 0)
-        return answer_change(daemon, connection, control_reload, "reloaded\n");
+        return answer_reload(request);
     if (post && strcmp(url, "/v1/tls/rotate") == 0)
         return answer_change(daemon, connection, control_tls_rotate,
                              "rotated: new keys seal session tickets\n");
@@ -417,6 +453,7 @@ int admin_new(struct control *control, struct admin **result)
     if (admin == NULL)
         return -ENOMEM;
     admin->control = control;
+    list_init(&admin->reloading);
     int r = 0;
     if (config->socket[0] != '\0' && (r = admin_unix(admin, config->socket)) < 0)
         fprintf(stderr, "ringpost: admin socket %s: %s\n", config->socket, strerror(-r));

@@ -6,7 +6,7 @@
  *   GET  /v1/queue[?shard=S&log=L&cursor=C]          a page of messages, and where the next begins
  *   GET  /v1/queue/ID       one message, with recipients and outcomes
  *   GET  /v1/tls/report     floor memory, a page of it; ?name=HOST_OR_DOMAIN
- *   POST /v1/reload         200, or 409 and the reasons (unix socket only)
+ *   POST /v1/reload         200 when all shards have it, or 409 and why (unix socket only)
  *   POST /v1/tls/floor/VERB ?host=H[&domain=D]: accept, keep, forget (likewise)
  *
  * Runs on the control thread, driven by its ring; libmicrohttpd does the protocol. Mail does not
@@ -22,6 +22,8 @@ enum { ADMIN_CONNECTIONS = 64, ADMIN_TIMEOUT_S = 10, ADMIN_MEMORY = 32 * 1024 };
 
 /* Opens the sockets (before privileges go); answers once the loop runs. 0 or errno, said. */
 [[nodiscard]] int admin_new(struct control *control, struct admin **admin);
+/* Each shard has answered each reload. */
+void admin_reloaded(struct admin *admin);
 /* Answers nobody from now on. */
 void admin_stop(struct admin *admin); /* NULL is allowed */
 void admin_free(struct admin *admin); /* NULL is allowed */

@@ -114,7 +114,10 @@ static void control_on_config_free(struct shard *shard, const struct handoff *ha
 /* A shard that has no memory for it keeps the one it has; the next reload gives it another try. */
 static void control_on_config_taken(struct shard *shard, const struct handoff *handoff)
 {
+    struct control *control = shard->owner;
     int error = (int)(int64_t)handoff->number;
+    if (--control->untaken == 0)
+        admin_reloaded(control->admin);
     if (error == 0)
         return;
     CHECK(error != -EBUSY); /* there was room: see control_reload */
@@ -202,6 +205,7 @@ int control_reload(struct control *control, char words[static CONTROL_WORDS_MAX]
     control_keep(control, next);
     control_tls_files(control);
     metric_add(&control->reloads, 1);
+    control->untaken += control->servers_count;
     for (unsigned i = 0; i < control->servers_count; i++)
         CHECK(shard_handoff(&control->shard, i,
                             (struct handoff) { .kind = HANDOFF_CONFIG, .pointer = next }) == 0);

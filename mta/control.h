@@ -65,6 +65,7 @@ struct control {
     struct config *config;
     struct control_generation generations[CONTROL_GENERATIONS_MAX];
     unsigned generations_count;
+    unsigned untaken; /* answers of shards to reloads, still to come */
     struct log_writer *writer;
     struct log **logs;
     struct metrics metrics;
