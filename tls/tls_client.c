@@ -6,13 +6,15 @@
  *     -> new sessions are kept by (host, server name, policy)
  *
  * A context for each of MAY, ENCRYPT and what is above: they differ in the suites, a list that is
- * dear to parse, and in that the last one judges again when a session is resumed; below it nothing
- * followed from the verdict. All else is set on the session. Owns the contexts.
+ * dear to parse, and in that the last one, which is DANE's too, judges again when a session is
+ * resumed; below it nothing followed from the verdict. All else is set on the session. Owns the
+ * contexts.
  */
 #include "tls/tls_client.h"
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "core/check.h"
@@ -74,6 +76,18 @@ static enum ssl_verify_result_t on_verify(SSL *ssl, uint8_t *alert)
     struct slice matched;
     session->is_name_ok = tls_verify_name(peer, session->target.names, session->target.names_count,
                                           TLS_ALLOW_WILDCARD, &matched, why);
+    if (policy->dane != NULL) {
+        char unfit[TLS_WHY_MAX];
+        session->dane =
+            tls_dane_verify(SSL_get0_peer_certificates(ssl), policy->dane, policy->dane_names,
+                            policy->dane_names_count, *session->shard->wall_us / US_IN_S, unfit);
+        if (session->dane < TLS_DANE_EE) {
+            *alert = SSL_AD_BAD_CERTIFICATE;
+            snprintf(peer->reason, sizeof(peer->reason), "%s", unfit);
+            session->reason = peer->reason;
+            return ssl_verify_invalid;
+        }
+    }
     if (policy->level >= TLS_LEVEL_CHAIN && peer->verdict != TLS_VERDICT_VALID) {
         *alert = alert_of(peer->verdict);
         session->reason = peer->reason;
@@ -274,6 +288,15 @@ void tls_client_policy_seal(struct tls_client_policy *policy, const struct slice
         SHA256_Update(&hash, names[i].data, names[i].size);
         SHA256_Update(&hash, "", 1);
     }
+    if (policy->dane != NULL) {
+        uint8_t digest[SHA256_DIGEST_LENGTH];
+        tls_dane_digest(policy->dane, digest);
+        SHA256_Update(&hash, digest, sizeof(digest));
+        for (unsigned i = 0; i < policy->dane_names_count; i++) {
+            SHA256_Update(&hash, policy->dane_names[i].data, policy->dane_names[i].size);
+            SHA256_Update(&hash, "", 1);
+        }
+    }
     static_assert(sizeof(policy->digest) == SHA256_DIGEST_LENGTH);
     SHA256_Final(policy->digest, &hash);
 }
@@ -394,7 +417,7 @@ static bool offer_groups(SSL *ssl, const struct tls_client_target *target)
 
 static enum kind kind_of(const struct tls_client_policy *policy)
 {
-    if (policy->level >= TLS_LEVEL_CHAIN)
+    if (policy->level >= TLS_LEVEL_CHAIN || policy->dane != NULL)
         return KIND_VERIFY;
     return policy->level > TLS_LEVEL_MAY ? KIND_ENCRYPT : KIND_MAY;
 }
@@ -445,7 +468,7 @@ struct tls_session *tls_client_connect(struct tls_client *client,
                                        const struct tls_ends *ends, void *owner)
 {
     CHECK(policy->level != TLS_LEVEL_NONE);
-    CHECK(!policy->is_blind || policy->level < TLS_LEVEL_CHAIN);
+    CHECK(!policy->is_blind || kind_of(policy) != KIND_VERIFY);
     struct tls_session *session =
         tls_session_new(client->contexts[kind_of(policy)], client->shard, ends, owner);
     if (session == NULL)
@@ -505,4 +528,9 @@ bool tls_client_too_weak(const struct tls_session *session)
 bool tls_client_name_ok(const struct tls_session *session)
 {
     return session->is_name_ok;
+}
+
+enum tls_dane_match tls_client_dane(const struct tls_session *session)
+{
+    return session->dane;
 }

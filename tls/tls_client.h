@@ -8,6 +8,7 @@
 #ifndef RINGPOST_TLS_CLIENT_H
 #define RINGPOST_TLS_CLIENT_H
 
+#include "tls/tls_dane.h"
 #include "tls/tls_session.h"
 
 enum tls_level {
@@ -45,6 +46,9 @@ struct tls_client_policy {
     unsigned version_min;                    /* TLS_VERSION_10 to _13 */
     const struct tls_roots *roots;           /* NULL: nothing is trusted */
     const struct tls_credential *credential; /* that we present when asked; or NULL */
+    const struct tls_dane_set *dane;         /* the certificate must fit one of them; or NULL */
+    const struct slice *dane_names;          /* by usage 2, with one of these names */
+    unsigned dane_names_count;
     uint8_t digest[32]; /* what one policy has verified is nothing to another */
     bool is_blind;      /* looks at no certificate: for a load generator, below CHAIN */
 };
@@ -102,5 +106,7 @@ bool tls_client_too_weak(const struct tls_session *session);
 bool tls_client_misused(const struct tls_session *session);
 /* Whether one of the names wanted was presented (also where the level does not ask). */
 bool tls_client_name_ok(const struct tls_session *session);
+/* How it fitted the policy's TLSA records; NO_MATCH without any. */
+enum tls_dane_match tls_client_dane(const struct tls_session *session);
 
 #endif

@@ -36,6 +36,7 @@ struct tls_session {
     bool is_pooled;
     bool is_asked;   /* for a certificate */
     bool is_name_ok; /* a name that was wanted was presented */
+    enum tls_dane_match dane;
     uint8_t key[32]; /* of a client: under what its sessions are kept */
 };
 

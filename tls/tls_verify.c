@@ -42,6 +42,8 @@ struct verification {
     struct tls_peer *peer;
     enum tls_purpose purpose;
     int64_t now;
+    X509_STORE *store;   /* what is trusted; NULL: nothing */
+    unsigned long flags; /* of BoringSSL */
     STACK_OF(X509) * parsed;
     X509_STORE_CTX *context;
     const STACK_OF(X509) * path; /* leaf first; NULL until there is one */
@@ -223,14 +225,15 @@ static int judge_path(struct verification *v)
     return 1;
 }
 
-static int find_path(struct verification *v, const struct tls_roots *roots)
+static int find_path(struct verification *v)
 {
     v->context = X509_STORE_CTX_new();
-    if (v->context == NULL || !X509_STORE_CTX_init(v->context, tls_roots_store(roots),
-                                                   sk_X509_value(v->parsed, 0), v->parsed))
+    if (v->context == NULL ||
+        !X509_STORE_CTX_init(v->context, v->store, sk_X509_value(v->parsed, 0), v->parsed))
         return no_memory(v);
     X509_STORE_CTX_set_time(v->context, 0, (time_t)v->now);
     X509_STORE_CTX_set_depth(v->context, TLS_CHAIN_MAX);
+    X509_STORE_CTX_set_flags(v->context, v->flags);
     X509_STORE_CTX_set_verify_cb(v->context, pass_over_dates);
     if (X509_verify_cert(v->context) != 1)
         return judge_path(v);
@@ -339,8 +342,7 @@ static int check_strength(struct verification *v)
     return 0;
 }
 
-static int verify(struct verification *v, const STACK_OF(CRYPTO_BUFFER) * chain,
-                  const struct tls_roots *roots)
+static int verify(struct verification *v, const STACK_OF(CRYPTO_BUFFER) * chain)
 {
     int r;
     if ((r = check_bounds(v, chain)) != 0)
@@ -355,12 +357,12 @@ static int verify(struct verification *v, const STACK_OF(CRYPTO_BUFFER) * chain,
             return r;
     if ((r = check_keys(v)) != 0)
         return r;
-    if (roots == NULL) {
+    if (v->store == NULL) {
         v->peer->verdict = TLS_VERDICT_UNTRUSTED;
         tls_why(v->peer->reason, "there are no roots to verify with");
         return 1;
     }
-    if ((r = find_path(v, roots)) != 0)
+    if ((r = find_path(v)) != 0)
         return r;
     note_root(v);
     if ((r = check_issuers(v)) != 0 || (r = check_dates(v)) != 0 || (r = check_usage(v)) != 0 ||
@@ -370,7 +372,7 @@ static int verify(struct verification *v, const STACK_OF(CRYPTO_BUFFER) * chain,
     return 0;
 }
 
-int tls_verify_chain(const STACK_OF(CRYPTO_BUFFER) * chain, const struct tls_roots *roots,
+static int verify_by(X509_STORE *store, unsigned long flags, const STACK_OF(CRYPTO_BUFFER) * chain,
                      enum tls_purpose purpose, int64_t now_seconds, struct tls_peer *peer)
 {
     *peer = (struct tls_peer) { .verdict = TLS_VERDICT_NONE };
@@ -379,14 +381,30 @@ int tls_verify_chain(const STACK_OF(CRYPTO_BUFFER) * chain, const struct tls_roo
         return 0;
     peer->reason[0] = '\0';
     peer->verdict = TLS_VERDICT_UNTRUSTED;
-    struct verification v = { .peer = peer, .purpose = purpose, .now = now_seconds };
+    struct verification v = {
+        .peer = peer, .purpose = purpose, .now = now_seconds, .store = store, .flags = flags
+    };
     v.parsed = sk_X509_new_null();
-    int r = v.parsed == NULL ? no_memory(&v) : verify(&v, chain, roots);
+    int r = v.parsed == NULL ? no_memory(&v) : verify(&v, chain);
     X509_STORE_CTX_free(v.context);
     sk_X509_pop_free(v.parsed, X509_free);
     ERR_clear_error();
     CHECK((peer->verdict == TLS_VERDICT_VALID) == (r == 0));
     return MIN(r, 0);
+}
+
+int tls_verify_chain(const STACK_OF(CRYPTO_BUFFER) * chain, const struct tls_roots *roots,
+                     enum tls_purpose purpose, int64_t now_seconds, struct tls_peer *peer)
+{
+    return verify_by(roots == NULL ? NULL : tls_roots_store(roots), 0, chain, purpose, now_seconds,
+                     peer);
+}
+
+int tls_verify_anchored(const STACK_OF(CRYPTO_BUFFER) * chain, X509_STORE *anchors,
+                        enum tls_purpose purpose, int64_t now_seconds, struct tls_peer *peer)
+{
+    return verify_by(anchors, X509_V_FLAG_PARTIAL_CHAIN | X509_V_FLAG_TRUSTED_FIRST, chain, purpose,
+                     now_seconds, peer);
 }
 
 /* ---- names and pins ---- */

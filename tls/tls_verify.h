@@ -57,6 +57,12 @@ const char *tls_verdict_name(enum tls_verdict verdict);
                                    const struct tls_roots *roots, enum tls_purpose purpose,
                                    int64_t now_seconds, struct tls_peer *peer);
 
+/* The same by certificates that are trusted whoever signed them: an authority below a root, or the
+ * leaf itself. */
+[[nodiscard]] int tls_verify_anchored(const STACK_OF(CRYPTO_BUFFER) * chain, X509_STORE *anchors,
+                                      enum tls_purpose purpose, int64_t now_seconds,
+                                      struct tls_peer *peer);
+
 /* Does the leaf bear a name that one of the patterns wants; allow is of enum tls_name_allow. Looks
  * at no verdict. matched is a part of peer. False: why tells what is presented, and what was
  * wanted. */
