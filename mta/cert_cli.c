@@ -459,6 +459,7 @@ static int make_main(int argc, char **argv)
 static const struct cli_command commands[] = {
     { "show", show_main, "what we present: names, dates, pins, TLSA records, and what is wrong" },
     { "publish", cert_publish_main, "the table that partners need: current, next, deprecated" },
+    { "rehearse", cert_rehearse_main, "before a change: whether everything fits the new one" },
     { "make", make_main, "a self-signed certificate and its key" },
 };
 

@@ -1,5 +1,5 @@
 /*
- * lookup.c - one resolution, and the machine for it
+ * lookup.c - one resolution, or one question, and the machine for it
  *
  *   ring, shard, resolver --> resolve_start --> steps until it is resolved --> all of it is freed
  *
@@ -32,6 +32,9 @@ static struct {
     struct resolve_request request;
     struct lookup *lookup;
     bool resolved;
+    struct dns_query query; /* of lookup_records, instead of the two above */
+    void (*told)(void *argument, const struct dns_answer *answer);
+    void *argument;
 } machine;
 
 static void on_resolved(struct resolve_request *request, const struct resolve_result *result)
@@ -103,6 +106,32 @@ int lookup_run(const struct dns_options *options, const struct resolve_policy *p
         fprintf(stderr, "ringpost: DNS: %s: %s\n", what, strerror(-r));
         resolve_forget(&machine.resolves, &machine.request);
     }
+    machine_free();
+    return r;
+}
+
+static void on_answered(struct dns_query *query, const struct dns_answer *answer)
+{
+    (void)query;
+    machine.told(machine.argument, answer);
+    machine.resolved = true;
+}
+
+int lookup_records(const struct dns_options *options, const char *name, enum dns_type type,
+                   void (*told)(void *argument, const struct dns_answer *answer), void *argument)
+{
+    const char *what = "";
+    memset(&machine, 0, sizeof(machine));
+    machine.told = told;
+    machine.argument = argument;
+    machine.query.answered = on_answered;
+    int r = machine_make(options, &what);
+    if (r == 0)
+        dns_ask(&machine.dns, &machine.shard, &machine.query, name, type);
+    while (r == 0 && !machine.resolved)
+        r = shard_step(&machine.shard, UINT64_MAX);
+    if (r < 0)
+        fprintf(stderr, "ringpost: DNS: %s: %s\n", what, strerror(-r));
     machine_free();
     return r;
 }

@@ -20,5 +20,10 @@ struct lookup {
  * error: no io_uring, no memory, files of options that cannot be used. */
 [[nodiscard]] int lookup_run(const struct dns_options *options, const struct resolve_policy *policy,
                              const struct resolve_hop *hop, struct lookup *lookup);
+/* Records of one name and type: told is called once, before it returns 0; or errno as above. */
+[[nodiscard]] int lookup_records(const struct dns_options *options, const char *name,
+                                 enum dns_type type,
+                                 void (*told)(void *argument, const struct dns_answer *answer),
+                                 void *argument);
 
 #endif

@@ -280,6 +280,29 @@ const char *tls_roots_digest(const struct tls_roots *roots)
     return roots->digest;
 }
 
+X509 *tls_roots_at(const struct tls_roots *roots, unsigned index)
+{
+    const STACK_OF(X509_OBJECT) *objects = X509_STORE_get0_objects(roots->store);
+    CHECK(index < roots->count);
+    CHECK(sk_X509_OBJECT_num(objects) == roots->count);
+    return X509_OBJECT_get0_X509(sk_X509_OBJECT_value(objects, index));
+}
+
+X509 *tls_roots_find(const struct tls_roots *roots, const uint8_t digest[static TLS_DIGEST_BYTES])
+{
+    for (unsigned i = 0; i < roots->count; i++) {
+        X509 *x509 = tls_roots_at(roots, i);
+        uint8_t other[TLS_DIGEST_BYTES];
+        unsigned size = sizeof(other);
+        if (X509_digest(x509, EVP_sha256(), other, &size) &&
+            memcmp(other, digest, sizeof(other)) == 0) {
+            X509_up_ref(x509);
+            return x509;
+        }
+    }
+    return NULL;
+}
+
 const char *tls_roots_path(const struct tls_roots *roots)
 {
     return roots->path;

@@ -9,6 +9,7 @@
 
 #include "core/slice.h"
 #include "tls/tls_boringssl.h"
+#include "tls/tls_certificate.h"
 #include "tls/tls_text.h"
 
 enum {
@@ -39,6 +40,10 @@ unsigned tls_roots_broken(const struct tls_roots *roots);
 /* SHA-256 over the sorted SHA-256 digests of the certificates, in hex: the same set, the same text.
  */
 const char *tls_roots_digest(const struct tls_roots *roots);
+/* Certificate number index, of count, in no order; the bundle's own. */
+X509 *tls_roots_at(const struct tls_roots *roots, unsigned index);
+/* The one with this SHA-256, to be freed; NULL: it is not in there. */
+X509 *tls_roots_find(const struct tls_roots *roots, const uint8_t digest[static TLS_DIGEST_BYTES]);
 /* The file it came from, or what it is called. */
 const char *tls_roots_path(const struct tls_roots *roots);
 

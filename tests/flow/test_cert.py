@@ -17,6 +17,9 @@ import unittest
 
 import harness
 from harness import Ringpost, free_port, program
+from test_dns import Nsd
+
+ZONE = "$ORIGIN flow.example.\n$TTL 300\n@ SOA ns hostmaster 1 3600 600 86400 60\n@ NS ns\nns A 127.0.0.1\n"
 
 
 def openssl(*words, **more):
@@ -93,22 +96,38 @@ class Authority:
     def revoke(self, path):
         openssl("ca", "-config", self.base / "conf", "-revoke", path)
 
+    def answer(self, request):
+        """As an OCSP responder."""
+        asked, told = self.base / "request", self.base / "response"
+        asked.write_bytes(request)
+        openssl("ocsp", "-index", self.base / "index", "-CA", self.pem, "-rsigner", self.pem, "-rkey", self.key,
+                "-reqin", asked, "-respout", told, "-ndays", "1")
+        return told.read_bytes()
+
     def crl(self, *more):
         openssl("ca", "-config", self.base / "conf", "-gencrl", "-out", self.base / "crl.pem", *more)
         return openssl("crl", "-in", self.base / "crl.pem", "-outform", "DER")
 
 
 class Web:
-    """Gives out files by their paths; 404 for others. asked: the paths that came."""
+    """Gives out files by their paths, and what answers[path] makes of a POST; 404 for others. asked: the
+    paths that came."""
 
     def __init__(self, test):
-        self.files, self.asked = {}, []
+        self.files, self.answers, self.asked = {}, {}, []
         web = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self):
+                self.give(web.files.get(self.path))
+
+            def do_POST(self):
+                asked = self.rfile.read(int(self.headers["Content-Length"]))
+                answer = web.answers.get(self.path)
+                self.give(answer and self.headers["Content-Type"] == "application/ocsp-request" and answer(asked) or None)
+
+            def give(self, body):
                 web.asked.append(self.path)
-                body = web.files.get(self.path)
                 self.send_response(404 if body is None else 200)
                 self.end_headers()
                 self.wfile.write(body or b"")
@@ -251,6 +270,215 @@ class Publish(Cert):
         self.assertIn("there is no next one", node["hints"][0])
         self.assertEqual(node["columns"][0]["crl"], [])
         self.assertNotIn("CRL", self.say("publish"))
+
+
+class Rehearse(Cert):
+    """Everything fits, and then one thing does not."""
+
+    def setUp(self):
+        super().setUp()
+        self.web = Web(self)
+        self.authorities(self.web.url, f"{self.web.url}/ocsp")
+        self.give_out()
+        self.now, key = self.middle.issue("now", ["mx.flow.test"])
+        self.present(self.now, key)
+
+    def give_out(self):
+        self.web.files = {"/ca.crl": self.middle.crl(), "/root.crl": self.root.crl()}
+        self.web.answers = {"/ocsp": self.middle.answer}
+
+    def rehearse(self, *words, ok=True):
+        """{(point, about): status}; the points are in self.points."""
+        told = json.loads(self.say("rehearse", "--json", *map(str, words), status=0 if ok else 1))
+        self.assertEqual(told["ok"], ok)
+        self.points = told["points"]
+        return {(p["point"], p["about"]): p["status"] for p in told["points"]}
+
+    def failed(self, *words, others=()):
+        """Of the one point that fails: its name, about, why and way out."""
+        self.rehearse(*words, ok=False)
+        failures = [p for p in self.points if p["status"] == "fail" and p["point"] not in others]
+        self.assertEqual(len(failures), 1, failures)
+        self.assertNotEqual(failures[0]["way"], "")
+        return failures[0]
+
+    def expect(self, **more):
+        self.server.sections['partner-expects "bank"'] = more
+        self.server.write_config()
+
+    def test_usage(self):
+        new, _ = self.middle.issue("new", ["mx.flow.test"])
+        for words in (("--no-such",), (new, new)):
+            self.refused(("rehearse", *map(str, words)), "cert rehearse", status=2)
+        self.refused(("rehearse",), "no certificate has a `next`")
+        self.refused(("rehearse", "-n", "nobody", str(new)), 'no certificate "nobody"')
+        self.refused(("rehearse", "-n", "node"), "name the file")
+        self.refused(("rehearse", "--offline", "/not/there.pem"), "FAIL", "/not/there.pem")
+        self.present(*self.middle.issue("other", ["other.flow.test"]), title="other")
+        self.refused(("rehearse", str(new)), "--certificate TITLE")
+
+    def test_everything_fits(self):
+        self.now, now_key = self.middle.issue("now", ["mx.flow.example"])
+        new, key = self.middle.issue("new", ["mx.flow.example"], days=(-1, 180))
+        nsd = Nsd(self, ZONE + "".join(f"_{self.server.port}._tcp.mx TLSA 3 1 1 {spki(path)}\n" for path in (self.now, new)))
+        self.server.sections["dns"] = {"forwarders": [f"127.0.0.1:{nsd.port}"], "timeout": "5s"}
+        self.server.outbound = {"bank": {"domains": ["bank.test"], "hosts": ["mx.bank.test"], "tls": "encrypt",
+                                         "client-certificate": "node"}}
+        self.server.top["hostname"] = "mx.flow.example"
+        self.present(self.now, now_key, next=new, **{"next-key": key})
+        self.expect(certificate="node", name=["*.flow.example"], root=["flow"],
+                    pin=[f"sha256:{spki(self.now)}", f"sha256:{spki(new)}"])
+        points = self.rehearse()
+        at = f"_{self.server.port}._tcp.mx.flow.example"
+        for point in (("chain", ""), ("key", str(key)), ("strength", "ECDSA P-256"), ("dates", ""), ("overlap", ""),
+                      ("names", "in"), ("former names", ""), ("roots", "flow"), ("usage", "bank"), ("partner-expects", "bank"),
+                      ("tlsa", at), ("crl", f"{self.web.url}/ca.crl"), ("crl", f"{self.web.url}/root.crl"),
+                      ("ocsp", f"{self.web.url}/ocsp")):
+            self.assertEqual(points[point], "ok", self.points)
+        self.assertEqual(len([p for p in self.points if p["point"] == "partner-expects"]), 3)
+        self.assertIn("for both", next(p["why"] for p in self.points if p["point"] == "tlsa"))
+        self.assertEqual({p["point"] for p in self.points if p["status"] == "warn"}, {"roots"})     # the system's
+        self.assertEqual(sorted(self.web.asked), ["/ca.crl", "/ocsp", "/root.crl"])
+        self.assertIn("it may take over", self.say("rehearse", "--offline"))
+        self.assertEqual(len(self.web.asked), 3)
+
+    def test_key(self):
+        new, key = self.middle.issue("new", ["mx.flow.test"])
+        self.assertEqual(self.rehearse("--offline", new)[("key", "")], "warn")
+        self.assertEqual(self.rehearse("--offline", "--key", key, new)[("key", str(key))], "ok")
+        other = self.now.with_suffix(".key")
+        self.assertIn("does not belong", self.failed("--offline", "--key", other, new)["why"])
+        key.chmod(0o644)
+        self.assertIn("read by others", self.failed("--offline", "--key", key, new)["why"])
+        same, _ = self.middle.issue("same", ["mx.flow.test"], key=other)
+        self.assertEqual(self.rehearse("--offline", same)[("key", str(other))], "ok")
+
+    def test_kind_and_strength_of_the_key(self):
+        weak, _ = self.middle.issue("weak", ["mx.flow.test"], kind="1024")
+        self.rehearse("--offline", weak, ok=False)
+        self.assertEqual({p["point"] for p in self.points if p["status"] == "fail"}, {"strength", "roots"})
+        rsa, rsa_key = self.middle.issue("rsa", ["mx.flow.test"], kind="2048")
+        self.assertEqual(self.rehearse("--offline", rsa)[("key kind", "in")], "warn")
+        self.present(rsa, rsa_key, title="rsa")
+        self.assertEqual(self.failed("--offline", "-n", "node", rsa)["point"], "key kind")
+        new, _ = self.middle.issue("new", ["mx.flow.test"])
+        self.assertNotIn(("key kind", "in"), self.rehearse("--offline", "-n", "node", new))
+
+    def test_dates(self):
+        old, _ = self.middle.issue("old", ["mx.flow.test"], days=(-30, -1))
+        self.rehearse("--offline", old, ok=False)
+        self.assertEqual({p["point"] for p in self.points if p["status"] == "fail"}, {"dates", "roots"})
+        soon, _ = self.middle.issue("soon", ["mx.flow.test"], days=(-1, 10))
+        self.assertEqual(self.rehearse("--offline", soon)[("dates", "")], "warn")
+        later, _ = self.middle.issue("later", ["mx.flow.test"], days=(10, 200))
+        points = self.rehearse("--offline", later)
+        self.assertEqual((points["overlap", ""], points["roots", "flow"]), ("warn", "ok"))
+        gap, _ = self.middle.issue("gap", ["mx.flow.test"], days=(95, 200))
+        self.assertEqual(self.failed("--offline", gap)["point"], "overlap")
+        self.present(self.now, self.now.with_suffix(".key"), next=later, **{"change-on": day(92)})
+        self.assertIn("before the change", self.failed("--offline")["why"])
+
+    def test_names(self):
+        new, _ = self.middle.issue("new", ["mx2.flow.test"])
+        self.assertIn("mx.flow.test", self.failed("--offline", new)["why"])
+        self.present(*self.middle.issue("beside", ["*.flow.test"]), title="beside")
+        points = self.rehearse("--offline", "-n", "node", new)
+        self.assertEqual((points["names", "in"], points["former names", ""]), ("ok", "warn"))
+
+    def test_roots(self):
+        other = Authority(self.base, "Other Root")
+        new, _ = other.issue("new", ["mx.flow.test"])
+        self.assertEqual(self.failed("--offline", new)["about"], "flow")
+        (self.base / "roots.pem").write_text(self.root.pem.read_text() + other.pem.read_text())
+        self.assertEqual(self.rehearse("--offline", new)[("roots", "flow")], "warn")     # another one
+        fingerprint = lambda a: "sha256:" + hashlib.sha256(openssl("x509", "-in", a.pem, "-outform", "DER")).hexdigest()
+        self.expect(root=[fingerprint(self.root)])
+        self.assertEqual(self.failed("--offline", new)["about"], "bank")
+        self.expect(root=[fingerprint(self.root), fingerprint(other)])
+        self.rehearse("--offline", new)
+        new, _ = self.middle.issue("bare", ["mx.flow.test"], chain=False)
+        failure = self.failed("--offline", new, others=["partner-expects"])
+        self.assertIn("neither presented nor among the roots", failure["why"])
+
+    def test_what_is_pinned(self):
+        new, _ = self.middle.issue("new", ["mx.flow.test"])
+        self.expect(certificate="node", pin=[f"sha256:{spki(self.now)}"])
+        self.assertIn(f"sha256:{spki(new)}", self.failed("--offline", new)["way"])
+        self.expect(name=["mx9.flow.test"])
+        self.assertIn("mx9.flow.test", self.failed("--offline", new)["why"])
+        del self.server.sections['partner-expects "bank"']
+        own = {"type": "own", "state": "enforce", "cert-name": ["mx.flow.test"], "cert-pin": [f"sha256:{spki(self.now)}"],
+               "cert-check": "name+pin", "cert-roots": "flow", "tls": "required"}
+        self.server.sections['inbound "site"'] = own
+        self.server.write_config()
+        self.assertEqual(self.failed("--offline", new)["point"], "own pins")
+        own["cert-pin"].append(f"sha256:{spki(new)}")
+        self.server.write_config()
+        self.assertEqual(self.rehearse("--offline", new)[("own names", "site")], "ok")
+        servers, _ = self.middle.issue("servers", ["mx.flow.test"], key=new.with_suffix(".key"), usage="serverAuth")
+        self.server.outbound = {"bank": {"domains": ["bank.test"], "hosts": ["mx.bank.test"], "tls": "encrypt",
+                                         "client-certificate": "node"}}
+        self.server.write_config()
+        self.assertEqual(self.rehearse("--offline", servers)[("usage", "bank")], "warn")
+
+    def test_revocation(self):
+        new, _ = self.middle.issue("new", ["mx.flow.test"])
+        good = dict(self.web.files)
+        self.assertEqual(self.rehearse(new)[("ocsp", f"{self.web.url}/ocsp")], "ok")
+        host = f"127.0.0.1:{self.web.port}"
+        stale = self.middle.crl("-crl_lastupdate", when(-3), "-crl_nextupdate", when(-1))
+        for path, body, words in (("/ca.crl", None, "404"), ("/ca.crl", b"<html>", "no CRL"),
+                                  ("/ca.crl", good["/root.crl"], "another issuer"), ("/root.crl", good["/ca.crl"], "another issuer"),
+                                  ("/ca.crl", stale, f"out of date since {day(-1)}")):
+            self.web.files = {**good, path: body}
+            failure = self.failed(new)
+            self.assertEqual((failure["point"], failure["about"]), ("crl", self.web.url + path))
+            self.assertIn(words, failure["why"])
+            self.assertEqual(host in failure["way"], body is None)
+        self.web.files = good
+        for answer, words in ((None, "404"), (lambda _: b"hello", "no OCSP response"), (self.root.answer, "signature"),
+                              (lambda _: b"\x30\x03\x0a\x01\x03", "status 3")):
+            self.web.answers["/ocsp"] = answer
+            failure = self.failed(new)
+            self.assertEqual((failure["point"], failure["about"]), ("ocsp", f"{self.web.url}/ocsp"))
+            self.assertIn(words, failure["why"])
+        self.middle.revoke(new)
+        self.give_out()
+        self.rehearse(new, ok=False)
+        self.assertEqual({p["point"]: "revoked" in p["why"] for p in self.points if p["status"] == "fail"},
+                         {"crl": True, "ocsp": True})
+
+    def test_without_addresses(self):
+        bare = Authority(self.base, "Bare Root")
+        (self.base / "roots.pem").write_text(self.root.pem.read_text() + bare.pem.read_text())
+        new, _ = bare.issue("new", ["mx.flow.test"])
+        self.assertEqual(self.rehearse(new)[("crl", "CN=new")], "warn")
+        short, _ = bare.issue("short", ["mx.flow.test"], days=(-1, 5))
+        self.assertEqual(self.rehearse(short)[("crl", "CN=short")], "ok")
+        self.assertEqual(self.web.asked, [])
+
+    def test_tlsa(self):
+        new, _ = self.middle.issue("new", ["mx.flow.test"])
+        self.web.files, self.web.answers = {}, {}
+        names = {"none": (), "old": (self.now,), "new": (new,), "neither": (self.root.pem,)}
+        zone = ZONE + "".join(f"_{self.server.port}._tcp.{name} TLSA 3 1 1 {spki(path)}\n" for name, paths in names.items() for path in paths)
+        zone += f"_{self.server.port}._tcp.issuer TLSA 2 1 1 {spki(self.middle.pem)}\n"
+        nsd = Nsd(self, zone)
+        self.server.sections["dns"] = {"forwarders": [f"127.0.0.1:{nsd.port}"], "timeout": "5s"}
+        for name, status, words in (("none", "ok", "nothing is published"), ("old", "fail", "for the one in use only"),
+                                    ("new", "warn", "none for the one in use"), ("neither", "fail", "for neither"),
+                                    ("issuer", "ok", "for both")):
+            self.server.listeners["in"]["banner"] = f"{name}.flow.example"
+            self.server.write_config()
+            self.rehearse(new, ok=False)
+            told, = (p for p in self.points if p["point"] == "tlsa")
+            self.assertEqual((told["status"], words in told["why"]), (status, True), told)
+            if name == "old":
+                self.assertIn(f"IN TLSA 3 1 1 {spki(new)} beside the others, wait 600 s", told["way"])
+        self.server.sections["dns"] = {"forwarders": [f"127.0.0.1:{free_port()}"], "timeout": "1s"}
+        self.server.write_config()
+        self.rehearse(new, ok=False)
+        self.assertEqual([p["status"] for p in self.points if p["point"] == "tlsa"], ["warn"])
 
 
 if __name__ == "__main__":

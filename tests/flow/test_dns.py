@@ -31,11 +31,11 @@ ZONE += "".join(f"many MX {n + 1} h{n}.many\nh{n}.many A 127.0.0.{10 if n == 0 e
 
 
 class Nsd:
-    def __init__(self, holder):
+    def __init__(self, holder, zone=ZONE):
         self.port = harness.free_port()
         base = pathlib.Path(tempfile.mkdtemp(prefix="ringpost-nsd."))
         holder.addCleanup(shutil.rmtree, base, True)
-        (base / "flow.zone").write_text(ZONE)
+        (base / "flow.zone").write_text(zone)
         (base / "nsd.conf").write_text(
             f"server:\n ip-address: 127.0.0.1@{self.port}\n username: \"\"\n chroot: \"\"\n zonesdir: \"{base}\"\n"
             f" database: \"\"\n pidfile: \"{base}/pid\"\n logfile: \"{base}/log\"\n xfrdfile: \"{base}/xfrd\"\n"
