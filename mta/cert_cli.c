@@ -460,6 +460,7 @@ static const struct cli_command commands[] = {
     { "show", show_main, "what we present: names, dates, pins, TLSA records, and what is wrong" },
     { "publish", cert_publish_main, "the table that partners need: current, next, deprecated" },
     { "rehearse", cert_rehearse_main, "before a change: whether everything fits the new one" },
+    { "roots", cert_roots_main, "trust stores: hash, age, what changed, what is in them" },
     { "make", make_main, "a self-signed certificate and its key" },
 };
 

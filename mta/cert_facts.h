@@ -37,8 +37,9 @@ void cert_list_add(json_t *list, const char *text);
                             int64_t now, const struct config_roots **bundle,
                             struct tls_credential_text *text);
 
-/* cert_publish.c, cert_rehearse.c */
+/* cert_publish.c, cert_rehearse.c, cert_roots.c */
 int cert_publish_main(int argc, char **argv);
 int cert_rehearse_main(int argc, char **argv);
+int cert_roots_main(int argc, char **argv);
 
 #endif

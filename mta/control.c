@@ -204,6 +204,7 @@ int control_reload(struct control *control, char words[static CONTROL_WORDS_MAX]
     control_connectors_assign(control, next);
     control_keep(control, next);
     control_tls_files(control);
+    control_certificates_look(control);
     metric_add(&control->reloads, 1);
     control->untaken += control->servers_count;
     for (unsigned i = 0; i < control->servers_count; i++)

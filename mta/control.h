@@ -120,6 +120,11 @@ void control_tls_files(struct control *control);
 /* Before the resolver's end. */
 void control_fetch_stop(struct control *control);
 
+/* ---- control_certificates.c ---- */
+
+/* At start, as the user we are to be, and after each reload. */
+void control_certificates_look(struct control *control);
+
 /* ---- control_floor.c ---- */
 
 /* As the user we are to be, before any thread. 0, or an errno that was told. */

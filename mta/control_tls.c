@@ -197,6 +197,7 @@ int control_tls_start(struct control *control)
     const struct config_tls *tls = &control->config->tls;
     timer_init(&control->tickets_timer, tickets_on_timer);
     control_tls_files(control);
+    control_certificates_look(control);
     keyshares_test(control);
     if (!tls->tickets)
         return 0;

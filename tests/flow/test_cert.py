@@ -481,5 +481,77 @@ class Rehearse(Cert):
         self.assertEqual([p["status"] for p in self.points if p["point"] == "tlsa"], ["warn"])
 
 
+class Roots(Cert):
+    def setUp(self):
+        super().setUp()
+        self.authorities()
+        self.other = Authority(self.base, "Other Root")
+        self.bundle = self.base / "roots.pem"
+        self.server.write_config()
+
+    def look(self, *words, status=0, bundle="flow"):
+        told = json.loads(self.say("roots", "--json", "--bundle", bundle, *map(str, words), status=status))["bundles"]
+        self.assertEqual([b["title"] for b in told], [bundle])
+        return told[0]
+
+    def digest(self, authority):
+        return hashlib.sha256(openssl("x509", "-in", authority.pem, "-outform", "DER")).hexdigest()
+
+    def test_usage(self):
+        for words in (("--no-such",), ("surplus",), ("--has", "")):
+            self.refused(("roots", *words), "cert roots", status=2)
+        self.refused(("roots", "--bundle", "nobody"), 'no roots "nobody"')
+        self.refused(("roots", "--has", "/not/there.pem"), "/not/there.pem")
+
+    def test_hash_age_and_what_is_in_it(self):
+        told = self.look()
+        self.assertEqual((told["roots"], told["age_days"], told["file"]), (1, 0, str(self.bundle)))
+        self.assertEqual(told["sha256"], hashlib.sha256(bytes.fromhex(self.digest(self.root))).hexdigest())
+        os.utime(self.bundle, (1_600_000_000, 1_600_000_000))
+        self.assertEqual(self.look()["modified"], "2020-09-13 12:26 UTC")
+        digest = self.digest(self.root)
+        colons = ":".join(digest[i:i + 2] for i in range(0, 64, 2)).upper()
+        for has in (self.root.pem, digest, f"sha256:{digest}", colons, "flow root"):
+            self.assertEqual([r["sha256"] for r in self.look("--has", has)["has"]], [digest], has)
+        for has in (self.other.pem, self.digest(self.other), "Other Root"):
+            self.assertEqual(self.look("--has", has, status=1)["has"], [])
+            self.refused(("roots", "-b", "flow", "--has", str(has)), "ringpost: ")
+        both = self.base / "both.pem"
+        both.write_text(self.root.pem.read_text() + self.other.pem.read_text())
+        self.refused(("roots", "-b", "flow", "--has", str(both)), "CN=Other Root", "has")
+        openssl("req", "-x509", "-new", "-key", self.root.key, "-out", self.base / "again.pem", "-subj", "/CN=Again", "-days", "20")
+        again, = self.look("--has", self.base / "again.pem", status=1)["has"]      # a root that was renewed
+        self.assertEqual((again["same_key_as"], again["sha256"]), ("CN=Again", digest))
+        self.bundle.write_text((self.base / "again.pem").read_text())
+        self.assertEqual([r["subject"] for r in self.look()["expire"]], ["CN=Again"])
+        self.assertEqual(self.look(bundle="system")["added"], {})
+
+    def test_what_changed(self):
+        first = self.look()
+        self.assertEqual((first["remembered_since"], first["added"]), (None, {}))
+        state = self.base / "state.json"
+        self.look("--remember", "--state", state)
+        self.server.start()
+        self.assertEqual(self.server.log("roots_changed"), [])
+        self.assertIsNotNone(self.look()["remembered_since"])
+        self.bundle.write_text(self.other.pem.read_text())
+        root, other = {self.digest(self.root): "CN=Flow Root,O=Flow Trust"}, {self.digest(self.other): "CN=Other Root,O=Flow Trust"}
+        for told in (self.look(), self.look("--state", state)):
+            self.assertEqual((told["added"], told["removed"]), (other, root))
+            self.assertNotIn("change", told)
+        self.assertIn("a reload takes this one", self.say("roots", "-b", "flow"))
+        self.assertEqual(self.server.cli("reload").returncode, 0)
+        event, = self.server.wait_log("roots_changed")
+        self.assertEqual((event["roots"], event["added"], event["removed"]), ("flow", list(other.values()), list(root.values())))
+        self.assertEqual((event["was"], event["is"]), (first["sha256"], self.look()["sha256"]))
+        told = self.look()
+        self.assertEqual((told["added"], told["change"]["added"], told["change"]["removed"]), ({}, other, root))
+        self.server.stop()
+        (self.server.spool / "roots.json").write_text("{")
+        self.server.start()
+        self.assertEqual(self.look()["added"], {})
+        self.server.stop()
+
+
 if __name__ == "__main__":
     harness.main()
