@@ -628,6 +628,8 @@ static int control_start(struct control *control)
     if (r == 0)
         r = control_floor_open(control, config);
     if (r == 0)
+        r = control_certificates_open(control, config);
+    if (r == 0)
         r = control_logs(control);
     if (r == 0)
         r = control_signals(control);
@@ -643,6 +645,7 @@ static int control_start(struct control *control)
         r = control_floor_start(control);
     if (r < 0)
         return r;
+    control_certificates_start(control);
     control_connectors_start(control);
     control->started_us = (uint64_t)control->shard.wall_us;
     control->is_ready = 1;
@@ -669,6 +672,7 @@ static void control_stop(struct control *control)
     admin_free(control->admin);
     control_tls_stop(control);
     control_floor_stop(control);
+    control_certificates_stop(control);
     control_connectors_stop(control);
     log_writer_stop(control->writer);
     ring_free(control->shard.ring);

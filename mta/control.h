@@ -54,6 +54,17 @@ struct control_floor {
     char path[STORE_PATH_MAX];
 };
 
+/* Certificates that were seen (mta/control_certificates.c). */
+struct control_certificates {
+    struct store *store; /* NULL: there is none any more */
+    struct store_report report;
+    struct timer timer;
+    struct metrics_writer writer;
+    int64_t next_look_s;
+    bool failing; /* and the log says so */
+    char path[STORE_PATH_MAX];
+};
+
 struct control {
     struct shard shard;
     struct shard_group group;
@@ -80,6 +91,7 @@ struct control {
     struct timer tickets_timer;
     struct control_files files;
     struct control_floor floor;
+    struct control_certificates certificates;
     struct control_connectors connectors;
     bool tickets_stale; /* the file cannot be read any more, and the log says so */
     struct op signals;
@@ -122,7 +134,12 @@ void control_fetch_stop(struct control *control);
 
 /* ---- control_certificates.c ---- */
 
-/* At start, as the user we are to be, and after each reload. */
+/* As the user we are to be, before any thread. 0, or an errno that was told. */
+[[nodiscard]] int control_certificates_open(struct control *control, const struct config *config);
+/* Before the shards' threads, with the log. */
+void control_certificates_start(struct control *control);
+void control_certificates_stop(struct control *control);
+/* After each reload. */
 void control_certificates_look(struct control *control);
 
 /* ---- control_floor.c ---- */

@@ -187,6 +187,17 @@ void control_tls_files(struct control *control)
                   "When a certificate of ours expires, since the epoch", (uint64_t)leaf->not_after,
                   config->certificates[i].name, "sha256", digest);
     }
+    for (unsigned i = 0; i < config->certificates_count; i++) {
+        if (config->certificates[i].next_credential == NULL)
+            continue;
+        const struct tls_certificate *leaf =
+            tls_credential_leaf(config->certificates[i].next_credential);
+        char digest[TLS_DIGEST_HEX_BYTES];
+        tls_text_hex(slice_of(leaf->digest, TLS_DIGEST_BYTES), digest, sizeof(digest));
+        files_add(files, "ringpost_tls_certificate_next_not_after_seconds",
+                  "When the next one of a certificate expires, since the epoch",
+                  (uint64_t)leaf->not_after, config->certificates[i].name, "sha256", digest);
+    }
     if (files->count > 0)
         metrics_add_source(&control->metrics, &files->source, files->rows, files->count,
                            files->numbers, -1);
@@ -197,7 +208,6 @@ int control_tls_start(struct control *control)
     const struct config_tls *tls = &control->config->tls;
     timer_init(&control->tickets_timer, tickets_on_timer);
     control_tls_files(control);
-    control_certificates_look(control);
     keyshares_test(control);
     if (!tls->tickets)
         return 0;

@@ -38,6 +38,7 @@ struct deliver {
     struct tls_shard *tls;
     struct floor_shard *floors;          /* NULL: no memory */
     struct connector_counts *connectors; /* NULL: nothing is counted */
+    struct cert_shard *certs;            /* NULL: nobody is told which certificates were shown */
     unsigned shards;                     /* that share the limits per next hop */
     struct pool hops;
     struct pool links;

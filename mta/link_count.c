@@ -5,6 +5,7 @@
  * of its message is known.
  */
 #include "core/check.h"
+#include "mta/cert_watch.h"
 #include "mta/next_hop.h"
 
 enum { US_IN_MS = 1'000 };
@@ -48,6 +49,10 @@ void link_count_ready(struct link *link)
     link->is_hybrid = strstr(facts.group, "MLKEM") != NULL;
     if (link->is_hybrid)
         connector_count(&row->traffic, &row->traffic.hybrid_handshakes, 1);
+    const char *connector = link->hop->route->name;
+    if (facts.peer != NULL && *connector != '\0')
+        cert_watch_tell(link->hop->deliver->certs, CONNECTOR_OUT, connector,
+                        slice_of_string(link->floor.name.host), facts.peer);
 }
 
 void link_count_fault(struct link *link, enum smtp_tls_fault fault)

@@ -316,6 +316,7 @@ static int server_log_open(struct server_shard *server, struct server_log *log, 
         .tls = &server->tls,
         .floors = &server->floors,
         .connectors = &server->connectors,
+        .certs = &server->certs,
         .shards = shards,
         .draining = true, /* nothing is delivered before server_shard_start */
     };
@@ -465,6 +466,7 @@ int server_shard_init(struct server_shard *server, struct ring *ring, struct sha
         .generations = &server->generations,
         .limits = server->limits,
         .connectors = &server->connectors,
+        .certs = &server->certs,
         .owner = server,
         .room = server_room,
         .unroom = server_unroom,

@@ -11,6 +11,7 @@
 #define RINGPOST_MTA_SERVER_H
 
 #include "core/dns.h"
+#include "mta/cert_watch.h"
 #include "mta/config.h"
 #include "mta/deliver.h"
 #include "mta/floor_watch.h"
@@ -47,6 +48,7 @@ enum server_handoff {
     HANDOFF_FLOOR,   /* to control: pointer: struct floor_question; answered in place */
     HANDOFF_FLOOR_ANSWER,
     HANDOFF_FLOOR_CHANGED, /* to a shard: pointer: struct floor_change, freed by who gets it */
+    HANDOFF_CERTIFICATE,   /* to control: pointer: struct cert_shown, freed by who gets it */
 };
 
 /* One log with its queue and deliveries. */
@@ -90,6 +92,7 @@ struct server_shard {
     struct tls_client_cache tls_sessions;
     struct tls_hosts tls_hosts;
     struct floor_shard floors; /* attached by control, mta/control_floor.c */
+    struct cert_shard certs;   /* likewise, mta/control_certificates.c */
     struct task tls_fill; /* makes the loop turn, so that key shares are made in its idle time */
     struct metrics_source sources[5];
     struct metrics_source tls_sources[6];

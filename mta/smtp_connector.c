@@ -2,6 +2,7 @@
  * smtp_connector.c - an inbound session and its connector's numbers
  */
 #include "core/check.h"
+#include "mta/cert_watch.h"
 #include "mta/smtp_session.h"
 #include "tls/tls_server.h"
 
@@ -43,6 +44,25 @@ void smtp_connector_would(struct smtp_server *s, const struct inbound_would *wou
         connector_count(&row->traffic, &row->would[would->token], 1);
 }
 
+/* As the bundle of this connector judges it. */
+static void tell_certificate(struct smtp_server *s, const struct inbound_rcpt *verdict)
+{
+    const struct inbound_session *session = &s->facts;
+    char pin[sizeof("sha256:") + TLS_DIGEST_HEX_BYTES] = "sha256:";
+    unsigned at = 0;
+    for (unsigned i = 0; i < session->certificates_count; i++)
+        if (session->certificates[i].roots == verdict->connector->roots)
+            at = i;
+    const struct tls_peer *peer = session->certificates[at].peer;
+    struct slice where = verdict->identity.name;
+    if (where.size == 0) {
+        tls_text_hex(slice_of(peer->leaf.spki, TLS_DIGEST_BYTES), pin + strlen(pin),
+                     TLS_DIGEST_HEX_BYTES);
+        where = slice_of_string(pin);
+    }
+    cert_watch_tell(s->service->certs, CONNECTOR_IN, verdict->connector->name, where, peer);
+}
+
 void smtp_connector_accepted(struct smtp_server *s)
 {
     const struct smtp_incoming *t = s->transaction;
@@ -61,8 +81,9 @@ void smtp_connector_accepted(struct smtp_server *s)
         s->hybrid_counted = true;
         s->hybrid_of = verdict->connector;
     }
-    if (verdict->identity.by_certificate)
+    if (verdict->identity.by_certificate) {
         metric_add(&row->by_certificate, 1);
-    else if (verdict->identity.by_address)
+        tell_certificate(s, verdict);
+    } else if (verdict->identity.by_address)
         metric_add(&row->by_address, 1);
 }

@@ -50,6 +50,7 @@ struct smtp_service {
     struct generations *generations;
     struct limits *limits;
     struct connector_counts *connectors; /* NULL: nothing is counted */
+    struct cert_shard *certs;            /* NULL: nobody is told which certificates were shown */
     struct spool *spool;
     void *owner;
     /* Room for one more recipient in the queue; given back by unroom, or used up by accepted. */

@@ -34,6 +34,16 @@ def day(days):
     return (datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=days)).strftime("%Y-%m-%d")
 
 
+def ends(path, which="-enddate"):
+    """When a certificate ends, or begins, since the epoch."""
+    words = openssl("x509", "-in", path, "-noout", which).decode().split("=")[1].strip()
+    return datetime.datetime.strptime(words, "%b %d %H:%M:%S %Y %Z").replace(tzinfo=datetime.timezone.utc).timestamp()
+
+
+def date(seconds):
+    return datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc).strftime("%Y-%m-%d")
+
+
 def spki(path):
     """SHA-256 of the public key, as openssl has it."""
     key = openssl("x509", "-in", path, "-noout", "-pubkey")
@@ -220,7 +230,7 @@ class Publish(Cert):
         self.assertEqual([c["role"] for c in node["columns"]], ["current", "next", "deprecated"])
         self.assertEqual((now["presented"], new["presented"]), (f"now, until {self.change}", f"from {self.change} on"))
         self.assertEqual((now["organisation"], now["unit"], now["names"]), (["Flow Mail"], ["Post"], ["mx.flow.test"]))
-        self.assertEqual([now["not_before"], now["not_after"]], [day(-1), day(90)])
+        self.assertEqual([now["not_before"], now["not_after"]], [date(ends(self.now, "-startdate")), date(ends(self.now))])
         self.assertIn("CN=Flow Root", now["root"])
         fingerprint = openssl("x509", "-in", self.root.pem, "-noout", "-fingerprint", "-sha256").decode()
         self.assertEqual(now["root_sha256"], fingerprint.split("=")[1].strip().replace(":", "").lower())
@@ -245,7 +255,7 @@ class Publish(Cert):
         rows = {row[0]: [cell.strip() for cell in row[1:]] for row in page.rows}
         self.assertEqual(rows[""], ["current", "next", "deprecated"])
         self.assertEqual(rows["Organisation"][0], "<script>alert(1)</script> & a|b `x` é")
-        self.assertEqual(rows["Valid until"], [day(90), day(180), day(10)])
+        self.assertEqual(rows["Valid until"], [date(ends(p)) for p in (self.now, self.next, self.old)])
         self.assertFalse(page.tags & {"script", "link", "img"}, page.tags)
         text = self.say("publish", "--markdown")
         cells = {line.split(" |")[0].strip("| "): re.split(r"(?<!\\)\|", line)[2:-1] for line in text.splitlines()
@@ -429,7 +439,7 @@ class Rehearse(Cert):
         stale = self.middle.crl("-crl_lastupdate", when(-3), "-crl_nextupdate", when(-1))
         for path, body, words in (("/ca.crl", None, "404"), ("/ca.crl", b"<html>", "no CRL"),
                                   ("/ca.crl", good["/root.crl"], "another issuer"), ("/root.crl", good["/ca.crl"], "another issuer"),
-                                  ("/ca.crl", stale, f"out of date since {day(-1)}")):
+                                  ("/ca.crl", stale, "out of date since")):
             self.web.files = {**good, path: body}
             failure = self.failed(new)
             self.assertEqual((failure["point"], failure["about"]), ("crl", self.web.url + path))
@@ -551,6 +561,76 @@ class Roots(Cert):
         self.server.start()
         self.assertEqual(self.look()["added"], {})
         self.server.stop()
+
+
+class Expiry(Cert):
+    def told(self, **fields):
+        return [e for e in self.server.log("certificate_expiry") if all(e.get(k) == v for k, v in fields.items())]
+
+    def test_ours(self):
+        self.authorities()
+        now, key = self.middle.issue("now", ["mx.flow.test"], days=(-80, 10.5))
+        new, _ = self.middle.issue("new", ["mx.flow.test"], days=(-1, 40))
+        self.present(now, key, next=new)
+        self.server.start()
+        event, = self.server.wait_log("certificate_expiry")
+        self.assertEqual({k: event[k] for k in ("of", "certificate", "role", "days_left", "not_after", "names", "issuer")},
+                         {"of": "own", "certificate": "node", "role": "current", "days_left": 10, "not_after": date(ends(now)),
+                          "names": "mx.flow.test", "issuer": "CN=Flow CA,O=Flow Trust"})
+        metrics = self.server.metrics()
+        for name, path in (("", now), ("next_", new)):
+            number, = (v for k, v in metrics.items() if k.startswith(f"ringpost_tls_certificate_{name}not_after_seconds{{"))
+            self.assertEqual(number, ends(path))
+        self.server.write_config(tls={"expiry-days": [60, 5]})
+        self.assertEqual(self.server.cli("reload").returncode, 0)
+        self.server.wait_log("certificate_expiry", role="next")
+        self.server.stop()
+        self.server.start()             # what was told stays told
+        self.server.stop()
+        self.assertEqual((len(self.told(role="current")), len(self.told(role="next"))), (1, 1))
+        self.present(*self.middle.issue("short", ["mx.flow.test"], days=(-80, 2.5)), next=new)
+        self.server.start()
+        self.server.wait_log("certificate_expiry", days_left=2)
+        self.server.stop()
+
+    def test_partners(self):
+        self.authorities()
+        ours, key = self.middle.issue("ours", ["mx.flow.test"], days=(-10, 50.5))
+        theirs, their_key = self.middle.issue("theirs", ["mx.bank.test"], days=(-80, 6.5))
+        bank = Ringpost(self, top={"hostname": "mx.bank.test"}, relay={"domains": ["bank.test"]})
+        bank.sections['roots "flow"'] = {"file": self.base / "roots.pem"}
+        bank.sections['certificate "mx"'] = {"chain": theirs, "key": their_key}
+        bank.sections['inbound "partner"'] = {
+            "type": "partner", "state": "enforce", "sender-domains": ["example.com"], "cert-name": ["*.flow.test"],
+            "cert-roots": "flow", "tls": "required"}
+        bank.sections["tls"] = {"expiry-days": [60]}
+        bank.listeners = {"in": {"certificates": ["mx"]}}
+        bank.write_config()
+        bank.start()
+        self.server.outbound = {"bank": {"domains": ["bank.test"], "hosts": [f"127.0.0.1:{bank.port}"], "tls": "encrypt",
+                                         "client-certificate": "node"}}
+        self.present(ours, key)
+        self.server.start()
+        self.server.send(recipients=["x@bank.test"])
+        self.server.wait_empty()
+        event, = self.server.wait_log("certificate_expiry", of="out")
+        self.assertEqual((event["connector"], event["where"], event["days_left"], event["names"]),
+                         ("bank", f"127.0.0.1:{bank.port}", 6, "mx.bank.test"))
+        event, = bank.wait_log("certificate_expiry", of="in")
+        self.assertEqual((event["connector"], event["where"], event["days_left"]), ("partner", "mx.flow.test", 50))
+        name = "ringpost_connector_peer_certificate_expiry_seconds"
+        self.assertEqual(bank.metric(f'{name}{{dir="in",connector="partner"}}'), ends(ours))
+        self.server.stop()
+        self.server.start()
+        self.assertEqual(self.server.metric(f'{name}{{dir="out",connector="bank"}}'), ends(theirs))
+        self.server.outbound = {}
+        self.server.write_config()
+        self.server.stop()
+        self.server.start()         # nobody's any more
+        self.assertEqual([k for k in self.server.metrics() if k.startswith(name)], [])
+        self.server.stop()
+        self.assertEqual(len(self.told(of="out")), 1)
+        bank.stop()
 
 
 if __name__ == "__main__":
