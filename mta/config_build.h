@@ -58,6 +58,8 @@ const char *config_label(struct config_builder *builder, const struct config_sec
                          const char *key, const struct config_value *value);
 
 /* config_inbound.c */
+const uint8_t (*config_pins(struct config_builder *builder, const struct config_section *section,
+                            const char *key, unsigned *pins_count))[TLS_DIGEST_BYTES];
 void config_build_inbound(struct config_builder *builder);
 
 /* config_outbound.c: connectors and rules */

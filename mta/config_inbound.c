@@ -98,29 +98,28 @@ bool config_parse_pin(const char *text, uint8_t pin[static TLS_DIGEST_BYTES])
     return true;
 }
 
-static void pins_build(struct config_builder *builder, const struct config_section *section,
-                       struct inbound *c)
+const uint8_t (*config_pins(struct config_builder *builder, const struct config_section *section,
+                            const char *key, unsigned *pins_count))[TLS_DIGEST_BYTES]
 {
     unsigned count;
-    const struct config_value *values = config_file_list(section, "cert-pin", &count);
+    const struct config_value *values = config_file_list(section, key, &count);
     if (count > INBOUND_PINS_MAX) {
-        config_file_error(section, "cert-pin", values[INBOUND_PINS_MAX].line, "more than %d pins",
+        config_file_error(section, key, values[INBOUND_PINS_MAX].line, "more than %d pins",
                           INBOUND_PINS_MAX);
         count = INBOUND_PINS_MAX;
     }
     uint8_t(*pins)[TLS_DIGEST_BYTES] = config_take(builder, count, sizeof(*pins));
-    if (pins == NULL)
-        return;
-    for (unsigned i = 0; i < count; i++) {
-        if (config_parse_pin(values[i].text, pins[c->pins_count]))
-            c->pins_count++;
+    *pins_count = 0;
+    for (unsigned i = 0; i < count && pins != NULL; i++) {
+        if (config_parse_pin(values[i].text, pins[*pins_count]))
+            ++*pins_count;
         else
-            config_file_error(section, "cert-pin", values[i].line,
+            config_file_error(section, key, values[i].line,
                               "`%.80s` is no pin; write sha256: and the 64 hex digits that "
                               "`ringpost cert show` or `ringpost tls probe` print as SPKI",
                               values[i].text);
     }
-    c->pins = (const uint8_t(*)[TLS_DIGEST_BYTES])pins;
+    return (const uint8_t(*)[TLS_DIGEST_BYTES])pins;
 }
 
 static void identify_build(const struct config_section *section, struct inbound *c)
@@ -176,7 +175,7 @@ static void certificate_build(struct config_builder *builder, const struct confi
                               struct inbound *c)
 {
     names_build(builder, section, c);
-    pins_build(builder, section, c);
+    c->pins = config_pins(builder, section, "cert-pin", &c->pins_count);
     c->addresses = config_networks(builder, section, "addresses", "");
     identify_build(section, c);
     check_build(section, c);

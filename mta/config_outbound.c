@@ -10,7 +10,8 @@
 #include "core/check.h"
 #include "mta/config_build.h"
 
-enum { PORT_SMTP = 25, PORT_LMTP = 24 };
+enum { PORT_SMTP = 25, PORT_LMTP = 24, AGE_MIN_MS = 1'000 };
+#define AGE_MAX_MS (UINT64_C(365) * 24 * 3'600 * 1'000)
 
 static const char *const protocols[] = { [ROUTE_SMTP] = "smtp", [ROUTE_LMTP] = "lmtp", NULL };
 static const char *const orders[] = {
@@ -93,6 +94,30 @@ static void sources_build(struct config_builder *builder, const struct config_se
     route->sources_v6 = v6;
 }
 
+/* Without tls-max-age and max-age those of delivery hold, which is told by 0. */
+static void ages_build(const struct config_builder *builder, const struct config_section *section,
+                       struct route *route)
+{
+    route->age_max_ms = config_file_time(section, "max-age", AGE_MIN_MS, AGE_MAX_MS, 0);
+    route->tls_age_max_ms = config_file_time(section, "tls-max-age", AGE_MIN_MS, AGE_MAX_MS, 0);
+    uint64_t most =
+        route->age_max_ms != 0 ? route->age_max_ms : builder->config->delivery.age_max_ms;
+    if (route->tls_age_max_ms > most)
+        config_file_error(section, "tls-max-age", 0,
+                          "is longer than mail may wait at all (max-age); lower it, or raise "
+                          "max-age");
+}
+
+/* RFC 6066 3: a name, and no address. NULL: what each host is called. */
+static const char *server_name_build(struct config_builder *builder,
+                                     const struct config_section *section)
+{
+    const char *text = config_file_text(section, "sni", "host");
+    if (strcmp(text, "host") == 0)
+        return NULL;
+    return strcmp(text, "none") == 0 ? "" : config_domain(builder, section, "sni", "");
+}
+
 /* How the next hop is reached. */
 static void route_build(struct config_builder *builder, const struct config_section *section,
                         struct route *route)
@@ -109,7 +134,10 @@ static void route_build(struct config_builder *builder, const struct config_sect
         (unsigned)config_file_number(section, "max-connections", 0, 1'000'000, 0);
     route->messages_max =
         (unsigned)config_file_number(section, "max-per-connection", 0, 1'000'000, 0);
+    route->rate_max = (unsigned)config_file_number(section, "max-rate", 0, 60'000'000, 0);
     route->allow_special = config_file_bool(section, "allow-private", false);
+    ages_build(builder, section, route);
+    route->server_name = server_name_build(builder, section);
     route->ehlo = config_domain(builder, section, "ehlo", builder->config->delivery.ehlo);
     hosts_build(builder, section, route);
     sources_build(builder, section, route);

@@ -9,8 +9,8 @@
 #define ROUTE_SINGLES                                                                              \
     "protocol", "port", "host-order", "max-connections", "max-per-connection", "allow-private",    \
         "ehlo", "tls", "tls-min", "tls-implicit", "cleartext", "roots", "client-certificate",      \
-        "floor-memory"
-#define ROUTE_LISTS "domains", "hosts", "source-addresses", "tls-name"
+        "floor-memory", "sni", "max-rate", "max-age", "tls-max-age", "min-group"
+#define ROUTE_LISTS "domains", "hosts", "source-addresses", "tls-name", "tls-pin"
 
 const struct config_schema config_schemas[] = {
     { .name = "", .singles = { "hostname", "user", "group", "shards", "pin", "bare-newline" } },

@@ -379,6 +379,27 @@ static void route_internal(const struct config_section *section, struct tls_clie
                           "\"TITLE\" { chain = FILE key = FILE }");
 }
 
+/* Of the session itself and of the key, at levels that do not take plain text. */
+static void route_more(struct config_builder *builder, const struct config_section *section,
+                       struct tls_client_policy *tls)
+{
+    static const char *const groups[] = { "any", "hybrid", NULL };
+    tls->needs_hybrid = config_file_choice(section, "min-group", groups, 0) == 1;
+    tls->pins = config_pins(builder, section, "tls-pin", &tls->pins_count);
+    if (tls->level <= TLS_LEVEL_MAY && tls->needs_hybrid)
+        config_file_error(section, "min-group", 0,
+                          "would refuse weaker TLS, and take none at all; write tls = encrypt or "
+                          "more, or remove it");
+    if (tls->level <= TLS_LEVEL_MAY && tls->pins_count > 0)
+        config_file_error(section, "tls-pin", 0,
+                          "would be worth nothing, as mail may go in clear; write tls = encrypt "
+                          "(the key alone), or name (the name too)");
+    if (tls->needs_hybrid && !tls_client_has_hybrid())
+        config_file_warn(section, "min-group", 0,
+                         "this ringpost has no hybrid group, so all mail of this connector waits; "
+                         "build it with -Dboringssl_source=chromium");
+}
+
 void config_route_tls(struct config_builder *builder, const struct config_section *section,
                       struct route *route)
 {
@@ -414,6 +435,7 @@ void config_route_tls(struct config_builder *builder, const struct config_sectio
     }
     if (tls->level == TLS_LEVEL_INTERNAL && !builder->partial)
         route_internal(section, tls);
+    route_more(builder, section, tls);
     unsigned count;
     const struct config_value *names = config_file_list(section, "tls-name", &count);
     route->tls_names = config_certificate_names(builder, section, "tls-name", names, count,

@@ -222,6 +222,7 @@ static void hop_leave(struct next_hop *hop)
 void deliver_switched(struct deliver *deliver)
 {
     deliver->switches++;
+    queue_ages_changed(deliver->queue);
     list_each (node, &deliver->open) {
         struct next_hop *hop = container_of(node, struct next_hop, node);
         resolve_forget(deliver->resolves, &hop->request);
@@ -448,6 +449,8 @@ static unsigned link_names(struct link *link, const struct hop_target *to)
 /* RFC 6066 3: a name, and no address. */
 static const char *link_server_name(const struct link *link, const struct hop_target *to)
 {
+    if (link->hop->route->server_name != NULL)
+        return link->hop->route->server_name;
     struct net_address ignored;
     bool named = to->host != NULL && *link->host != '[' &&
                  net_parse(slice_of_string(link->host), 0, &ignored) < 0;
@@ -646,7 +649,8 @@ static void link_give(struct link *link)
         smtp_client_quit(link->client);
         return;
     }
-    struct unit *unit = deliver->draining ? NULL : queue_pull(deliver->queue, hop->destination);
+    bool waits = deliver->draining || hop_must_wait(hop);
+    struct unit *unit = waits ? NULL : queue_pull(deliver->queue, hop->destination);
     if (unit == NULL) {
         if (list_empty(&link->idle))
             list_push_front(&hop->idle, &link->idle);
@@ -655,6 +659,7 @@ static void link_give(struct link *link)
         return;
     }
     list_remove(&link->idle);
+    hop_sends(hop);
     (void)attempt_start(deliver, unit, ATTEMPT_SEND, link, NULL);
 }
 
@@ -668,7 +673,9 @@ static void hop_pump(struct next_hop *hop)
         hop_move_all(hop);
         return;
     }
-    while (d->ready_count > 0 && !list_empty(&hop->idle)) {
+    if (hop_must_wait(hop))
+        return;
+    while (d->ready_count > 0 && !list_empty(&hop->idle) && !hop_must_wait(hop)) {
         struct link *link = container_of(hop->idle.next, struct link, idle);
         list_remove(&link->idle);
         link_give(link);

@@ -36,6 +36,7 @@ static enum outbound_token token_of_fault(enum smtp_tls_fault fault)
     case SMTP_TLS_REVOKED: return FAULT_REVOKED;
     case SMTP_TLS_REVOCATION_UNKNOWN: return FAULT_REVOCATION_UNKNOWN;
     case SMTP_TLS_NAME: return FAULT_NAME;
+    case SMTP_TLS_PIN: return FAULT_PIN;
     case SMTP_TLS_TLSA: return FAULT_TLSA;
     case SMTP_TLS_FAULTS: break;
     }

@@ -47,6 +47,7 @@ struct next_hop {
     unsigned target_next;
     uint64_t targets_until_ms;
     uint64_t grow_ms; /* no further connections before this */
+    uint64_t rate_us; /* monotonic: when max-rate lets the next message go, or less ahead */
     uint32_t names_size;
     struct hop_target targets[RESOLVE_TARGETS_MAX];
     char names[HOP_NAMES_BYTES];
@@ -115,6 +116,10 @@ enum outbound_token hop_token(const struct destination *destination);
 void link_log(const struct link *link, struct log_line *line);
 /* The host is not given mail: counted, and logged. */
 void link_refused(const struct link *link, enum outbound_token token, struct slice text);
+/* hop_limits.c: max-rate lets nothing go now; the destination is wanted again when it does. */
+bool hop_must_wait(struct next_hop *hop);
+/* A message goes. */
+void hop_sends(struct next_hop *hop);
 
 /* link_floor.c: begins to ask, before it connects. */
 void link_floor_watch(struct link *link, const struct hop_target *to);

@@ -60,6 +60,9 @@ struct route {
     bool allow_special;       /* private and own-network addresses may come out of DNS */
     unsigned connections_max; /* to the next hop over the node; 0: delivery's */
     unsigned messages_max;    /* over one connection; 0: delivery's */
+    unsigned rate_max;        /* messages a minute to the next hop over the node; 0: no limit */
+    uint64_t age_max_ms;      /* then mail bounces; 0: delivery's */
+    uint64_t tls_age_max_ms;  /* likewise, when nothing but TLS holds it back; 0: the same */
     const char *ehlo;         /* never NULL: the connector's, or the hostname */
     const struct net_address *sources_v4; /* to bind to; none: the kernel chooses */
     unsigned sources_v4_count;
@@ -69,6 +72,7 @@ struct route {
     enum route_clear clear;        /* read at MAY only */
     enum floor_action floor;       /* when a host offers less than remembered */
     bool tls_implicit;             /* TLS from the first octet */
+    const char *server_name;       /* SNI; "": none, NULL: the host's name, where it has one */
     const struct slice *tls_names; /* wanted in certificates; none: what hosts are called */
     unsigned tls_names_count;
 };

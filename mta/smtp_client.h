@@ -202,12 +202,13 @@ enum smtp_tls_fault {
     SMTP_TLS_REFUSED,   /* offered, and then not given */
     SMTP_TLS_INJECTED,  /* something stood behind the 220 */
     SMTP_TLS_HANDSHAKE, /* alert, cut, time, nothing in common */
-    SMTP_TLS_TOO_WEAK,  /* it has no version as high as is wanted */
+    SMTP_TLS_TOO_WEAK,  /* it has nothing as strong as is wanted */
     SMTP_TLS_CHAIN,     /* the certificate is not valid: from here on it is the certificate */
     SMTP_TLS_EXPIRED,   /* likewise, by its dates */
     SMTP_TLS_REVOKED,
     SMTP_TLS_REVOCATION_UNKNOWN,
     SMTP_TLS_NAME, /* it is, for others */
+    SMTP_TLS_PIN,  /* its key is none of those that are pinned */
     SMTP_TLS_TLSA, /* it fits no TLSA record */
     SMTP_TLS_FAULTS,
 };

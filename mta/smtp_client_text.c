@@ -72,6 +72,7 @@ static const char *const fault_names[SMTP_TLS_FAULTS] = {
     [SMTP_TLS_REVOKED]     = "revoked",
     [SMTP_TLS_REVOCATION_UNKNOWN] = "revocation-unknown",
     [SMTP_TLS_NAME]        = "name",
+    [SMTP_TLS_PIN]         = "pin",
     [SMTP_TLS_TLSA]        = "tlsa",
 };
 
@@ -87,7 +88,7 @@ const struct metric smtp_client_metrics[] = {
     TLS_FAULT(SMTP_TLS_TOO_WEAK, "too-weak"), TLS_FAULT(SMTP_TLS_CHAIN, "chain"),
     TLS_FAULT(SMTP_TLS_EXPIRED, "expired"), TLS_FAULT(SMTP_TLS_REVOKED, "revoked"),
     TLS_FAULT(SMTP_TLS_REVOCATION_UNKNOWN, "revocation-unknown"), TLS_FAULT(SMTP_TLS_NAME, "name"),
-    TLS_FAULT(SMTP_TLS_TLSA, "tlsa"),
+    TLS_FAULT(SMTP_TLS_PIN, "pin"), TLS_FAULT(SMTP_TLS_TLSA, "tlsa"),
     NUMBER(clear_not_offered, "ringpost_client_clear_total", "why=\"starttls-none\"",
            "Connections used in clear although TLS was wanted where it is offered"),
     NUMBER(connects, "ringpost_client_connects_total", NULL, "Outbound connections tried"),

@@ -121,6 +121,8 @@ static enum smtp_tls_fault handshake_fault(const struct smtp_client *c)
         return fault;
     if (policy->level >= TLS_LEVEL_NAME && facts.peer != NULL && !tls_client_name_ok(session))
         return SMTP_TLS_NAME;
+    if (tls_client_pin_missed(session))
+        return SMTP_TLS_PIN;
     return tls_client_too_weak(session) ? SMTP_TLS_TOO_WEAK : SMTP_TLS_HANDSHAKE;
 }
 
@@ -166,6 +168,9 @@ enum client_step smtp_client_handshake(struct smtp_client *c)
     default: return handshake_failed(c);
     }
     tell(c, true);
+    if (tls_of(c)->policy->needs_hybrid && !tls_client_is_hybrid(connection->tls))
+        return client_fault(c, SMTP_TLS_TOO_WEAK,
+                            "TLS without a post-quantum hybrid key exchange (min-group)");
     c->end.fault = SMTP_TLS_NO_FAULT;
     c->secured = true;
     c->capabilities = (struct smtp_capabilities) { 0 };

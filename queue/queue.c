@@ -222,6 +222,13 @@ static struct destination *destination_new(struct queue *queue)
     return NULL;
 }
 
+static uint64_t age_max(const struct queue *queue, const char *key)
+{
+    const struct queue_options *o = &queue->options;
+    bool parked = strcmp(key, QUEUE_PARKING_KEY) == 0; /* made before there is who to ask */
+    return parked || o->age_max == NULL ? o->age_max_ms : o->age_max(o->owner, key);
+}
+
 struct destination *queue_destination(struct queue *queue, const char *key, size_t key_size)
 {
     CHECK(key_size > 0);
@@ -242,6 +249,7 @@ struct destination *queue_destination(struct queue *queue, const char *key, size
     d->key_size = (uint16_t)key_size;
     memcpy(d->key, key, key_size);
     d->key[key_size] = '\0';
+    d->age_max_ms = age_max(queue, d->key);
     list_init(&d->ready);
     timer_init(&d->timer, destination_on_timer);
     list_push(chain, &d->node);
@@ -266,14 +274,20 @@ static uint64_t monotonic_of(const struct queue *queue, int64_t wall_us)
     return queue->shard->now_ms + (ahead_us <= 0 ? 0 : (uint64_t)ahead_us / US_IN_MS + 1);
 }
 
-static int64_t message_expires_us(const struct queue *queue, const struct message *message)
+static int64_t unit_expires_us(const struct unit *unit)
 {
-    return message->arrival_us + (int64_t)queue->options.age_max_ms * US_IN_MS;
+    return unit->message->arrival_us + (int64_t)unit->destination->age_max_ms * US_IN_MS;
 }
 
 bool unit_expired(const struct unit *unit)
 {
-    return unit->queue->shard->wall_us >= message_expires_us(unit->queue, unit->message);
+    return unit->queue->shard->wall_us >= unit_expires_us(unit);
+}
+
+static void unit_await_expiry(struct unit *unit)
+{
+    timer_arm(&unit->queue->shard->timers, &unit->timer,
+              monotonic_of(unit->queue, unit_expires_us(unit)));
 }
 
 uint64_t queue_retry_after_ms(struct queue *queue, uint32_t failures)
@@ -331,8 +345,7 @@ void unit_enter(struct unit *unit, enum unit_state state, bool front)
             list_push(&d->ready, &unit->node);
         d->ready_count++;
         metric_add(&m->units_ready, 1);
-        timer_arm(&queue->shard->timers, &unit->timer,
-                  monotonic_of(queue, message_expires_us(queue, unit->message)));
+        unit_await_expiry(unit);
         break;
     case UNIT_ACTIVE:
     case UNIT_SETTLING:
@@ -347,8 +360,7 @@ void unit_enter(struct unit *unit, enum unit_state state, bool front)
     case UNIT_HELD:
         d->waiting_count++;
         metric_add(&m->units_held, 1);
-        timer_arm(&queue->shard->timers, &unit->timer,
-                  monotonic_of(queue, message_expires_us(queue, unit->message)));
+        unit_await_expiry(unit);
         break;
     }
     destination_count(d);
@@ -357,7 +369,7 @@ void unit_enter(struct unit *unit, enum unit_state state, bool front)
 void unit_defer(struct unit *unit, int64_t due_us)
 {
     struct queue *queue = unit->queue;
-    int64_t expires_us = message_expires_us(queue, unit->message);
+    int64_t expires_us = unit_expires_us(unit);
     /* One that has expired and could not be settled so waits for its turn like any other. */
     if (expires_us > queue->shard->wall_us)
         due_us = MIN(due_us, expires_us);
@@ -375,8 +387,7 @@ static void unit_on_timer(struct timer *timer)
         return;
     }
     if (unit->state != UNIT_DEFERRED) { /* the wall clock went back */
-        timer_arm(&queue->shard->timers, timer,
-                  monotonic_of(queue, message_expires_us(queue, unit->message)));
+        unit_await_expiry(unit);
         return;
     }
     unit_leave(unit);
@@ -715,6 +726,28 @@ void queue_destination_works(struct queue *queue, struct destination *d)
     d->failures = 0;
     d->retry_ms = 0;
     timer_disarm(&queue->shard->timers, &d->timer);
+}
+
+void queue_destination_age(struct destination *d, uint64_t age_max_ms)
+{
+    if (d->age_max_ms == age_max_ms)
+        return;
+    d->age_max_ms = age_max_ms;
+    list_each (node, &d->ready)
+        unit_await_expiry(container_of(node, struct unit, node));
+}
+
+void queue_ages_changed(struct queue *queue)
+{
+    for (uint32_t i = 0; i <= queue->hashes_mask; i++) {
+        struct list *chain = &queue->hashes[i];
+        if (chain->next == NULL)
+            continue;
+        list_each (node, chain) {
+            struct destination *d = container_of(node, struct destination, node);
+            queue_destination_age(d, age_max(queue, d->key));
+        }
+    }
 }
 
 void queue_each_ready(struct queue *queue,

@@ -44,8 +44,9 @@ struct destination {
     uint32_t ready_count;
     uint32_t waiting_count; /* deferred units */
     uint32_t active_count;
-    uint32_t failures; /* in a row, of the destination as a whole */
-    uint64_t retry_ms; /* monotonic; back-off ends; 0: none */
+    uint32_t failures;   /* in a row, of the destination as a whole */
+    uint64_t retry_ms;   /* monotonic; back-off ends; 0: none */
+    uint64_t age_max_ms; /* of its units */
     uint64_t hash;
     struct message *adding; /* the message whose units are being made, and its unit here */
     struct unit *adding_unit;
@@ -93,13 +94,16 @@ struct queue_options {
     uint32_t recipients_max; /* of all messages together: units and places */
     uint32_t destinations_max;
     uint32_t active_max; /* units ACTIVE or SETTLING */
-    uint64_t age_max_ms; /* expiry */
+    uint64_t age_max_ms; /* expiry, unless age_max says another one for a destination */
     uint32_t retry_initial_ms, retry_max_ms, retry_factor_percent, retry_jitter_percent;
     void *owner;
     /* The key of the destination for this recipient of this message; at most DESTINATION_KEY_MAX -
      * 1 octets. QUEUE_PARKING_KEY: there is none now. */
     size_t (*route)(void *owner, const struct envelope *envelope, const struct recipient *recipient,
                     char key[static DESTINATION_KEY_MAX]);
+    /* How old mail may get that goes there; NULL: age_max_ms. Asked when the destination is made.
+     */
+    uint64_t (*age_max)(void *owner, const char *key);
     /* Something is ready there that was not. From add, timers, queue_settle's end. */
     void (*wanted)(void *owner, struct destination *destination);
     /* It has no unit any more and is about to be forgotten; owner must let go. False: not yet. */
@@ -197,6 +201,11 @@ void queue_drain(struct queue *queue);
 /* The destination as a whole failed (no address, no connection): one try per back-off. */
 void queue_destination_failed(struct queue *queue, struct destination *destination,
                               struct slice why);
+/* From now on its units may get this old; those that are ready and older expire soon, deferred ones
+ * when they are due. */
+void queue_destination_age(struct destination *destination, uint64_t age_max_ms);
+/* Asks age_max anew for all of them: there is another configuration. */
+void queue_ages_changed(struct queue *queue);
 /* wanted() is called for it soon, without a failure. */
 void queue_destination_again(struct queue *queue, struct destination *destination,
                              uint64_t after_ms);

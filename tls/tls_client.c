@@ -93,6 +93,13 @@ static enum ssl_verify_result_t on_verify(SSL *ssl, uint8_t *alert)
         session->reason = peer->reason;
         return ssl_verify_invalid;
     }
+    if (policy->pins_count > 0 && tls_verify_pin(peer, policy->pins, policy->pins_count) < 0 &&
+        (session->is_name_ok || policy->level < TLS_LEVEL_NAME)) {
+        *alert = SSL_AD_BAD_CERTIFICATE;
+        session->is_pin_missed = true;
+        session->reason = "its public key is none of those that are pinned";
+        return ssl_verify_invalid;
+    }
     if (session->is_name_ok)
         return ssl_verify_ok;
     if (peer->reason[0] == '\0')
@@ -275,7 +282,8 @@ void tls_client_free(struct tls_client *client)
 void tls_client_policy_seal(struct tls_client_policy *policy, const struct slice *names,
                             unsigned names_count)
 {
-    const uint8_t fixed[] = { (uint8_t)policy->level, (uint8_t)policy->version_min };
+    const uint8_t fixed[] = { (uint8_t)policy->level, (uint8_t)policy->version_min,
+                              policy->needs_hybrid };
     SHA256_CTX hash;
     SHA256_Init(&hash);
     SHA256_Update(&hash, fixed, sizeof(fixed));
@@ -284,6 +292,8 @@ void tls_client_policy_seal(struct tls_client_policy *policy, const struct slice
                       strlen(tls_roots_digest(policy->roots)));
     if (policy->credential != NULL)
         SHA256_Update(&hash, tls_credential_leaf(policy->credential)->digest, TLS_DIGEST_BYTES);
+    for (unsigned i = 0; i < policy->pins_count; i++)
+        SHA256_Update(&hash, policy->pins[i], TLS_DIGEST_BYTES);
     for (unsigned i = 0; i < names_count; i++) {
         SHA256_Update(&hash, names[i].data, names[i].size);
         SHA256_Update(&hash, "", 1);
@@ -303,7 +313,7 @@ void tls_client_policy_seal(struct tls_client_policy *policy, const struct slice
 
 /* ---- what is offered ---- */
 
-static bool has_hybrid(void)
+bool tls_client_has_hybrid(void)
 {
 #ifdef NID_X25519MLKEM768
     return true;
@@ -314,9 +324,11 @@ static bool has_hybrid(void)
 
 enum tls_step tls_client_step_after(const struct tls_client_policy *policy, enum tls_step step)
 {
+    if (policy->needs_hybrid)
+        return TLS_STEPS; /* none below has it */
     switch (step) {
     case TLS_STEP_ALL:
-        if (has_hybrid())
+        if (tls_client_has_hybrid())
             return TLS_STEP_SMALL;
         [[fallthrough]];
     case TLS_STEP_SMALL:
@@ -333,6 +345,8 @@ enum tls_step tls_client_step_after(const struct tls_client_policy *policy, enum
 
 bool tls_client_step_fits(const struct tls_client_policy *policy, enum tls_step step)
 {
+    if (policy->needs_hybrid)
+        return step == TLS_STEP_ALL;
     switch (step) {
     case TLS_STEP_12:
     case TLS_STEP_QUIET: return policy->version_min <= TLS_VERSION_12;
@@ -405,7 +419,7 @@ static bool offer_groups(SSL *ssl, const struct tls_client_target *target)
         return offer_only(ssl, target);
     int nids[GROUPS_MAX];
     unsigned count = 0;
-    unsigned skip = has_hybrid() && target->step != TLS_STEP_ALL ? 1 : 0;
+    unsigned skip = tls_client_has_hybrid() && target->step != TLS_STEP_ALL ? 1 : 0;
     for (unsigned i = skip; i < ARRAY_COUNT(groups); i++)
         if (groups[i].id == target->group)
             nids[count++] = groups[i].nid;
@@ -491,6 +505,16 @@ struct tls_session *tls_client_connect(struct tls_client *client,
 uint16_t tls_client_group(const struct tls_session *session)
 {
     return SSL_get_curve_id(session->ssl);
+}
+
+bool tls_client_is_hybrid(const struct tls_session *session)
+{
+    return tls_client_group(session) == TLS_GROUP_X25519MLKEM768;
+}
+
+bool tls_client_pin_missed(const struct tls_session *session)
+{
+    return session->is_pin_missed;
 }
 
 bool tls_client_retried(const struct tls_session *session)

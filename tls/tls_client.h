@@ -9,6 +9,7 @@
 #define RINGPOST_TLS_CLIENT_H
 
 #include "tls/tls_dane.h"
+#include "tls/tls_certificate.h"
 #include "tls/tls_session.h"
 
 enum tls_level {
@@ -49,6 +50,9 @@ struct tls_client_policy {
     const struct tls_dane_set *dane;         /* the certificate must fit one of them; or NULL */
     const struct slice *dane_names;          /* by usage 2, with one of these names */
     unsigned dane_names_count;
+    const uint8_t (*pins)[TLS_DIGEST_BYTES]; /* the certificate's key must be one of these */
+    unsigned pins_count;                     /* 0: any. Not at MAY */
+    bool needs_hybrid;                       /* no session without it is used. Not at MAY */
     uint8_t digest[32]; /* what one policy has verified is nothing to another */
     bool is_blind;      /* looks at no certificate: for a load generator, below CHAIN */
 };
@@ -104,6 +108,12 @@ bool tls_client_too_weak(const struct tls_session *session);
 /* After a failure: the certificate's key must not sign, by its own usage. TLS_STEP_QUIET is next.
  */
 bool tls_client_misused(const struct tls_session *session);
+/* Whether this binary has a group that is a post-quantum hybrid. */
+bool tls_client_has_hybrid(void);
+/* Of a session that is open: its key exchange was one. */
+bool tls_client_is_hybrid(const struct tls_session *session);
+/* Of one that has failed, too: the certificate's key is none of those that are pinned. */
+bool tls_client_pin_missed(const struct tls_session *session);
 /* Whether one of the names wanted was presented (also where the level does not ask). */
 bool tls_client_name_ok(const struct tls_session *session);
 /* How it fitted the policy's TLSA records; NO_MATCH without any. */

@@ -37,6 +37,7 @@ struct tls_session {
     bool is_asked;   /* for a certificate */
     bool is_name_ok; /* a name that was wanted was presented */
     enum tls_dane_match dane;
+    bool is_pin_missed;
     uint8_t key[32]; /* of a client: under what its sessions are kept */
 };
 

@@ -125,6 +125,7 @@ static MAYBE_UNUSED void deliver_world_open(struct deliver_world *w)
         .destinations_max = 256,
         .active_max = 512,
         .age_max_ms = d->age_max_ms,
+        .age_max = deliver_age_max,
         .retry_initial_ms = d->retry.initial_ms,
         .retry_max_ms = d->retry.max_ms,
         .retry_factor_percent = d->retry.factor_percent,

@@ -123,6 +123,65 @@ Test(deliver, mail_that_expires_bounces_once)
     }
 }
 
+#define TO_X "outbound \"x\" { type = partner state = enforce domains = { x.test } hosts = { mx } "
+
+Test(deliver, mail_of_a_connector_expires_by_its_max_age)
+{
+    EACH_SEED(seed)
+    {
+        struct deliver_world *w =
+            deliver_world_new(seed, CALM_RETRY TO_X "tls = none max-age = 1h }");
+        (void)deliver_domain(w, "x.test", "9.9.8.2");
+        (void)deliver_domain(w, "y.test", "9.9.8.3");
+        sim_host(w->sim, deliver_address("9.9.8.2"), SIM_HOST_REFUSES);
+        sim_host(w->sim, deliver_address("9.9.8.3"), SIM_HOST_REFUSES);
+        uint32_t x = deliver_mail(w, "x", 500);
+        uint32_t y = deliver_mail(w, "y", 500);
+        deliver_world_run(w, HOUR_MS - MINUTE_MS);
+        cr_assert_eq(w->queue.metrics.messages, 2);
+        deliver_world_run(w, 10 * MINUTE_MS);
+        cr_assert_eq(deliver_of(w, x, 0)->bounced, 1);
+        cr_assert_eq(deliver_of(w, y, 0)->bounced, 0);
+        deliver_world_free(w);
+    }
+}
+
+Test(deliver, a_reload_changes_how_old_waiting_mail_may_get)
+{
+    struct deliver_world *w = deliver_world_new(41, CALM_RETRY TO_X "tls = none }");
+    struct config *old = w->config;
+    (void)deliver_domain(w, "x.test", "9.9.8.2");
+    sim_host(w->sim, deliver_address("9.9.8.2"), SIM_HOST_REFUSES);
+    uint32_t x = deliver_mail(w, "x", 500);
+    deliver_world_run(w, 2 * HOUR_MS);
+    cr_assert_eq(w->queue.metrics.messages, 1);
+    w->config = deliver_config(CALM_RETRY TO_X "tls = none max-age = 1h }");
+    cr_assert_eq(generations_switch(&w->generations, w->config), 0);
+    deliver_switched(&w->deliver);
+    deliver_world_run(w, 10 * MINUTE_MS);
+    cr_assert_eq(deliver_of(w, x, 0)->bounced, 1);
+    deliver_world_free(w);
+    config_free(old);
+}
+
+Test(deliver, a_connector_gets_no_more_messages_a_minute_than_its_max_rate)
+{
+    EACH_SEED(seed)
+    {
+        struct deliver_world *w = deliver_world_new(seed, TO_X "tls = none max-rate = 30 }");
+        (void)deliver_domain(w, "x.test", "9.9.8.2");
+        for (unsigned i = 0; i < 100; i++)
+            deliver_mail(w, "x", 500);
+        uint64_t taken = sim_ledger_balance(w->ledger).delivered;
+        deliver_world_run(w, MINUTE_MS);
+        taken = sim_ledger_balance(w->ledger).delivered - taken;
+        cr_assert(taken >= 25 && taken <= 31, "%lu in a minute", taken);
+        cr_assert(deliver_until_empty(w, 5 * MINUTE_MS));
+        cr_assert_eq(sim_ledger_balance(w->ledger).duplicates, 0);
+        deliver_world_free(w);
+    }
+}
+
 Test(deliver, too_many_bounces_a_minute_wait_and_are_not_spun_upon)
 {
     struct deliver_world *w = deliver_world_new(

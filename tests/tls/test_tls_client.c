@@ -135,6 +135,81 @@ Test(tls_client, a_resumed_session_is_judged_again_where_the_level_judges)
     cr_assert_eq(once(&strict, &target), PAIR_FAILED);
 }
 
+static const uint8_t (*pins_of(enum pair_credential credential,
+                               uint8_t pins[2][TLS_DIGEST_BYTES]))[TLS_DIGEST_BYTES]
+{
+    memset(pins[0], 7, TLS_DIGEST_BYTES);
+    memcpy(pins[1], tls_credential_leaf(w.pki->credentials[credential])->spki, TLS_DIGEST_BYTES);
+    return (const uint8_t(*)[TLS_DIGEST_BYTES])pins;
+}
+
+/* At ENCRYPT the key alone counts, above it besides chain and name. */
+Test(tls_client, a_pinned_key_must_be_shown)
+{
+    static const struct {
+        enum tls_level level;
+        enum pair_credential shows, pinned;
+        bool good;
+    } cases[] = {
+        { TLS_LEVEL_ENCRYPT, PAIR_ECDSA, PAIR_ECDSA, true },
+        { TLS_LEVEL_ENCRYPT, PAIR_STRANGER, PAIR_STRANGER, true },
+        { TLS_LEVEL_ENCRYPT, PAIR_ECDSA, PAIR_RSA, false },
+        { TLS_LEVEL_ENCRYPT, PAIR_STRANGER, PAIR_RSA, false },
+        { TLS_LEVEL_NAME, PAIR_ECDSA, PAIR_ECDSA, true },
+        { TLS_LEVEL_NAME, PAIR_ECDSA, PAIR_RSA, false },
+        { TLS_LEVEL_CHAIN, PAIR_STRANGER, PAIR_STRANGER, false },
+        { TLS_LEVEL_NAME, PAIR_WILD, PAIR_WILD, false },
+    };
+    for (size_t i = 0; i < ARRAY_COUNT(cases); i++) {
+        uint8_t pins[2][TLS_DIGEST_BYTES];
+        struct tls_client_policy policy = pair_policy(&w, cases[i].level);
+        struct tls_client_target target = pair_target("server.example");
+        policy.pins = pins_of(cases[i].pinned, pins);
+        policy.pins_count = 2;
+        tls_client_policy_seal(&policy, target.names, target.names_count);
+        w.options.credentials = &w.pki->credentials[cases[i].shows];
+        w.options.credentials_count = 1;
+        pair_world_reload(&w);
+        cr_assert_eq(once(&policy, &target), cases[i].good ? PAIR_DONE : PAIR_FAILED, "%zu", i);
+        bool by_pin = !cases[i].good && cases[i].shows != cases[i].pinned;
+        cr_assert_eq(tls_client_pin_missed(pair.client), by_pin, "%zu", i);
+        if (by_pin)
+            cr_assert_not_null(strstr(why(), "pinned"), "%s", why());
+        cr_assert_eq(once(&policy, &target), cases[i].good ? PAIR_DONE : PAIR_FAILED,
+                     "%zu, and again, when a session may be resumed", i);
+    }
+}
+
+Test(tls_client, what_was_verified_without_pins_is_not_resumed_with_them)
+{
+    uint8_t pins[2][TLS_DIGEST_BYTES];
+    struct tls_client_policy policy = pair_policy(&w, TLS_LEVEL_ENCRYPT);
+    struct tls_client_target target = pair_target("server.example");
+    cr_assert_eq(once(&policy, &target), PAIR_DONE);
+    policy.pins = pins_of(PAIR_RSA, pins);
+    policy.pins_count = 1;
+    tls_client_policy_seal(&policy, NULL, 0);
+    cr_assert_eq(once(&policy, &target), PAIR_FAILED);
+}
+
+/* T-28: who wants the hybrid group goes down no step, and can tell what it got. */
+Test(tls_client, a_hybrid_that_is_wanted_is_told_from_what_is_none)
+{
+    struct tls_client_policy policy = pair_policy(&w, TLS_LEVEL_ENCRYPT);
+    struct tls_client_target target = pair_target("server.example");
+    policy.needs_hybrid = true;
+    tls_client_policy_seal(&policy, NULL, 0);
+    cr_assert_eq(once(&policy, &target), PAIR_DONE);
+    cr_assert_eq(tls_client_is_hybrid(pair.client), tls_client_has_hybrid());
+    target.group_only = tls_client_group_named("X25519");
+    target.is_fresh = true;
+    cr_assert_eq(once(&policy, &target), PAIR_DONE);
+    cr_assert(!tls_client_is_hybrid(pair.client));
+    cr_assert_eq(tls_client_step_after(&policy, TLS_STEP_ALL), TLS_STEPS);
+    for (enum tls_step step = TLS_STEP_ALL; step < TLS_STEPS; step++)
+        cr_assert_eq(tls_client_step_fits(&policy, step), step == TLS_STEP_ALL);
+}
+
 Test(tls_client, a_ticket_is_used_once)
 {
     struct tls_client_policy policy = pair_policy(&w, TLS_LEVEL_MAY);
