@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "core/check.h"
+#include "mta/address.h"
 #include "mta/config_build.h"
 
 enum { PORT_SMTP = 25, PORT_LMTP = 24, AGE_MIN_MS = 1'000 };
@@ -436,6 +437,42 @@ static const char *const require_levels[] = {
     [TLS_LEVEL_CHAIN] = "chain", [TLS_LEVEL_NAME] = "name", NULL,
 };
 
+/* NULL: there is none by that name, which is an error, unless the key is not given. */
+static const struct outbound *rule_connector(struct config_builder *builder,
+                                             const struct config_section *section, const char *key)
+{
+    const struct config_value *value = config_file_single(section, key);
+    const struct outbound *found =
+        value == NULL ? NULL
+                      : outbound_named(&builder->config->outbound, slice_of_string(value->text));
+    if (value != NULL && found == NULL && !builder->partial)
+        config_file_error(section, key, value->line,
+                          "there is no outbound \"%.64s\" { .. }; name a connector", value->text);
+    return found;
+}
+
+static void copy_build(struct config_builder *builder, const struct config_section *section,
+                       struct outbound_rule *rule)
+{
+    const struct config_value *to = config_file_single(section, "copy-to");
+    struct address address;
+    rule->copy_via = rule_connector(builder, section, "copy-via");
+    if (to == NULL && !config_file_given(section, "copy-via"))
+        return;
+    if (to == NULL || !config_file_given(section, "copy-via")) {
+        if (!builder->partial)
+            config_file_error(section, to == NULL ? "copy-to" : "copy-via", 0,
+                              "is missing; a copy needs copy-to = ADDRESS and copy-via = "
+                              "CONNECTOR");
+        return;
+    }
+    if (address_parse(slice_of_string(to->text), 0, &address) != ADDRESS_OK)
+        config_file_error(section, "copy-to", to->line,
+                          "`%.64s` is no address; write archive@example.org", to->text);
+    else if (rule->copy_via != NULL)
+        rule->copy_to = config_take_string(builder, to->text);
+}
+
 static void rule_build(struct config_builder *builder, const struct config_section *section,
                        struct outbound_rule *rule)
 {
@@ -450,17 +487,14 @@ static void rule_build(struct config_builder *builder, const struct config_secti
     if (config_file_given(section, "if-tls"))
         rule->tls = config_file_bool(section, "if-tls", false) ? OUTBOUND_TLS_YES : OUTBOUND_TLS_NO;
     rule->require = (enum tls_level)config_file_choice(section, "require", require_levels, 0);
-    const struct config_value *use = config_file_single(section, "use");
-    if (use != NULL) {
-        rule->use = outbound_named(&builder->config->outbound, slice_of_string(use->text));
-        if (rule->use == NULL && !builder->partial)
-            config_file_error(section, "use", use->line,
-                              "there is no outbound \"%.64s\" { .. }; name a connector", use->text);
-    } else if (rule->require == TLS_LEVEL_NONE && !builder->partial) {
+    rule->use = rule_connector(builder, section, "use");
+    copy_build(builder, section, rule);
+    bool does = config_file_given(section, "use") || config_file_given(section, "copy-to") ||
+                config_file_given(section, "copy-via") || rule->require != TLS_LEVEL_NONE;
+    if (!does && !builder->partial)
         config_file_warn(section, "", 0,
-                         "does nothing; write use = CONNECTOR, or require = encrypt, chain or "
-                         "name");
-    }
+                         "does nothing; write use = CONNECTOR, copy-to and copy-via, or require = "
+                         "encrypt, chain or name");
 }
 
 static void rules_build(struct config_builder *builder, struct outbound_set *set)
@@ -475,6 +509,7 @@ static void rules_build(struct config_builder *builder, struct outbound_set *set
             config_file_section(builder->file, "rule", sorted[i].section);
         rules[i].cost = sorted[i].cost;
         rule_build(builder, &section, &rules[i]);
+        set->has_copies = set->has_copies || rules[i].copy_to != NULL;
     }
     set->rules = rules;
     set->rules_count = count;

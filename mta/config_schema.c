@@ -63,7 +63,7 @@ const struct config_schema config_schemas[] = {
       .lists = { "sender-domains", "from-labels", ROUTE_LISTS } },
     { .name = "rule",
       .titled = true,
-      .singles = { "if-size-over", "if-tls", "use", "require", "cost" },
+      .singles = { "if-size-over", "if-tls", "use", "require", "copy-to", "copy-via", "cost" },
       .lists = { "if-sender-domain", "if-recipient-domain", "if-label" } },
     /* what outbound was called: known, to be told from a slip of the pen */
     { .name = "route", .titled = true, .singles = { ROUTE_SINGLES }, .lists = { ROUTE_LISTS } },

@@ -394,7 +394,7 @@ static void route_more(struct config_builder *builder, const struct config_secti
         config_file_error(section, "tls-pin", 0,
                           "would be worth nothing, as mail may go in clear; write tls = encrypt "
                           "(the key alone), or name (the name too)");
-    if (tls->needs_hybrid && !tls_client_has_hybrid())
+    if (tls->level > TLS_LEVEL_MAY && tls->needs_hybrid && !tls_client_has_hybrid())
         config_file_warn(section, "min-group", 0,
                          "this ringpost has no hybrid group, so all mail of this connector waits; "
                          "build it with -Dboringssl_source=chromium");

@@ -371,6 +371,26 @@ static void add_would(json_t *object, const struct inbound_would *would)
 
 /* ---- the way out ---- */
 
+/* Rules that have a copy made of mail to this recipient; but mail to where copies go makes none. */
+static json_t *copies_explained(const struct config *config, const struct outbound_facts *facts,
+                                const char *to)
+{
+    const struct outbound_set *set = &config->outbound;
+    json_t *all = json_array();
+    for (unsigned i = 0; i < set->rules_count; i++) {
+        const struct outbound_rule *rule = &set->rules[i];
+        if (rule->copy_to != NULL && outbound_is_copied_to(set, slice_of_string(to)))
+            break;
+        if (rule->copy_to == NULL || !outbound_rule_fits(set, facts, rule))
+            continue;
+        char words[WORDS_BYTES];
+        snprintf(words, sizeof(words), "to %s by connector %s (rule %s)", rule->copy_to,
+                 rule->copy_via->route.name, rule->name);
+        json_array_append_new(all, cli_string(words));
+    }
+    return all;
+}
+
 static json_t *ways_explained(const struct config *config, const struct outbound_facts *facts)
 {
     static const char *const whys[] = {
@@ -404,7 +424,7 @@ static json_t *ways_explained(const struct config *config, const struct outbound
     return all;
 }
 
-static json_t *way_explained(const struct config *config, struct slice recipient,
+static json_t *way_explained(const struct config *config, const char *to, struct slice recipient,
                              const struct inbound *from)
 {
     static const char *const verdicts[] = {
@@ -434,6 +454,7 @@ static json_t *way_explained(const struct config *config, struct slice recipient
     json_object_set_new(way, "reason", cli_string(outbound_reason_text(choice.reason)));
     json_object_set_new(way, "would",
                         choice.would == NULL ? json_null() : cli_string(choice.would->route.name));
+    json_object_set_new(way, "copies", copies_explained(config, &facts, to));
     json_object_set_new(way, "considered", ways_explained(config, &facts));
     return way;
 }
@@ -468,7 +489,7 @@ static json_t *recipient_explained(const struct config *config, const char *to, 
     json_object_set_new(object, "decision", cli_string(id));
     json_object_set_new(object, "considered", options_explained(config, &recipient));
     if (rcpt.token == TOKEN_NONE)
-        json_object_set_new(object, "way", way_explained(config, recipient, rcpt.connector));
+        json_object_set_new(object, "way", way_explained(config, to, recipient, rcpt.connector));
     *refused = *refused || rcpt.token != TOKEN_NONE;
     return object;
 }
@@ -525,6 +546,7 @@ static void print_way(const json_t *way)
              cli_text(way, "reason"));
     cli_line("way out", words);
     print_considered(way);
+    cli_line_list("copies", json_object_get(way, "copies"));
     cli_line("in test", cli_text(way, "would"));
 }
 

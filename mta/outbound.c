@@ -111,10 +111,15 @@ static const struct outbound_rule *rules_apply(const struct selection *s, enum t
     return naming;
 }
 
+/* connector NULL: there is none by that name any more. */
 static void choose_named(const struct selection *s, const struct outbound_rule *rule,
-                         struct outbound_choice *choice)
+                         const struct outbound *connector, struct outbound_choice *choice)
 {
-    const struct outbound *connector = rule->use;
+    if (connector == NULL) {
+        *choice =
+            (struct outbound_choice) { .verdict = OUTBOUND_DEFER, .reason = OUTBOUND_UNAVAILABLE };
+        return;
+    }
     bool works = is_in_force(s, connector) && takes_size(connector, s->facts->size);
     *choice = (struct outbound_choice) {
         .verdict = works                ? OUTBOUND_CONNECTOR
@@ -144,8 +149,10 @@ static void choose(const struct selection *s, struct outbound_choice *choice)
 {
     enum tls_level require = TLS_LEVEL_NONE;
     const struct outbound_rule *rule = rules_apply(s, &require);
-    if (rule != NULL)
-        choose_named(s, rule, choice);
+    if (s->facts->is_copy)
+        choose_named(s, NULL, outbound_named(s->set, s->facts->copy_via), choice);
+    else if (rule != NULL)
+        choose_named(s, rule, rule->use, choice);
     else if ((s->own || !choose_among(s, &s->set->all_mail, choice)) &&
              !choose_by_domain(s, choice))
         *choice = (struct outbound_choice) {
@@ -171,6 +178,22 @@ void outbound_select(const struct outbound_set *set, const struct outbound_facts
     choose(&s, &other);
     if (other.connector != NULL && other.connector->state == CONNECTOR_TEST)
         choice->would = other.connector;
+}
+
+bool outbound_rule_fits(const struct outbound_set *set, const struct outbound_facts *facts,
+                        const struct outbound_rule *rule)
+{
+    const struct selection s = { .set = set, .facts = facts };
+    return rule_fits(&s, rule);
+}
+
+bool outbound_is_copied_to(const struct outbound_set *set, struct slice address)
+{
+    for (unsigned i = 0; i < set->rules_count; i++)
+        if (set->rules[i].copy_to != NULL &&
+            slice_equal_nocase(slice_of_string(set->rules[i].copy_to), address))
+            return true;
+    return false;
 }
 
 enum outbound_why outbound_opinion(const struct outbound_set *set,
@@ -245,7 +268,8 @@ const char *outbound_reason_text(enum outbound_reason reason)
     static const char *const texts[] = {
         [OUTBOUND_CHOSEN] = "",
         [OUTBOUND_TOO_LARGE] = "the message is larger than the connector for this recipient takes",
-        [OUTBOUND_UNAVAILABLE] = "the connector that a rule names is off, in test or too small",
+        [OUTBOUND_UNAVAILABLE] =
+            "the connector that a rule names is off, in test, too small or gone",
         [OUTBOUND_NO_WAY] = "the domain is ours, and no connector says where its mail goes",
         [OUTBOUND_OFF] = "the connector that has it is off",
     };

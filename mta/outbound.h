@@ -30,6 +30,7 @@
 enum {
     OUTBOUND_RULES_MAX = 1'024,
     OUTBOUND_LABELS_MAX = 64, /* in one list */
+    OUTBOUND_COPIES_MAX = 8,  /* of one message */
 };
 
 /* A list of domains in the file, with the word all-own in it or not. */
@@ -74,6 +75,8 @@ struct outbound_rule {
     enum outbound_if_tls tls;
     const struct outbound *use; /* NULL: it names none */
     enum tls_level require;     /* NONE: nothing */
+    const char *copy_to;        /* local@domain; NULL: no copy */
+    const struct outbound *copy_via;
 };
 
 /* Connectors of equal specificity, as ascending indexes: the first that fits wins. */
@@ -95,6 +98,7 @@ struct outbound_set {
     const struct pattern_set *own; /* domains that are ours */
     const struct route *default_route;
     bool has_tests;
+    bool has_copies; /* some rule makes one */
 };
 
 struct outbound_facts {
@@ -104,6 +108,8 @@ struct outbound_facts {
     bool from_own;                 /* that one is of type own */
     bool tls;                      /* it came by TLS */
     uint64_t size;                 /* of the message */
+    bool is_copy;                  /* it goes by the connector that its rule names: */
+    struct slice copy_via;
 };
 
 enum outbound_verdict {
@@ -141,6 +147,13 @@ struct outbound_record {
 };
 void outbound_select_again(const struct outbound_set *set, const struct outbound_facts *facts,
                            const struct outbound_record *record, struct outbound_choice *choice);
+
+/* Whether this rule applies to a recipient, whatever it does then. */
+bool outbound_rule_fits(const struct outbound_set *set, const struct outbound_facts *facts,
+                        const struct outbound_rule *rule);
+
+/* Whether some rule sends copies to this address. */
+bool outbound_is_copied_to(const struct outbound_set *set, struct slice address);
 
 /* Why a connector has, or has not, been chosen: for explaining. */
 enum outbound_why {

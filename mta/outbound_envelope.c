@@ -37,6 +37,59 @@ static void mail_of_envelope(struct mail *mail, const struct config *config,
         mail->facts.sender_domain = domain_of(envelope->sender, mail->sender);
 }
 
+static void mail_to(struct mail *mail, const struct recipient *recipient)
+{
+    mail->facts.recipient_domain = domain_of(recipient->address, mail->recipient);
+    mail->facts.is_copy = (recipient->notify & RECIPIENT_COPY) != 0;
+    mail->facts.copy_via = recipient->connector;
+}
+
+/* ---- copies ---- */
+
+static bool is_among(const struct outbound_rule *const *copies, unsigned count,
+                     const struct outbound_rule *rule)
+{
+    for (unsigned i = 0; i < count; i++)
+        if (copies[i]->copy_via == rule->copy_via && strcmp(copies[i]->copy_to, rule->copy_to) == 0)
+            return true;
+    return false;
+}
+
+unsigned outbound_copies(const struct config *config, const struct envelope *envelope,
+                         const struct outbound_rule *copies[static OUTBOUND_COPIES_MAX])
+{
+    const struct outbound_set *set = &config->outbound;
+    unsigned count = 0;
+    struct mail mail;
+    if (!set->has_copies)
+        return 0;
+    mail_of_envelope(&mail, config, envelope);
+    for (uint32_t i = 0; i < envelope->recipients_count; i++) {
+        const struct recipient *recipient = &envelope->recipients[i];
+        if (outbound_is_copied_to(set, recipient->address))
+            continue;
+        mail_to(&mail, recipient);
+        for (unsigned k = 0; k < set->rules_count && count < OUTBOUND_COPIES_MAX; k++) {
+            const struct outbound_rule *rule = &set->rules[k];
+            if (rule->copy_to != NULL && !is_among(copies, count, rule) &&
+                outbound_rule_fits(set, &mail.facts, rule))
+                copies[count++] = rule;
+        }
+    }
+    return count;
+}
+
+struct recipient outbound_copy_recipient(const struct outbound_rule *rule)
+{
+    return (struct recipient) {
+        .address = slice_of_string(rule->copy_to),
+        .connector = slice_of_string(rule->copy_via->route.name),
+        .notify = NOTIFY_NEVER | RECIPIENT_COPY, /* the sender knows nothing of it */
+    };
+}
+
+/* ---- decisions ---- */
+
 void outbound_decide(const struct config *config, const struct envelope *envelope,
                      struct recipient *recipients)
 {
@@ -44,12 +97,13 @@ void outbound_decide(const struct config *config, const struct envelope *envelop
     mail_of_envelope(&mail, config, envelope);
     for (uint32_t i = 0; i < envelope->recipients_count; i++) {
         struct outbound_choice choice;
-        mail.facts.recipient_domain = domain_of(recipients[i].address, mail.recipient);
+        mail_to(&mail, &recipients[i]);
         outbound_select(&config->outbound, &mail.facts, &choice);
         const struct outbound *connector =
             choice.verdict == OUTBOUND_CONNECTOR ? choice.connector : NULL;
-        recipients[i].connector =
-            connector == NULL ? slice_of(NULL, 0) : slice_of_string(connector->route.name);
+        if (!mail.facts.is_copy)
+            recipients[i].connector =
+                connector == NULL ? slice_of(NULL, 0) : slice_of_string(connector->route.name);
         bool sticky = connector == NULL || connector->sticky;
         recipients[i].floor = sticky ? (uint8_t)choice.floor : 0;
     }
@@ -68,7 +122,7 @@ size_t outbound_way(const struct config *config, const struct envelope *envelope
     };
     struct mail mail;
     mail_of_envelope(&mail, config, envelope);
-    mail.facts.recipient_domain = domain_of(recipient->address, mail.recipient);
+    mail_to(&mail, recipient);
     outbound_select_again(set, &mail.facts, &record, choice);
     if (choice->verdict == OUTBOUND_CONNECTOR || choice->verdict == OUTBOUND_DEFAULT)
         return route_key(outbound_route(set, choice), mail.facts.recipient_domain, choice->floor,

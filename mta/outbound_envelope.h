@@ -15,6 +15,15 @@
 
 struct config;
 
+/* The rules that have a copy made of this message, each pair of address and connector once; how
+ * many. A recipient that some rule sends copies to has none made: a copy makes no copy, also when
+ * it comes back. */
+unsigned outbound_copies(const struct config *config, const struct envelope *envelope,
+                         const struct outbound_rule *copies[static OUTBOUND_COPIES_MAX]);
+/* The recipient that stands for a copy in the envelope of its message: one record on disk, so that
+ * neither is there without the other. */
+struct recipient outbound_copy_recipient(const struct outbound_rule *rule);
+
 /* Decides, and writes connector and floor into the recipients, which are the envelope's; names are
  * borrowed from config. The message's size is known by now. */
 void outbound_decide(const struct config *config, const struct envelope *envelope,

@@ -200,16 +200,37 @@ static void smtp_log_received(struct smtp_server *s, const char *id)
     log_text(&line, "helo", slice_of(s->helo, s->helo_size));
     log_text(&line, "from", t->envelope.sender);
     log_list(&line, "to");
-    for (uint32_t i = 0; i < t->envelope.recipients_count && line.size < LOG_LINE_MAX / 2; i++)
+    uint32_t asked = t->envelope.recipients_count - t->copies;
+    for (uint32_t i = 0; i < asked && line.size < LOG_LINE_MAX / 2; i++)
         log_item(&line, t->envelope.recipients[i].address);
     log_list_end(&line);
-    log_number(&line, "recipients", t->envelope.recipients_count);
+    log_number(&line, "recipients", asked);
     log_number(&line, "size", (int64_t)t->envelope.body_bytes);
     log_string(&line, "proto", s->secured ? "ESMTPS" : s->esmtp ? "ESMTP" : "SMTP");
     smtp_log_policy(s, &line);
     smtp_log_tls(s, &line);
     log_number(&line, "commit_us", (int64_t)((shard->now_ns - t->ended_ns) / 1000));
     log_end(&line);
+}
+
+/* Copies that rules have added; decision: the one that let their original in. */
+static void smtp_log_copies(struct smtp_server *s, const char *id)
+{
+    const struct smtp_incoming *t = s->transaction;
+    struct shard *shard = s->service->shard;
+    for (uint32_t i = 0; i < t->copies && shard->log != NULL; i++) {
+        const struct recipient *copy =
+            &t->envelope.recipients[t->envelope.recipients_count - t->copies + i];
+        char decision[SMTP_DECISION_TEXT];
+        struct log_line line;
+        smtp_decision_text(t->decision, decision);
+        log_begin(&line, shard->log, LOG_INFO, shard->wall_us, "copy");
+        log_string(&line, "msg", id);
+        log_text(&line, "to", copy->address);
+        log_text(&line, "connector", copy->connector);
+        log_string(&line, "decision", decision);
+        log_end(&line);
+    }
 }
 
 enum step smtp_commit(struct smtp_server *s)
@@ -230,11 +251,13 @@ enum step smtp_commit(struct smtp_server *s)
         smtp_id_text(t->writer.id, id);
         metric_add(&m->messages, 1);
         metric_add(&m->bytes, t->envelope.body_bytes);
-        metric_add(&m->recipients, t->envelope.recipients_count);
+        metric_add(&m->recipients, t->envelope.recipients_count - t->copies);
+        metric_add(&m->copies, t->copies);
         histogram_add(&m->accept_us, (s->service->shard->now_ns - t->ended_ns) / 1000);
         s->messages++;
         smtp_connector_accepted(s);
         smtp_log_received(s, id);
+        smtp_log_copies(s, id);
         smtp_say_with(s, SMTP_REPLY_QUEUED, slice_of_string(id));
     } else {
         bool space = t->result == -ENOSPC || t->result == -E2BIG || t->result == -ENOMEM;

@@ -262,9 +262,34 @@ static void transaction_on_commit(struct commit *commit, int result)
     shard_run_later(t->service->shard, t->task);
 }
 
+/* Copies that rules want are recipients more. */
+static int transaction_copy(struct smtp_incoming *t, const struct config *config)
+{
+    const struct outbound_rule *rules[OUTBOUND_COPIES_MAX];
+    struct envelope *e = &t->envelope;
+    unsigned count = outbound_copies(config, e, rules);
+    for (unsigned i = 0; i < count; i++) {
+        struct recipient copy = outbound_copy_recipient(rules[i]);
+        if (transaction_need(t, copy.address.size, true) < 0 ||
+            !t->service->room(t->service->owner))
+            return -ENOSPC; /* none without its copies */
+        copy.address = transaction_keep(t, copy.address);
+        struct recipient *list = t->large != NULL ? t->large->recipients : t->recipients;
+        list[e->recipients_count++] = copy;
+        t->copies++;
+    }
+    return 0;
+}
+
 int smtp_incoming_commit(struct smtp_incoming *t, const struct config *config)
 {
     t->envelope.body_bytes = t->writer.body_bytes;
+    if (!t->copied) {
+        t->copied = true;
+        int r = transaction_copy(t, config);
+        if (r < 0)
+            return r;
+    }
     outbound_decide(config, &t->envelope, t->large != NULL ? t->large->recipients : t->recipients);
     t->commit.done = transaction_on_commit;
     int r = spool_write_commit(&t->writer, &t->envelope, &t->commit);

@@ -37,7 +37,9 @@ struct smtp_incoming {
     int result;           /* of the commit, when it is no longer committing */
     bool bdat;
     bool committing;
-    bool asked; /* spool_write_commit took it */
+    bool asked;      /* spool_write_commit took it */
+    bool copied;     /* rules were asked for copies */
+    uint32_t copies; /* recipients at the end of the envelope that rules have added */
     uint32_t text_size;
     struct smtp_large *large; /* NULL: all is in here */
     struct recipient recipients[SMTP_RECIPIENTS_SMALL];

@@ -22,6 +22,7 @@ const struct metric smtp_server_metrics_table[] = {
     COUNTER(messages, "messages_total", NULL, "Messages accepted: on stable storage and answered 250"),
     COUNTER(bytes, "bytes_total", NULL, "Bytes of accepted messages, trace field included"),
     COUNTER(recipients, "recipients_total", NULL, "Recipients of accepted messages"),
+    COUNTER(copies, "copies_total", NULL, "Copies of accepted messages that rules have made"),
     COUNTER(commands, "commands_total", NULL, "Commands read"),
     COUNTER(bad_commands, "bad_commands_total", NULL, "Commands unknown, malformed or out of order"),
     REFUSED(refused_shard, "connections"),

@@ -39,6 +39,7 @@ enum notify { /* RFC 3461 4.1; 0: nothing was said */
               NOTIFY_SUCCESS = 1 << 1,
               NOTIFY_FAILURE = 1 << 2,
               NOTIFY_DELAY = 1 << 3,
+              RECIPIENT_COPY = 1 << 7, /* a rule's, not the sender's; its connector is the rule's */
 };
 
 struct recipient {

@@ -153,6 +153,47 @@ class Outbound(unittest.TestCase):
         server.wait_log("destination_failed", destination="outbound:usual!encrypt", count=2)
         self.assertEqual((len(usual.messages), len(special.messages)), (1, 1))
 
+    def copying(self, **more):
+        """A server that copies mail for corp.test to j@archive.test; (server, usual, archive)."""
+        usual, archive = Peer(self), Peer(self)
+        routes = {"usual": usual.route(["*"]), "archive": {**archive.route(), "domains": [], "scope": "rule", **more}}
+        server = self.serve(routes, **{'rule "journal"': {
+            "if-recipient-domain": ["corp.test"], "copy-to": "j@archive.test", "copy-via": "archive"}})
+        return server, usual, archive
+
+    def test_copies(self):
+        """Once for a message, by its connector only; none of a copy that comes back, of bounces, of aborted mail."""
+        server, usual, archive = self.copying()
+        server.send(recipients=["a@corp.test", "b@corp.test", "c@other.test"], content="Subject: x\r\n\r\nbody\r\n")
+        copy = archive.wait(1)[0]
+        self.assertEqual((copy.sender, copy.recipients), ("sender@example.com", ["j@archive.test"]))
+        self.assertEqual(usual.wait(1)[0].content, copy.content)
+        self.assertEqual(usual.messages[0].recipients, ["a@corp.test", "b@corp.test", "c@other.test"])
+        event, received = server.wait_log("copy")[0], server.wait_log("received")[0]
+        self.assertEqual((event["msg"], event["connector"], event["decision"]),
+                         (received["msg"], "archive", received["decision"]))
+        self.assertEqual(received["recipients"], 3)
+        with server.client() as client:
+            client.hello()
+            client.begin(recipients=["a@corp.test"])
+            client.expect(354, "DATA")
+            client.send("Subject: never\r\n\r\nended")
+        server.send(recipients=["j@archive.test"])     # what an archive sends on to us again
+        usual.wait(2)
+        server.wait_empty()
+        self.assertEqual((len(archive.messages), len(usual.messages)), (1, 2))
+        self.assertEqual(server.metric("ringpost_smtp_copies_total"), 1)
+
+    def test_a_copy_is_there_after_a_crash_and_tells_the_sender_nothing(self):
+        server, usual, archive = self.copying(**{"hosts": [f"127.0.0.1:{harness.free_port()}"], "max-age": "3s"})
+        server.send(recipients=["a@corp.test"])
+        server.kill()
+        server.start()
+        usual.wait(1)
+        server.wait_log("expired", to="j@archive.test")
+        server.wait_empty()
+        self.assertEqual([m for m in usual.messages if m.sender == ""], [])
+
 
 if __name__ == "__main__":
     harness.main()
