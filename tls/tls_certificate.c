@@ -75,7 +75,7 @@ void tls_certificate_name(const X509_NAME *name, char text[static TLS_SUBJECT_MA
     ERR_clear_error();
 }
 
-static int time_of(const ASN1_TIME *from, int64_t *unix_seconds)
+int tls_certificate_time(const ASN1_TIME *from, int64_t *unix_seconds)
 {
     int days, seconds;
     ASN1_TIME *epoch = ASN1_TIME_set(NULL, 0);
@@ -89,9 +89,9 @@ static int time_of(const ASN1_TIME *from, int64_t *unix_seconds)
 
 int tls_certificate_dates(const X509 *x509, int64_t *not_before, int64_t *not_after)
 {
-    int r = time_of(X509_get0_notBefore(x509), not_before);
+    int r = tls_certificate_time(X509_get0_notBefore(x509), not_before);
     if (r == 0)
-        r = time_of(X509_get0_notAfter(x509), not_after);
+        r = tls_certificate_time(X509_get0_notAfter(x509), not_after);
     ERR_clear_error();
     return r;
 }
@@ -167,24 +167,28 @@ static int pss_digest(const void *parameters, int type)
     return OBJ_cbs2nid(&oid);
 }
 
-const char *tls_certificate_weak_signature(const X509 *x509)
+const char *tls_certificate_weak_algorithm(const X509_ALGOR *algorithm)
 {
-    int signature = X509_get_signature_nid(x509);
-    int digest = NID_undef, key = NID_undef;
+    const ASN1_OBJECT *object;
+    const void *parameters;
+    int type, digest = NID_undef, key = NID_undef;
+    X509_ALGOR_get0(&object, &type, &parameters, algorithm);
+    int signature = OBJ_obj2nid(object);
     if (signature == NID_ED25519)
         return NULL;
-    if (signature == NID_rsassaPss) {
-        const void *parameters;
-        int type;
-        X509_ALGOR_get0(NULL, &type, &parameters, X509_get0_tbs_sigalg(x509));
+    if (signature == NID_rsassaPss)
         digest = pss_digest(parameters, type);
-    } else {
+    else
         OBJ_find_sigid_algs(signature, &digest, &key);
-    }
     if (is_strong_digest(digest))
         return NULL;
     return digest == NID_sha1 ? "is signed with SHA-1"
                               : "is signed with an old or unknown digest, not SHA-256 or longer";
+}
+
+const char *tls_certificate_weak_signature(const X509 *x509)
+{
+    return tls_certificate_weak_algorithm(X509_get0_tbs_sigalg(x509));
 }
 
 static void read_serial(const X509 *x509, char text[static TLS_SERIAL_MAX])

@@ -73,6 +73,8 @@ static inline struct slice tls_certificate_der(const CRYPTO_BUFFER *buffer)
 X509 *tls_certificate_parse(struct slice der);
 /* The subject or issuer, the most telling part first: "CN=a.example,O=...". */
 void tls_certificate_name(const X509_NAME *name, char text[static TLS_SUBJECT_MAX]);
+/* Unix seconds. 0, or -EBADMSG; may leave an error in BoringSSL's queue. */
+[[nodiscard]] int tls_certificate_time(const ASN1_TIME *from, int64_t *unix_seconds);
 /* 0, or -EBADMSG. */
 [[nodiscard]] int tls_certificate_dates(const X509 *x509, int64_t *not_before, int64_t *not_after);
 /* 0, or -EBADMSG: the key cannot be read. */
@@ -82,5 +84,7 @@ unsigned tls_certificate_usage(X509 *x509);
 const char *tls_certificate_weak_key(enum tls_key key, unsigned bits);
 /* The same about the signature on it. */
 const char *tls_certificate_weak_signature(const X509 *x509);
+/* The same of a signature that is not on a certificate. */
+const char *tls_certificate_weak_algorithm(const X509_ALGOR *algorithm);
 
 #endif

@@ -16,6 +16,7 @@ int tls_shard_init(struct tls_shard *shard, const int64_t *wall_us)
 
 void tls_shard_free(struct tls_shard *shard)
 {
+    tls_crl_watch_take(&shard->crls, NULL);
     CRYPTO_BUFFER_POOL_free(shard->certificates);
     *shard = (struct tls_shard) { .wall_us = NULL };
 }

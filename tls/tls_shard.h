@@ -10,6 +10,7 @@
 
 #include "core/metrics.h"
 #include "tls/tls_client_cache.h"
+#include "tls/tls_crl_watch.h"
 #include "tls/tls_hosts.h"
 #include "tls/tls_id_cache.h"
 #include "tls/tls_keyshare.h"
@@ -49,6 +50,7 @@ struct tls_shard {
     struct tls_id_cache_user ids; /* its cache, of all shards, may be NULL */
     struct tls_client_cache *sessions;
     struct tls_hosts *hosts; /* what worked last time; never NULL where we connect */
+    struct tls_crl_watch crls;
     struct tls_numbers numbers;
 };
 

@@ -15,6 +15,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "core/check.h"
 
@@ -342,6 +343,18 @@ static int check_strength(struct verification *v)
     return 0;
 }
 
+static void note_questions(struct verification *v)
+{
+    struct tls_crl_questions *questions = &v->peer->questions;
+    for (size_t i = 0; i + 1 < sk_X509_num(v->path); i++) {
+        questions->is_longer = questions->count == TLS_CHAIN_MAX;
+        if (questions->is_longer)
+            return;
+        tls_crl_question(sk_X509_value(v->path, i), sk_X509_value(v->path, i + 1),
+                         &questions->at[questions->count++]);
+    }
+}
+
 static int verify(struct verification *v, const STACK_OF(CRYPTO_BUFFER) * chain)
 {
     int r;
@@ -369,7 +382,15 @@ static int verify(struct verification *v, const STACK_OF(CRYPTO_BUFFER) * chain)
         (r = check_strength(v)) != 0)
         return r;
     v->peer->verdict = TLS_VERDICT_VALID;
+    note_questions(v);
     return 0;
+}
+
+static void end(struct verification *v)
+{
+    X509_STORE_CTX_free(v->context);
+    sk_X509_pop_free(v->parsed, X509_free);
+    ERR_clear_error();
 }
 
 static int verify_by(X509_STORE *store, unsigned long flags, const STACK_OF(CRYPTO_BUFFER) * chain,
@@ -386,9 +407,7 @@ static int verify_by(X509_STORE *store, unsigned long flags, const STACK_OF(CRYP
     };
     v.parsed = sk_X509_new_null();
     int r = v.parsed == NULL ? no_memory(&v) : verify(&v, chain);
-    X509_STORE_CTX_free(v.context);
-    sk_X509_pop_free(v.parsed, X509_free);
-    ERR_clear_error();
+    end(&v);
     CHECK((peer->verdict == TLS_VERDICT_VALID) == (r == 0));
     return MIN(r, 0);
 }
@@ -405,6 +424,51 @@ int tls_verify_anchored(const STACK_OF(CRYPTO_BUFFER) * chain, X509_STORE *ancho
 {
     return verify_by(anchors, X509_V_FLAG_PARTIAL_CHAIN | X509_V_FLAG_TRUSTED_FIRST, chain, purpose,
                      now_seconds, peer);
+}
+
+/* ---- where its lists are ---- */
+
+/* Those of one certificate. 0 or -ENOMEM. */
+static int hand_out(X509 *x509, X509 *issuer,
+                    void (*found)(void *owner, struct tls_crl_pointer *pointer), void *owner)
+{
+    char url[TLS_CRL_URL_MAX];
+    uint8_t *der = NULL;
+    int size = tls_crl_url(x509, 0, url) ? i2d_X509(issuer, &der) : 0;
+    int r = size < 0 ? -ENOMEM : 0;
+    for (unsigned i = 0; size > 0 && r == 0 && tls_crl_url(x509, i, url); i++) {
+        struct tls_crl_pointer *pointer = tls_crl_pointer_make(url, slice_of(der, (size_t)size));
+        if (pointer == NULL)
+            r = -ENOMEM;
+        else
+            found(owner, pointer);
+    }
+    OPENSSL_free(der);
+    return r;
+}
+
+int tls_verify_pointers(const STACK_OF(CRYPTO_BUFFER) * chain, const struct tls_roots *roots,
+                        int64_t now_seconds,
+                        void (*found)(void *owner, struct tls_crl_pointer *pointer), void *owner)
+{
+    if (chain == NULL || sk_CRYPTO_BUFFER_num(chain) == 0)
+        return 0;
+    struct tls_peer *peer = calloc(1, sizeof(*peer));
+    if (peer == NULL)
+        return -ENOMEM;
+    struct verification v = {
+        .peer = peer,
+        .purpose = TLS_PURPOSE_ANY,
+        .now = now_seconds,
+        .store = roots == NULL ? NULL : tls_roots_store(roots),
+    };
+    v.parsed = sk_X509_new_null();
+    int r = v.parsed == NULL ? no_memory(&v) : verify(&v, chain);
+    for (size_t i = 0; r == 0 && i + 1 < sk_X509_num(v.path); i++)
+        r = hand_out(sk_X509_value(v.path, i), sk_X509_value(v.path, i + 1), found, owner);
+    end(&v);
+    free(peer);
+    return MIN(r, 0);
 }
 
 /* ---- names and pins ---- */

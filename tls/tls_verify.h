@@ -2,13 +2,15 @@
  * tls_verify.h - what a presented chain is worth: one verdict, the facts, and the reason in words
  *
  * Works on what sessions have, CRYPTO_BUFFERs, after or during a handshake, on any thread. A
- * verdict decides nothing: policy reads it (levels, connectors, pins). Revocation is looked at
- * elsewhere, and may turn a verdict into REVOKED or REVOCATION_UNKNOWN.
+ * verdict decides nothing: policy reads it (levels, connectors, pins). Revocation is another fact:
+ * a valid chain leaves the questions that tls_crl.h answers, again whenever somebody wants to know;
+ * a client whose policy demands it makes the verdict REVOKED or REVOCATION_UNKNOWN then.
  */
 #ifndef RINGPOST_TLS_VERIFY_H
 #define RINGPOST_TLS_VERIFY_H
 
 #include "tls/tls_certificate.h"
+#include "tls/tls_crl.h"
 #include "tls/tls_roots.h"
 #include "tls/tls_text.h"
 
@@ -35,7 +37,7 @@ enum tls_name_allow {
     TLS_ALLOW_COMMON_NAME = 2, /* the CN, when there is no dNSName at all */
 };
 
-/* About 10 KiB: one for each session whose peer presented something. */
+/* About 12 KiB: one for each session whose peer presented something. */
 struct tls_peer {
     enum tls_verdict verdict;
     char
@@ -46,6 +48,7 @@ struct tls_peer {
     struct tls_certificate leaf;                      /* as far as it could be read */
     char root[TLS_SUBJECT_MAX];                       /* "" when the chain does not reach one */
     uint8_t root_digest[TLS_DIGEST_BYTES];
+    struct tls_crl_questions questions; /* of a VALID chain, about its revocation */
 };
 
 /* "valid", "not-yet", "revocation-unknown", ...: for logs, metrics and replies. */
@@ -62,6 +65,12 @@ const char *tls_verdict_name(enum tls_verdict verdict);
 [[nodiscard]] int tls_verify_anchored(const STACK_OF(CRYPTO_BUFFER) * chain, X509_STORE *anchors,
                                       enum tls_purpose purpose, int64_t now_seconds,
                                       struct tls_peer *peer);
+/* Builds the path once more and hands out where the lists of those below the root are, one pointer
+ * each, to be freed. 0, or -ENOMEM; a chain that is not valid has none. */
+[[nodiscard]] int tls_verify_pointers(const STACK_OF(CRYPTO_BUFFER) * chain,
+                                      const struct tls_roots *roots, int64_t now_seconds,
+                                      void (*found)(void *owner, struct tls_crl_pointer *pointer),
+                                      void *owner);
 
 /* Does the leaf bear a name that one of the patterns wants; allow is of enum tls_name_allow. Looks
  * at no verdict. matched is a part of peer. False: why tells what is presented, and what was

@@ -178,6 +178,38 @@ static void add_permitted(X509 *x509, const char *domain)
     end(&e, x509, NID_name_constraints, true);
 }
 
+/* RFC 5280 section 4.2.1.13: a DistributionPoint with one URL in its fullName. */
+static void add_point(struct extension *e, const char *url, bool has_reasons)
+{
+    CBB point, name, full, value, reasons;
+    const unsigned of_0 = CBS_ASN1_CONTEXT_SPECIFIC | CBS_ASN1_CONSTRUCTED | 0;
+    CHECK(CBB_add_asn1(&e->sequence, &point, CBS_ASN1_SEQUENCE));
+    CHECK(CBB_add_asn1(&point, &name, of_0));
+    CHECK(CBB_add_asn1(&name, &full, of_0));
+    CHECK(CBB_add_asn1(&full, &value, CBS_ASN1_CONTEXT_SPECIFIC | 6));
+    CHECK(CBB_add_bytes(&value, (const uint8_t *)url, strlen(url)));
+    if (has_reasons) {
+        CHECK(CBB_add_asn1(&point, &reasons, CBS_ASN1_CONTEXT_SPECIFIC | 1));
+        CHECK(CBB_add_bytes(&reasons, (const uint8_t *)"\x01\x02", 2));
+    }
+    CHECK(CBB_flush(&e->sequence));
+}
+
+static void add_points(X509 *x509, const struct pki_options *options)
+{
+    struct extension e;
+    if (options->crls[0] == NULL && !options->has_other_points)
+        return;
+    begin(&e);
+    if (options->has_other_points) {
+        add_point(&e, "http://reasons.example/a.crl", true);
+        add_point(&e, "ldap://directory.example/cn=a", false);
+    }
+    for (unsigned i = 0; i < ARRAY_COUNT(options->crls) && options->crls[i] != NULL; i++)
+        add_point(&e, options->crls[i], false);
+    end(&e, x509, NID_crl_distribution_points, false);
+}
+
 /* ---- certificates ---- */
 
 static void set_dates(X509 *x509, const struct pki_options *options)
@@ -253,6 +285,9 @@ struct pki *pki_make(const struct pki *issuer, struct pki_options options)
     add_names(pki->x509, &options);
     add_usage(pki->x509, options.usage);
     add_permitted(pki->x509, options.permitted);
+    add_points(pki->x509, &options);
+    if (options.no_crl_sign) /* digitalSignature, keyCertSign */
+        add_extension(pki->x509, NID_key_usage, true, SLICE("\x03\x02\x02\x84"));
     if (options.has_unknown_critical)
         add_extension(pki->x509, NID_netscape_comment, true, SLICE("\x16\x01x"));
     sign(pki->x509, issuer == NULL ? pki->key : issuer->key, &options);

@@ -49,6 +49,9 @@ struct pki_options {
     bool has_broken_names;     /* a subjectAltName that is no DER */
     bool has_unknown_critical; /* an extension that nobody knows */
     const char *permitted;     /* name constraints: only names below this domain */
+    const char *crls[2];       /* URLs of distribution points, one each */
+    bool has_other_points;     /* two that are of no use: with reasons, and ldap */
+    bool no_crl_sign;          /* a key usage without it */
 };
 
 struct pki {
