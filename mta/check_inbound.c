@@ -108,7 +108,7 @@ static void lint_pins(const struct lint *lint, const struct inbound *c)
         tell(lint, CONFIG_WARNING, c, "cert-pin",
              "one pin only: the next key will be refused on the day it comes (L-07); ask for the "
              "next one and list both");
-    if (by_certificate(c) && c->revocation == INBOUND_REVOCATION_HARD)
+    if (by_certificate(c) && c->revocation == TLS_REVOCATION_HARD)
         tell(lint, CONFIG_WARNING, c, "cert-revocation",
              "hard, and no revocation list is fetched: certificates of more than a week are all "
              "deferred (L-17); write soft");

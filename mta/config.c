@@ -388,8 +388,9 @@ static void build(struct config_builder *builder)
     build_top(builder); /* the hostname: others fall back on it */
     build_spool(builder);
     build_relay(builder);
-    build_limits(builder);         /* before listeners: message-size */
-    config_build_tls(builder);     /* before listeners and connectors, which name certificates */
+    build_limits(builder);     /* before listeners: message-size */
+    config_build_tls(builder); /* before listeners and connectors, which name certificates */
+    config_build_crl(builder);
     config_build_inbound(builder); /* before listeners, which ask for certificates */
     config_build_listeners(builder);
     build_delivery(builder); /* before connectors: ehlo; after listeners: own addresses */
@@ -558,6 +559,8 @@ const char *config_needs_restart(const struct config *a, const struct config *b)
         { d->shard_connections_max != e->shard_connections_max, "delivery: connections-per-shard" },
         { d->floor_records != e->floor_records, "delivery: floor-records" },
         { strings_differ(d->floor_file, e->floor_file), "delivery: floor-file" },
+        { strings_differ(a->crl.directory, b->crl.directory), "crl: directory" },
+        { a->crl.lists_max != b->crl.lists_max, "crl: lists" },
     };
     for (size_t i = 0; i < ARRAY_COUNT(fixed); i++)
         if (fixed[i].differs)

@@ -35,6 +35,7 @@ enum {
     CONFIG_EXPECTATIONS_MAX = 1'024,
     CONFIG_EXPECTED_MAX = 16, /* names, pins or roots of one partner */
     CONFIG_EXPIRY_DAYS_MAX = 16,
+    CONFIG_CRL_LISTS_MAX = TLS_CRLS_MAX,
     CONFIG_RECIPIENTS_FLOOR = 100, /* RFC 5321 4.5.3.1.8 */
     CONFIG_MESSAGES_MAX = 256,     /* kept of a report; more are counted */
 };
@@ -238,6 +239,13 @@ struct config_delivery {
     const char *floor_file; /* "": in the spool's directory */
 };
 
+/* Lists of revoked certificates (mta/control_crl.c). */
+struct config_crl {
+    const char *directory; /* "": crl in the spool's directory */
+    unsigned lists_max;
+    uint64_t bytes_max; /* of all of them */
+};
+
 struct config_dns {
     const struct net_address *forwarders; /* with ports */
     unsigned forwarders_count;            /* 0: own recursion */
@@ -301,6 +309,7 @@ struct config {
     uint32_t *outbound_slots;   /* likewise */
     struct route default_route; /* MX */
     struct config_delivery delivery;
+    struct config_crl crl;
     struct config_dns dns;
     struct config_log log;
     struct config_admin admin;

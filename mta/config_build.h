@@ -53,6 +53,7 @@ bool config_title_check(const struct config_section *section);
 void config_connector_head(struct config_builder *builder, const struct config_section *section,
                            enum connector_type *type, enum connector_state *state);
 unsigned config_connector_cost(const struct config_section *section);
+enum tls_revocation config_revocation(const struct config_section *section, const char *key);
 /* value NULL: "". */
 const char *config_label(struct config_builder *builder, const struct config_section *section,
                          const char *key, const struct config_value *value);
@@ -87,6 +88,8 @@ void config_listener_tls(struct config_builder *builder, const struct config_sec
 void config_delivery_tls(struct config_builder *builder, const struct config_section *section);
 void config_route_tls(struct config_builder *builder, const struct config_section *section,
                       struct route *route);
+/* crl { } */
+void config_build_crl(struct config_builder *builder);
 void config_tls_free(struct config *config);
 
 /* config_certificate.c: what partners are told of, and what they have recorded */

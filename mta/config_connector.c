@@ -11,6 +11,11 @@ static const char *const states[] = {
     [CONNECTOR_OFF] = "off", [CONNECTOR_TEST] = "test", [CONNECTOR_ENFORCE] = "enforce", NULL
 };
 
+static const char *const revocations[] = { [TLS_REVOCATION_OFF] = "off",
+                                           [TLS_REVOCATION_SOFT] = "soft",
+                                           [TLS_REVOCATION_HARD] = "hard",
+                                           NULL };
+
 void config_connector_head(struct config_builder *builder, const struct config_section *section,
                            enum connector_type *type, enum connector_state *state)
 {
@@ -32,6 +37,11 @@ void config_connector_head(struct config_builder *builder, const struct config_s
 unsigned config_connector_cost(const struct config_section *section)
 {
     return (unsigned)config_file_number(section, "cost", 0, CONNECTOR_COST_MAX, CONNECTOR_COST);
+}
+
+enum tls_revocation config_revocation(const struct config_section *section, const char *key)
+{
+    return (enum tls_revocation)config_file_choice(section, key, revocations, TLS_REVOCATION_SOFT);
 }
 
 const char *config_label(struct config_builder *builder, const struct config_section *section,

@@ -27,10 +27,6 @@ static const char *const usages[] = { [TLS_PURPOSE_ANY] = "any",
                                       [TLS_PURPOSE_CLIENT] = "client",
                                       [TLS_PURPOSE_SERVER] = "server",
                                       NULL };
-static const char *const revocations[] = { [INBOUND_REVOCATION_SOFT] = "soft",
-                                           [INBOUND_REVOCATION_HARD] = "hard",
-                                           [INBOUND_REVOCATION_OFF] = "off",
-                                           NULL };
 static const char *const ways[] = {
     [INBOUND_BY_NOTHING] = "",  [INBOUND_BY_CERTIFICATE] = "cert", [INBOUND_BY_ADDRESS] = "address",
     [INBOUND_BY_BOTH] = "both", [INBOUND_BY_EITHER] = "either",    NULL
@@ -182,8 +178,7 @@ static void certificate_build(struct config_builder *builder, const struct confi
     c->usage = (enum tls_purpose)config_file_choice(section, "cert-usage", usages, TLS_PURPOSE_ANY);
     c->takes_wildcards = config_file_bool(section, "cert-wildcard", c->type == CONNECTOR_PARTNER);
     c->takes_common_name = config_file_bool(section, "cert-cn", false);
-    c->revocation = (enum inbound_revocation)config_file_choice(
-        section, "cert-revocation", revocations, INBOUND_REVOCATION_SOFT);
+    c->revocation = config_revocation(section, "cert-revocation");
     bool looks_at_chain = c->identify != INBOUND_BY_NOTHING && c->identify != INBOUND_BY_ADDRESS &&
                           c->check != INBOUND_PIN;
     if (!looks_at_chain)

@@ -9,7 +9,7 @@
 #define ROUTE_SINGLES                                                                              \
     "protocol", "port", "host-order", "max-connections", "max-per-connection", "allow-private",    \
         "ehlo", "tls", "tls-min", "tls-implicit", "cleartext", "roots", "client-certificate",      \
-        "floor-memory", "sni", "max-rate", "max-age", "tls-max-age", "min-group"
+        "floor-memory", "sni", "max-rate", "max-age", "tls-max-age", "min-group", "tls-revocation"
 #define ROUTE_LISTS "domains", "hosts", "source-addresses", "tls-name", "tls-pin"
 
 const struct config_schema config_schemas[] = {
@@ -35,6 +35,7 @@ const struct config_schema config_schemas[] = {
                    "ticket-rotate", "ticket-key-file", "id-cache", "client-cache", "hosts",
                    "key-shares", "key-share-age" },
       .lists = { "expiry-days" } },
+    { .name = "crl", .singles = { "directory", "lists", "bytes" } },
     { .name = "relay", .singles = { "i-run-an-open-relay" }, .lists = { "domains", "networks" } },
     { .name = "inbound",
       .titled = true,

@@ -281,6 +281,18 @@ void config_listener_tls(struct config_builder *builder, const struct config_sec
     listener_bundles(builder, section, listener);
 }
 
+/* ---- lists of revoked certificates ---- */
+
+void config_build_crl(struct config_builder *builder)
+{
+    struct config_crl *crl = &builder->config->crl;
+    struct config_section section = config_file_section(builder->file, "crl", 0);
+    crl->directory = config_take_string(builder, config_file_text(&section, "directory", ""));
+    crl->lists_max = (unsigned)config_file_number(&section, "lists", 1, CONFIG_CRL_LISTS_MAX, 256);
+    crl->bytes_max = config_file_size(&section, "bytes", UINT64_C(1) << 20, UINT64_C(1) << 32,
+                                      UINT64_C(64) << 20);
+}
+
 /* ---- a route's ---- */
 
 static int64_t floor_seconds(const struct config_section *section, const char *key, uint64_t min_ms,
@@ -414,6 +426,13 @@ void config_route_tls(struct config_builder *builder, const struct config_sectio
     route->clear = (enum route_clear)config_file_choice(section, "cleartext", clears, d->clear);
     route->floor = (enum floor_action)config_file_choice(section, "floor-memory",
                                                          floor_action_names, d->floor);
+    tls->revocation = config_revocation(section, "tls-revocation");
+    const struct config_value *revocation = config_file_single(section, "tls-revocation");
+    if (revocation != NULL && tls->revocation == TLS_REVOCATION_HARD &&
+        tls->level < TLS_LEVEL_CHAIN)
+        config_file_error(section, "tls-revocation", revocation->line,
+                          "is asked of certificates that must be valid; write tls = name, internal "
+                          "or chain");
     route->tls_implicit = config_file_bool(section, "tls-implicit", false);
     const char *roots = config_file_text(section, "roots", "");
     const struct config_roots *found =

@@ -29,7 +29,7 @@ enum { RECIPIENTS_EXPLAINED_MAX = 64, WORDS_BYTES = 512, DAY_SECONDS = 86'400, D
 
 static const char help[] =
     "ringpost explain [-c FILE] --from ADDRESS --to ADDRESS... [--ip ADDRESS] [--tls VERSION]\n"
-    "                 [--cert NAME...] [--json]\n"
+    "                 [--cert NAME...] [--revocation WORD] [--json]\n"
     "\n"
     "What inbound connectors would say to a message, which outbound one would take it, and why\n"
     "each of them does or does not have a say: the same decisions as the server's, by a\n"
@@ -44,7 +44,10 @@ static const char help[] =
     "      --hybrid          the key exchange is a post-quantum hybrid\n"
     "      --cert NAME       a name in the client's certificate; may stand several times\n"
     "      --verdict WORD    what the certificate is worth: valid (default), untrusted, expired,\n"
-    "                        not-yet, usage, weak, revoked, malformed\n"
+    "                        not-yet, usage, weak, malformed\n"
+    "      --revocation WORD what lists say of it: good, unknown or revoked (default: unknown; "
+    "good\n"
+    "                        for one that lives for 7 days at most)\n"
     "      --usage WORD      its extended key usage: both (default), client or server\n"
     "      --pin sha256:HEX  SHA-256 of its public key\n"
     "      --days N          its lifetime (default 90)\n"
@@ -62,6 +65,7 @@ static struct {
     uint64_t size;
     struct net_address address;
     struct tls_peer peer;
+    enum tls_crl_status revocation; /* NONE: not given */
     struct inbound_session session;
     char sender[PATTERN_TEXT_MAX];
 } look;
@@ -121,11 +125,22 @@ static int take_name(const char *text)
 static int take_verdict(const char *text)
 {
     for (unsigned i = TLS_VERDICT_VALID; i < TLS_VERDICTS; i++)
-        if (strcmp(text, tls_verdict_name((enum tls_verdict)i)) == 0) {
+        if (i != TLS_VERDICT_REVOKED && i != TLS_VERDICT_REVOCATION_UNKNOWN &&
+            strcmp(text, tls_verdict_name((enum tls_verdict)i)) == 0) {
             look.peer.verdict = (enum tls_verdict)i;
             return -1;
         }
     return usage_because("--verdict", "is none of the words of --help");
+}
+
+static int take_revocation(const char *text)
+{
+    for (unsigned i = TLS_CRL_GOOD; i < TLS_CRL_STATUSES; i++)
+        if (strcmp(text, tls_crl_status_name((enum tls_crl_status)i)) == 0)
+            look.revocation = (enum tls_crl_status)i;
+    return look.revocation == TLS_CRL_NONE
+               ? usage_because("--revocation", "is good, unknown or revoked")
+               : -1;
 }
 
 static int take_usage(const char *text)
@@ -174,6 +189,7 @@ enum {
     OPTION_HYBRID,
     OPTION_CERT,
     OPTION_VERDICT,
+    OPTION_REVOCATION,
     OPTION_USAGE,
     OPTION_PIN,
     OPTION_DAYS,
@@ -197,6 +213,7 @@ static int take_option(int option)
     case OPTION_HYBRID: look.session.is_hybrid = true; return -1;
     case OPTION_CERT: return take_name(optarg);
     case OPTION_VERDICT: return take_verdict(optarg);
+    case OPTION_REVOCATION: return take_revocation(optarg);
     case OPTION_USAGE: return take_usage(optarg);
     case OPTION_PIN: return take_pin(optarg);
     case OPTION_DAYS: return take_days(optarg);
@@ -220,6 +237,7 @@ static int take_options(int argc, char **argv)
         { "hybrid", no_argument, NULL, OPTION_HYBRID },
         { "cert", required_argument, NULL, OPTION_CERT },
         { "verdict", required_argument, NULL, OPTION_VERDICT },
+        { "revocation", required_argument, NULL, OPTION_REVOCATION },
         { "usage", required_argument, NULL, OPTION_USAGE },
         { "pin", required_argument, NULL, OPTION_PIN },
         { "days", required_argument, NULL, OPTION_DAYS },
@@ -262,11 +280,15 @@ static void facts_build(const struct config *config, const struct config_listene
 {
     look.session.peer = &look.address;
     look.session.is_submission = policy_is_submission(config, listener, &look.address);
+    enum tls_crl_status status = look.revocation;
+    if (status == TLS_CRL_NONE)
+        status = look.peer.leaf.not_after <= TLS_CRL_SHORT_LIVED_S ? TLS_CRL_GOOD : TLS_CRL_UNKNOWN;
     if (look.has_certificate) {
         look.session.certificates_count = MAX(1U, config->inbound_bundles_count);
         for (unsigned i = 0; i < look.session.certificates_count; i++) {
             look.session.certificates[i].roots = config->inbound_bundles[i];
             look.session.certificates[i].peer = &look.peer;
+            look.session.certificates[i].revocation = status;
         }
     }
     inbound_candidates(config->inbound, &look.session);

@@ -27,13 +27,15 @@ struct matter {
     struct slice sender;
     const struct slice *recipient; /* NULL: not known yet */
     bool with_tests;
+    const struct inbound **status_unknown; /* is told the first one that wanted to know */
 };
 
 struct attribution {
     enum inbound_kind kind;
     const struct inbound *connector;
     struct inbound_identity identity;
-    const struct inbound *plain; /* the most specific partner without lockdown that covers */
+    const struct inbound *plain;       /* the most specific partner without lockdown that covers */
+    const struct inbound *own_unknown; /* who would be it, were the certificate's status known */
 };
 
 struct decision {
@@ -46,13 +48,13 @@ struct decision {
 
 /* ---- identity ---- */
 
-static const struct tls_peer *certificate_for(const struct inbound *c,
-                                              const struct inbound_session *session)
+/* Its place among the session's, or the number of them. */
+static unsigned certificate_for(const struct inbound *c, const struct inbound_session *session)
 {
-    for (unsigned i = 0; i < session->certificates_count; i++)
-        if (session->certificates[i].roots == c->roots)
-            return session->certificates[i].peer;
-    return NULL;
+    unsigned i = 0;
+    while (i < session->certificates_count && session->certificates[i].roots != c->roots)
+        i++;
+    return i;
 }
 
 static enum connector_token token_of_verdict(enum tls_verdict verdict)
@@ -63,8 +65,6 @@ static enum connector_token token_of_verdict(enum tls_verdict verdict)
     case TLS_VERDICT_EXPIRED:
     case TLS_VERDICT_NOT_YET: return TOKEN_CERT_EXPIRED;
     case TLS_VERDICT_USAGE: return TOKEN_CERT_USAGE;
-    case TLS_VERDICT_REVOKED: return TOKEN_CERT_REVOKED;
-    case TLS_VERDICT_REVOCATION_UNKNOWN: return TOKEN_REVOCATION_UNKNOWN;
     default: return TOKEN_CERT_UNTRUSTED;
     }
 }
@@ -79,14 +79,31 @@ static bool usage_fits(enum tls_purpose wanted, unsigned usage)
     }
 }
 
-/* Chain, usage, revocation and name (CONNECTORS 4.2, 4.3, 4.5). No session knows a revocation yet
- * beyond its verdict: a certificate of a few days needs none, any other one is unknown. */
-static enum connector_token name_fits(const struct inbound *c, const struct tls_peer *peer,
-                                      struct slice *name)
+/* CONNECTORS 4.5 */
+static enum connector_token revocation_fits(const struct inbound *c, enum tls_crl_status status,
+                                            struct inbound_identity *identity)
 {
+    if (c->revocation == TLS_REVOCATION_OFF)
+        return TOKEN_NONE;
+    if (status == TLS_CRL_REVOKED)
+        return TOKEN_CERT_REVOKED;
+    identity->is_status_unknown = status == TLS_CRL_UNKNOWN;
+    return identity->is_status_unknown && c->revocation == TLS_REVOCATION_HARD
+               ? TOKEN_REVOCATION_UNKNOWN
+               : TOKEN_NONE;
+}
+
+/* Chain, usage, name and revocation (CONNECTORS 4.2, 4.3, 4.5), the last one only of a certificate
+ * that fits otherwise: nobody else's lists are fetched. */
+static enum connector_token name_fits(const struct inbound *c,
+                                      const struct inbound_session *session,
+                                      struct inbound_identity *identity)
+{
+    unsigned index = certificate_for(c, session);
+    if (index == session->certificates_count)
+        return TOKEN_CERT_UNTRUSTED;
+    const struct tls_peer *peer = session->certificates[index].peer;
     enum connector_token token = token_of_verdict(peer->verdict);
-    if (token == TOKEN_CERT_REVOKED && c->revocation == INBOUND_REVOCATION_OFF)
-        token = TOKEN_NONE;
     if (token != TOKEN_NONE)
         return token;
     if (!usage_fits(c->usage, peer->leaf.usage))
@@ -94,12 +111,9 @@ static enum connector_token name_fits(const struct inbound *c, const struct tls_
     char why[TLS_WHY_MAX];
     unsigned allow = (c->takes_wildcards ? TLS_ALLOW_WILDCARD : 0U) |
                      (c->takes_common_name ? TLS_ALLOW_COMMON_NAME : 0U);
-    if (!tls_verify_name(peer, c->names, c->names_count, allow, name, why))
+    if (!tls_verify_name(peer, c->names, c->names_count, allow, &identity->name, why))
         return TOKEN_CERT_NAME;
-    if (c->revocation == INBOUND_REVOCATION_HARD &&
-        peer->leaf.not_after - peer->leaf.not_before > INBOUND_SHORT_LIVED_S)
-        return TOKEN_REVOCATION_UNKNOWN;
-    return TOKEN_NONE;
+    return revocation_fits(c, session->certificates[index].revocation, identity);
 }
 
 static uint32_t rank_of_name(const struct inbound *c, struct slice name)
@@ -124,10 +138,8 @@ static enum connector_token certificate_fits(const struct inbound *c,
     if (session->certificates_count == 0)
         return TOKEN_CERT_NONE;
     enum connector_token name = TOKEN_NONE, pin = TOKEN_NONE;
-    if (c->check != INBOUND_PIN) {
-        const struct tls_peer *peer = certificate_for(c, session);
-        name = peer == NULL ? TOKEN_CERT_UNTRUSTED : name_fits(c, peer, &identity->name);
-    }
+    if (c->check != INBOUND_PIN)
+        name = name_fits(c, session, identity);
     if (c->check != INBOUND_NAME &&
         tls_verify_pin(session->certificates[0].peer, c->pins, c->pins_count) < 0)
         pin = TOKEN_CERT_PIN;
@@ -168,11 +180,21 @@ void inbound_identify(const struct inbound *c, const struct inbound_session *ses
                     : certificate == TOKEN_NONE && address == TOKEN_NONE;
     if (fits)
         return;
-    *identity =
-        (struct inbound_identity) { .token = certificate != TOKEN_NONE ? certificate : address };
+    *identity = (struct inbound_identity) {
+        .token = certificate != TOKEN_NONE ? certificate : address,
+        .is_status_unknown = identity->is_status_unknown,
+    };
 }
 
 /* ---- attribution ---- */
+
+static void identify(const struct matter *m, const struct inbound *c,
+                     struct inbound_identity *identity)
+{
+    inbound_identify(c, m->session, identity);
+    if (identity->is_status_unknown && m->status_unknown != NULL && *m->status_unknown == NULL)
+        *m->status_unknown = c;
+}
 
 static bool has_a_say(const struct matter *m, const struct inbound *c)
 {
@@ -216,10 +238,13 @@ static bool attribute_own(const struct matter *m, struct attribution *out)
         struct inbound_identity identity;
         if (!has_a_say(m, c) || !own_takes_sender(c, m->sender) || !applies(m, c))
             continue;
-        inbound_identify(c, m->session, &identity);
+        identify(m, c, &identity);
         if (identity.token == TOKEN_NONE)
             keep_better(c, &identity, &best);
+        else if (identity.token == TOKEN_REVOCATION_UNKNOWN && best.own_unknown == NULL)
+            best.own_unknown = c;
     }
+    out->own_unknown = best.own_unknown;
     if (best.connector == NULL)
         return false;
     *out = best;
@@ -253,7 +278,7 @@ static void lockdown_of_list(const struct matter *m, uint32_t list, struct lockd
         struct inbound_identity identity;
         if (!c->restricts || !has_a_say(m, c) || !applies(m, c))
             continue;
-        inbound_identify(c, m->session, &identity);
+        identify(m, c, &identity);
         if (identity.token == TOKEN_NONE) {
             keep_better(c, &identity, &out->satisfied);
         } else if (out->refused.connector == NULL) {
@@ -293,7 +318,7 @@ static struct attribution plain_partner(const struct matter *m, const uint32_t *
             struct inbound_identity identity;
             if (c->restricts || !has_a_say(m, c) || !applies(m, c))
                 continue;
-            inbound_identify(c, m->session, &identity);
+            identify(m, c, &identity);
             keep_better(c, &identity, &best);
         }
     }
@@ -308,9 +333,12 @@ static void attribute(const struct matter *m, struct attribution *out)
         return;
     unsigned count = coverage(m, lists);
     struct attribution plain = plain_partner(m, lists, count);
-    if (!attribute_own(m, out) && !attribute_lockdown(m, lists, count, out))
+    bool found_own = attribute_own(m, out);
+    const struct inbound *own_unknown = found_own ? NULL : out->own_unknown;
+    if (!found_own && !attribute_lockdown(m, lists, count, out))
         *out = plain.connector != NULL ? plain : (struct attribution) { .kind = INBOUND_NONE };
     out->plain = plain.connector;
+    out->own_unknown = own_unknown;
 }
 
 /* ---- what follows from it ---- */
@@ -402,6 +430,12 @@ static void check_recipient(const struct matter *m, struct decision *d)
     d->is_own_sender = without_proof && m->sender.size > 0 && is_own(m->set, m->sender);
     if (d->is_own_sender && m->set->defaults.own_sender == INBOUND_OWN_SENDER_REJECT)
         refuse(d, TOKEN_OWN_SENDER, CONNECTOR_REJECT, NULL);
+    /* It might be one of ours, to whom none of this applies: that is not known now (6.2). */
+    if (d->token >= TOKEN_CERT_NONE && a->own_unknown != NULL) {
+        d->token = TOKEN_REVOCATION_UNKNOWN;
+        d->class = CONNECTOR_DEFER;
+        d->by = a->own_unknown;
+    }
 }
 
 static void decide(const struct matter *m, struct decision *d)
@@ -435,24 +469,35 @@ static struct inbound_would would_be(const struct matter *m)
 void inbound_mail(const struct inbound_set *set, const struct inbound_session *session,
                   struct slice sender, struct inbound_mail *mail)
 {
-    struct matter m = { .set = set, .session = session, .sender = sender };
+    const struct inbound *status_unknown = NULL;
+    struct matter m = {
+        .set = set, .session = session, .sender = sender, .status_unknown = &status_unknown
+    };
     struct decision d;
     decide(&m, &d);
+    struct inbound_would would = would_be(&m);
     *mail = (struct inbound_mail) { .kind = d.attribution.kind,
                                     .connector = d.attribution.connector,
                                     .identity = d.attribution.identity,
                                     .token = d.token,
                                     .class = d.class,
                                     .by = d.by,
-                                    .would = would_be(&m) };
+                                    .status_unknown = status_unknown,
+                                    .would = would };
 }
 
 void inbound_rcpt(const struct inbound_set *set, const struct inbound_session *session,
                   struct slice sender, struct slice recipient, struct inbound_rcpt *rcpt)
 {
-    struct matter m = { .set = set, .session = session, .sender = sender, .recipient = &recipient };
+    const struct inbound *status_unknown = NULL;
+    struct matter m = { .set = set,
+                        .session = session,
+                        .sender = sender,
+                        .recipient = &recipient,
+                        .status_unknown = &status_unknown };
     struct decision d;
     decide(&m, &d);
+    struct inbound_would would = would_be(&m);
     const struct attribution *a = &d.attribution;
     *rcpt = (struct inbound_rcpt) { .kind = a->kind,
                                     .connector = a->connector,
@@ -460,11 +505,12 @@ void inbound_rcpt(const struct inbound_set *set, const struct inbound_session *s
                                     .token = d.token,
                                     .class = d.class,
                                     .by = d.by,
+                                    .status_unknown = status_unknown,
                                     .is_own_sender = d.is_own_sender,
                                     .is_internal = a->kind == INBOUND_OWN &&
                                                    (a->connector->rights & INBOUND_INTERNAL) != 0 &&
                                                    is_own(set, sender),
-                                    .would = would_be(&m) };
+                                    .would = would };
 }
 
 const char *inbound_kind_name(enum inbound_kind kind)

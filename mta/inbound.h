@@ -29,7 +29,6 @@ enum {
     INBOUND_BUNDLES_MAX = 2,     /* root bundles that clients are judged by: public, private */
     INBOUND_NAMES_MAX = 64,      /* cert-name of one connector */
     INBOUND_PINS_MAX = 16,       /* cert-pin of one connector */
-    INBOUND_SHORT_LIVED_S = 7 * 86'400, /* what needs no revocation (CONNECTORS 4.5) */
 };
 
 /* ---- what the file says ---- */
@@ -44,11 +43,6 @@ enum inbound_identify {
 enum inbound_check { INBOUND_NAME, INBOUND_NAME_AND_PIN, INBOUND_NAME_OR_PIN, INBOUND_PIN };
 enum inbound_null { INBOUND_NULL_BY_STAR, INBOUND_NULL_YES, INBOUND_NULL_NO };
 enum inbound_null_relay { INBOUND_NULL_RELAY_CERT, INBOUND_NULL_RELAY_YES, INBOUND_NULL_RELAY_NO };
-enum inbound_revocation {
-    INBOUND_REVOCATION_SOFT,
-    INBOUND_REVOCATION_HARD,
-    INBOUND_REVOCATION_OFF
-};
 enum inbound_rights { INBOUND_RELAY = 1, INBOUND_INTERNAL = 2 };
 enum inbound_own_sender {
     INBOUND_OWN_SENDER_COUNT,
@@ -78,7 +72,7 @@ struct inbound {
     enum tls_purpose usage;
     bool takes_wildcards; /* "*.d.example" in the presented certificate */
     bool takes_common_name;
-    enum inbound_revocation revocation;
+    enum tls_revocation revocation;
     const struct networks *addresses;
     /* what it must fulfil */
     bool restricts;
@@ -137,6 +131,7 @@ struct inbound_session {
     struct {
         const struct tls_roots *roots;
         const struct tls_peer *peer;
+        enum tls_crl_status revocation;  /* as it was looked up for this MAIL */
     } certificates[INBOUND_BUNDLES_MAX]; /* the same one, as each bundle sees it; roots NULL: none
                                             did, its key is known */
     struct inbound_candidates candidates;
@@ -160,8 +155,9 @@ struct inbound_identity {
     enum connector_token token; /* NONE: identified */
     bool by_certificate;
     bool by_address;
-    uint32_t rank;     /* the higher, the more specific */
-    struct slice name; /* presented, that matched; of the certificate's */
+    bool is_status_unknown; /* the certificate fits, and nobody knows whether it is revoked */
+    uint32_t rank;          /* the higher, the more specific */
+    struct slice name;      /* presented, that matched; of the certificate's */
 };
 void inbound_identify(const struct inbound *connector, const struct inbound_session *session,
                       struct inbound_identity *identity);
@@ -181,7 +177,8 @@ struct inbound_mail {
     struct inbound_identity identity; /* of the connector */
     enum connector_token token;       /* NONE: MAIL is taken */
     enum connector_class class;
-    const struct inbound *by; /* whose floor was missed */
+    const struct inbound *by;             /* whose floor was missed */
+    const struct inbound *status_unknown; /* who wanted to know about a revocation; NULL: nobody */
     struct inbound_would would;
 };
 
@@ -191,9 +188,10 @@ struct inbound_rcpt {
     struct inbound_identity identity;
     enum connector_token token;
     enum connector_class class;
-    const struct inbound *by; /* who refuses; NULL: no connector does */
-    bool is_own_sender;       /* our domain in MAIL FROM, without proof: to be counted */
-    bool is_internal;         /* rights: internal */
+    const struct inbound *by;             /* who refuses; NULL: no connector does */
+    const struct inbound *status_unknown; /* as above */
+    bool is_own_sender; /* our domain in MAIL FROM, without proof: to be counted */
+    bool is_internal;   /* rights: internal */
     struct inbound_would would;
 };
 

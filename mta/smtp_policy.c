@@ -4,6 +4,7 @@
  *   facts of the connection --inbound_candidates--> kept until TLS changes them
  *   MAIL, RCPT --> a verdict (mta/inbound.c) --> taken, and told with the message
  *                                           '--> refused: reply, log and metric by its token
+ *   a certificate fits, and its revocation is not known --> its lists are asked for, nobody waits
  *
  * Each verdict has a decision id, which its reply, its line in the log and `ringpost explain`
  * share: a hash over the configuration's generation, the host's name and the facts.
@@ -15,6 +16,7 @@
 #include "core/log.h"
 #include "mta/policy.h"
 #include "mta/smtp_session.h"
+#include "tls/tls_crl_watch.h"
 #include "tls/tls_server.h"
 
 enum { DECISION_BYTES_MAX = 1'024 };
@@ -57,6 +59,47 @@ static const struct inbound_session *facts_of(struct smtp_server *s)
         metric_add(&smtp_metrics(s)->candidates_dropped, 1);
     s->facts_known = true;
     return session;
+}
+
+/* Afresh for each MAIL: a list may have come since the last one, or a certificate been revoked. */
+static void look_up(const struct smtp_server *s, struct inbound_session *session)
+{
+    char why[TLS_WHY_MAX];
+    for (unsigned i = 0; i < session->certificates_count; i++) {
+        if (session->certificates[i].peer->verdict != TLS_VERDICT_VALID)
+            continue;
+        session->certificates[i].revocation =
+            tls_crl_watch_status(s->connection.tls, session->certificates[i].peer, why);
+        tls_crl_watch_count(s->connection.tls, session->certificates[i].revocation);
+    }
+}
+
+/* connector wanted to know whether the certificate is revoked: the next attempt will. */
+static void want_lists(const struct smtp_server *s, const struct inbound *connector)
+{
+    const struct inbound_session *session = &s->facts;
+    for (unsigned i = 0; connector != NULL && i < session->certificates_count; i++)
+        if (session->certificates[i].revocation == TLS_CRL_UNKNOWN)
+            tls_crl_watch_want(s->connection.tls, session->certificates[i].peer,
+                               session->certificates[i].roots, connector->name);
+}
+
+/* Of the worst, for the lines of the log. */
+static void log_revocation(const struct smtp_server *s, struct log_line *line)
+{
+    char why[TLS_WHY_MAX] = "";
+    enum tls_crl_status worst = TLS_CRL_NONE;
+    for (unsigned i = 0; i < s->facts.certificates_count; i++) {
+        if (s->facts.certificates[i].revocation <= worst)
+            continue;
+        worst = s->facts.certificates[i].revocation;
+        (void)tls_crl_watch_status(s->connection.tls, s->facts.certificates[i].peer, why);
+    }
+    if (worst == TLS_CRL_NONE)
+        return;
+    log_string(line, "revocation", tls_crl_status_name(worst));
+    if (why[0] != '\0')
+        log_string(line, "revocation_why", why);
 }
 
 /* ---- decision ids ---- */
@@ -115,6 +158,7 @@ static void log_refused(struct smtp_server *s, const struct inbound *by,
     if (by != NULL)
         log_string(&line, "connector", by->name);
     log_string(&line, "decision", decision);
+    log_revocation(s, &line);
     smtp_log_tls(s, &line);
     log_end(&line);
 }
@@ -150,7 +194,9 @@ bool smtp_policy_mail(struct smtp_server *s, struct slice sender, enum step *ref
 {
     const struct inbound_session *session = facts_of(s);
     struct inbound_mail mail;
+    look_up(s, &s->facts);
     inbound_mail(smtp_config(s)->inbound, session, sender, &mail);
+    want_lists(s, mail.status_unknown);
     if (mail.token == TOKEN_NONE)
         return true;
     smtp_connector_would(s, &mail.would);
@@ -167,6 +213,7 @@ bool smtp_policy_rcpt(struct smtp_server *s, struct slice recipient, struct slic
     struct inbound_rcpt rcpt;
     inbound_rcpt(smtp_config(s)->inbound, session, t->sender_domain, recipient, &rcpt);
     smtp_connector_would(s, &rcpt.would);
+    want_lists(s, rcpt.status_unknown);
     if (rcpt.is_own_sender)
         metric_add(&smtp_metrics(s)->own_senders, 1);
     if (rcpt.token == TOKEN_NONE && t->envelope.recipients_count > 0)
@@ -180,6 +227,8 @@ bool smtp_policy_rcpt(struct smtp_server *s, struct slice recipient, struct slic
     }
     t->verdict = rcpt;
     t->decision = decision;
+    if (rcpt.identity.is_status_unknown)
+        metric_add(&smtp_metrics(s)->status_unknown, 1);
     if (rcpt.connector != NULL)
         t->envelope.connector = slice_of_string(rcpt.connector->name);
     return true;
@@ -197,6 +246,8 @@ void smtp_log_policy(const struct smtp_server *s, struct log_line *line)
             log_string(line, "how", v->identity.by_certificate ? "cert" : "address");
         if (v->identity.name.size > 0)
             log_text(line, "cert_name", v->identity.name);
+        if (v->identity.by_certificate)
+            log_revocation(s, line);
     }
     if (v->is_internal)
         log_bool(line, "internal", true);

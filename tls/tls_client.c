@@ -58,6 +58,24 @@ static uint8_t alert_of(enum tls_verdict verdict)
     }
 }
 
+/* A valid chain: does some list say otherwise? Resumed sessions come by here, too. */
+static void look_up(struct tls_session *session)
+{
+    const struct tls_client_policy *policy = session->policy;
+    struct tls_peer *peer = session->peer;
+    char why[TLS_WHY_MAX];
+    enum tls_crl_status status = tls_crl_watch_status(session, peer, why);
+    tls_crl_watch_count(session, status);
+    if (status == TLS_CRL_UNKNOWN)
+        tls_crl_watch_want(session, peer, policy->roots, "");
+    if (status == TLS_CRL_REVOKED)
+        peer->verdict = TLS_VERDICT_REVOKED;
+    else if (status == TLS_CRL_UNKNOWN && policy->revocation == TLS_REVOCATION_HARD)
+        peer->verdict = TLS_VERDICT_REVOCATION_UNKNOWN;
+    if (peer->verdict != TLS_VERDICT_VALID)
+        memcpy(peer->reason, why, sizeof(peer->reason));
+}
+
 static enum ssl_verify_result_t on_verify(SSL *ssl, uint8_t *alert)
 {
     struct tls_session *session = tls_session_of(ssl);
@@ -72,6 +90,9 @@ static enum ssl_verify_result_t on_verify(SSL *ssl, uint8_t *alert)
     if (tls_verify_chain(SSL_get0_peer_certificates(ssl), policy->roots, TLS_PURPOSE_SERVER,
                          *session->shard->wall_us / US_IN_S, peer) < 0)
         return ssl_verify_invalid;
+    if (policy->level >= TLS_LEVEL_CHAIN && policy->revocation != TLS_REVOCATION_OFF &&
+        peer->verdict == TLS_VERDICT_VALID)
+        look_up(session);
     char why[TLS_WHY_MAX] = "";
     struct slice matched;
     session->is_name_ok = tls_verify_name(peer, session->target.names, session->target.names_count,
@@ -283,7 +304,7 @@ void tls_client_policy_seal(struct tls_client_policy *policy, const struct slice
                             unsigned names_count)
 {
     const uint8_t fixed[] = { (uint8_t)policy->level, (uint8_t)policy->version_min,
-                              policy->needs_hybrid };
+                              policy->needs_hybrid, (uint8_t)policy->revocation };
     SHA256_CTX hash;
     SHA256_Init(&hash);
     SHA256_Update(&hash, fixed, sizeof(fixed));

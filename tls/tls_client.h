@@ -8,8 +8,9 @@
 #ifndef RINGPOST_TLS_CLIENT_H
 #define RINGPOST_TLS_CLIENT_H
 
-#include "tls/tls_dane.h"
 #include "tls/tls_certificate.h"
+#include "tls/tls_crl.h"
+#include "tls/tls_dane.h"
 #include "tls/tls_session.h"
 
 enum tls_level {
@@ -53,6 +54,7 @@ struct tls_client_policy {
     const uint8_t (*pins)[TLS_DIGEST_BYTES]; /* the certificate's key must be one of these */
     unsigned pins_count;                     /* 0: any. Not at MAY */
     bool needs_hybrid;                       /* no session without it is used. Not at MAY */
+    enum tls_revocation revocation;          /* looked at from CHAIN on, resumed sessions too */
     uint8_t digest[32]; /* what one policy has verified is nothing to another */
     bool is_blind;      /* looks at no certificate: for a load generator, below CHAIN */
 };

@@ -46,9 +46,9 @@ struct facts {
     const char *certificate;  /* name; NULL: none */
     enum tls_verdict verdict; /* NONE: valid */
     unsigned usage;           /* 0: client and server */
-    unsigned days;            /* lifetime; 0: 90 */
-    const char *from;         /* domain; "": null */
-    const char *to;           /* domain; NULL: corp.example */
+    enum tls_crl_status revocation;
+    const char *from; /* domain; "": null */
+    const char *to;   /* domain; NULL: corp.example */
 };
 enum { PLAIN = 1, V12 = TLS_VERSION_12, V13 = TLS_VERSION_13 };
 
@@ -83,7 +83,6 @@ static struct tls_peer peer_of(const struct facts *facts)
                                                                            : facts->verdict };
     tls_names_add(&peer.leaf.names, slice_of_string(facts->certificate));
     peer.leaf.usage = facts->usage == 0 ? TLS_USAGE_CLIENT | TLS_USAGE_SERVER : facts->usage;
-    peer.leaf.not_after = INT64_C(86'400) * (facts->days == 0 ? 90 : facts->days);
     peer.has_key = true;
     memset(peer.leaf.spki, 0x11, sizeof(peer.leaf.spki));
     return peer;
@@ -112,6 +111,7 @@ static void session_of(const struct config *config, const struct facts *facts, s
         s->facts.certificates_count = 1;
         s->facts.certificates[0].roots = test_roots(config);
         s->facts.certificates[0].peer = &s->peer;
+        s->facts.certificates[0].revocation = facts->revocation;
     }
     inbound_candidates(config->inbound, &s->facts);
 }
@@ -386,19 +386,83 @@ Test(inbound, I_33_submission_may_use_our_domains)
     config_free(config);
 }
 
-Test(inbound, I_35_revocation_unknown)
+/* I-35 and I-36 are in test_inbound_revocation.c. */
+
+Test(inbound, revocation_by_mode)
 {
-    expect_refused(P_BANK_WITH("enforce", "cert-revocation = hard"),
-                   (struct facts) { .certificate = "mx.bank.example", .from = "bank.example" },
-                   false, TOKEN_REVOCATION_UNKNOWN, 451);
+    static const struct {
+        const char *mode;
+        enum tls_crl_status status;
+        enum connector_token token;
+        unsigned code;
+    } rows[] = {
+        { "off", TLS_CRL_REVOKED, TOKEN_NONE, 0 },
+        { "off", TLS_CRL_UNKNOWN, TOKEN_NONE, 0 },
+        { "soft", TLS_CRL_GOOD, TOKEN_NONE, 0 },
+        { "soft", TLS_CRL_UNKNOWN, TOKEN_NONE, 0 },
+        { "soft", TLS_CRL_REVOKED, TOKEN_CERT_REVOKED, 550 },
+        { "hard", TLS_CRL_GOOD, TOKEN_NONE, 0 },
+        { "hard", TLS_CRL_NONE, TOKEN_NONE, 0 },
+        { "hard", TLS_CRL_UNKNOWN, TOKEN_REVOCATION_UNKNOWN, 451 },
+        { "hard", TLS_CRL_REVOKED, TOKEN_CERT_REVOKED, 550 },
+    };
+    for (unsigned i = 0; i < ARRAY_COUNT(rows); i++) {
+        char text[1'024];
+        snprintf(text, sizeof(text), P_BANK_WITH("enforce", "cert-revocation = %s"), rows[i].mode);
+        struct facts facts = { .certificate = "mx.bank.example",
+                               .revocation = rows[i].status,
+                               .from = "bank.example" };
+        if (rows[i].token == TOKEN_NONE)
+            expect_accepted(text, facts, "P-bank");
+        else
+            expect_refused(text, facts, false, rows[i].token, rows[i].code);
+    }
 }
 
-Test(inbound, I_36_short_lived_needs_no_revocation)
+/* Only who would be let in otherwise makes us fetch. */
+Test(inbound, who_wants_to_know_about_a_revocation)
 {
-    expect_accepted(
-        P_BANK_WITH("enforce", "cert-revocation = hard"),
-        (struct facts) { .certificate = "mx.bank.example", .days = 6, .from = "bank.example" },
-        "P-bank");
+    static const struct {
+        const char *name, *mode;
+        enum tls_crl_status status;
+        bool is_wanted;
+    } rows[] = {
+        { "mx.bank.example", "soft", TLS_CRL_UNKNOWN, true },
+        { "mx.bank.example", "hard", TLS_CRL_UNKNOWN, true },
+        { "mx.bank.example", "off", TLS_CRL_UNKNOWN, false },
+        { "mx.bank.example", "hard", TLS_CRL_GOOD, false },
+        { "other.example", "hard", TLS_CRL_UNKNOWN, false },
+    };
+    for (unsigned i = 0; i < ARRAY_COUNT(rows); i++) {
+        char text[1'024];
+        snprintf(text, sizeof(text), P_BANK_WITH("test", "cert-revocation = %s"), rows[i].mode);
+        struct config *config = config_of(text);
+        struct answer a = ask(config, &(struct facts) { .certificate = rows[i].name,
+                                                        .revocation = rows[i].status,
+                                                        .from = "bank.example" });
+        const struct inbound *wanted = rows[i].is_wanted ? inbound_at(config->inbound, 0) : NULL;
+        cr_assert_eq(a.mail.status_unknown, wanted, "%u", i);
+        cr_assert_eq(a.rcpt.status_unknown, wanted, "%u", i);
+        config_free(config);
+    }
+}
+
+/* CONNECTORS 6.2: what cannot be judged now is never a refusal for good. */
+Test(inbound, one_of_ours_whose_revocation_is_not_known_is_deferred)
+{
+    const char *connectors =
+        O_CERT_WITH("enforce", "rights = { relay } cert-revocation = hard") P_GW;
+    struct facts facts = { .certificate = "a.relay.corp.example",
+                           .revocation = TLS_CRL_UNKNOWN,
+                           .from = "x.example",
+                           .to = "y.example" };
+    expect_refused(connectors, facts, false, TOKEN_REVOCATION_UNKNOWN, 451);
+    facts.to = "corp.example";
+    expect_refused(connectors, facts, false, TOKEN_REVOCATION_UNKNOWN, 451);
+    facts.revocation = TLS_CRL_REVOKED;
+    expect_refused(connectors, facts, false, TOKEN_ADDRESS_MISMATCH, 550);
+    facts.revocation = TLS_CRL_GOOD;
+    expect_accepted(connectors, facts, "O-cert");
 }
 
 Test(inbound, I_38_not_for_this_recipient)

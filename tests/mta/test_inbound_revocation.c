@@ -1,0 +1,142 @@
+/*
+ * test_inbound_revocation.c - vectors of CONNECTORS 16.2 about revocation, with real certificates
+ * and lists
+ */
+#include <criterion/criterion.h>
+#include <stdio.h>
+
+#include "mta/config.h"
+#include "tests/tls/pki_crl.h"
+#include "tls/tls_server.h"
+
+#define URL "http://crl.bank.example/a.crl"
+
+/* P-bank with cert-revocation = hard, and one session of the bank's server. */
+struct world {
+    char directory[PKI_PATH_BYTES];
+    struct config *config;
+    struct pki *root, *leaf;
+    struct tls_peer peer;
+    struct net_address address;
+    struct inbound_session session;
+};
+
+static struct config *config_of(const char *roots)
+{
+    char text[2'048];
+    struct config_report report;
+    struct config *config = NULL;
+    snprintf(text, sizeof(text),
+             "hostname = mx.corp.example\n"
+             "listener in { addresses = { 127.0.0.1:25 } }\n"
+             "relay { domains = { corp.example } }\n"
+             "roots bank { file = \"%s\" }\n"
+             "inbound P-bank { type = partner state = enforce cert-roots = bank restrict = yes\n"
+             "  sender-domains = { bank.example } cert-name = { mx.bank.example }\n"
+             "  on-mismatch = reject cert-revocation = hard }\n",
+             roots);
+    config_report_init(&report);
+    cr_assert_eq(config_load_text(slice_of_string(text), "test", 1, &report, &config), 0, "%s",
+                 report.count > 0 ? report.messages[0].text : "");
+    config_report_free(&report);
+    return config;
+}
+
+static void look_up(struct world *w, const struct tls_crls *set)
+{
+    char why[TLS_WHY_MAX];
+    w->session.certificates[0].revocation = tls_crls_status(set, &w->peer.questions, PKI_NOW, why);
+}
+
+static void world_make(struct world *w, struct pki_options leaf)
+{
+    static char pem[8'192];
+    *w = (struct world) { .config = NULL };
+    pki_directory_make(w->directory);
+    w->root = pki_make(NULL, (struct pki_options) { .cn = "Bank", .is_ca = true });
+    leaf.names[0] = SLICE("mx.bank.example");
+    w->leaf = pki_make(w->root, leaf);
+    pem[0] = '\0';
+    pki_pem_certificate(w->root, pem, sizeof(pem));
+    w->config = config_of(pki_file(w->directory, "bank.pem", pem, 0644));
+    const struct tls_roots *roots = w->config->inbound_bundles[0];
+    STACK_OF(CRYPTO_BUFFER) *chain = pki_chain(w->leaf, NULL);
+    cr_assert_eq(tls_verify_chain(chain, roots, TLS_PURPOSE_ANY, PKI_NOW, &w->peer), 0);
+    sk_CRYPTO_BUFFER_pop_free(chain, CRYPTO_BUFFER_free);
+    cr_assert_eq(w->peer.verdict, TLS_VERDICT_VALID, "%s", w->peer.reason);
+    cr_assert_eq(net_parse(SLICE("192.0.2.7"), 0, &w->address), 0);
+    w->session.peer = &w->address;
+    w->session.tls_version = TLS_VERSION_13;
+    w->session.certificates_count = 1;
+    w->session.certificates[0].roots = roots;
+    w->session.certificates[0].peer = &w->peer;
+    look_up(w, NULL);
+    inbound_candidates(w->config->inbound, &w->session);
+}
+
+static void world_end(struct world *w)
+{
+    config_free(w->config);
+    pki_free(w->root);
+    pki_free(w->leaf);
+    pki_directory_remove(w->directory);
+}
+
+static struct inbound_rcpt rcpt(const struct world *w)
+{
+    struct inbound_mail mail;
+    struct inbound_rcpt rcpt;
+    inbound_mail(w->config->inbound, &w->session, SLICE("bank.example"), &mail);
+    inbound_rcpt(w->config->inbound, &w->session, SLICE("bank.example"), SLICE("corp.example"),
+                 &rcpt);
+    cr_assert_eq(mail.token, TOKEN_NONE);
+    cr_assert_eq(mail.status_unknown, rcpt.status_unknown);
+    return rcpt;
+}
+
+static unsigned code_of(const struct inbound_rcpt *rcpt)
+{
+    return connector_reply(rcpt->token, rcpt->class, CONNECTOR_REPLIES_PLAIN)->code;
+}
+
+Test(inbound_revocation, I_35_unknown_until_the_list_is_there)
+{
+    struct world w;
+    struct tls_crls *set;
+    world_make(&w, (struct pki_options) { .crls = { URL } });
+    struct inbound_rcpt first = rcpt(&w);
+    cr_assert_eq(first.token, TOKEN_REVOCATION_UNKNOWN);
+    cr_assert_eq(code_of(&first), 451);
+    cr_assert_str_eq(first.status_unknown->name, "P-bank"); /* so the list is fetched */
+
+    struct tls_crl *list = pki_crl(w.root, URL, &(struct pki_crl_options) { .many = 10 });
+    cr_assert_eq(tls_crls_make(&list, 1, &set), 0);
+    look_up(&w, set);
+    struct inbound_rcpt next = rcpt(&w);
+    cr_assert_eq(next.token, TOKEN_NONE);
+    cr_assert_null(next.status_unknown);
+    tls_crls_drop(set);
+    tls_crl_drop(list);
+
+    list = pki_crl(w.root, URL, &(struct pki_crl_options) { .revoked = { w.leaf }, .many = 10 });
+    cr_assert_eq(tls_crls_make(&list, 1, &set), 0);
+    look_up(&w, set);
+    struct inbound_rcpt last = rcpt(&w);
+    cr_assert_eq(last.token, TOKEN_CERT_REVOKED);
+    cr_assert_eq(code_of(&last), 550);
+    tls_crls_drop(set);
+    tls_crl_drop(list);
+    world_end(&w);
+}
+
+Test(inbound_revocation, I_36_six_days_and_no_pointer)
+{
+    struct world w;
+    world_make(&w, (struct pki_options) { .not_before = PKI_NOW - PKI_DAY,
+                                          .not_after = PKI_NOW + 5 * PKI_DAY });
+    struct inbound_rcpt verdict = rcpt(&w);
+    cr_assert_eq(verdict.token, TOKEN_NONE);
+    cr_assert_str_eq(verdict.connector->name, "P-bank");
+    cr_assert_null(verdict.status_unknown);
+    world_end(&w);
+}
