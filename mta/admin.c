@@ -129,6 +129,16 @@ static enum MHD_Result answer_floor(struct admin_daemon *daemon, struct MHD_Conn
     return answer_text(connection, r < 0 ? MHD_HTTP_CONFLICT : MHD_HTTP_OK, words);
 }
 
+static enum MHD_Result answer_crl_fetch(struct admin_daemon *daemon,
+                                        struct MHD_Connection *connection)
+{
+    if (!daemon->local)
+        return answer_text(connection, MHD_HTTP_FORBIDDEN, "only on the unix socket\n");
+    char words[CONTROL_WORDS_MAX];
+    int r = control_crl_fetch(daemon->admin->control, argument_of(connection, "url"), words);
+    return answer_text(connection, r < 0 ? MHD_HTTP_CONFLICT : MHD_HTTP_OK, words);
+}
+
 static enum MHD_Result answer_report(struct admin *admin, struct MHD_Connection *connection)
 {
     const char *name = argument_of(connection, "name");
@@ -323,6 +333,10 @@ static enum MHD_Result admin_on_request(void *cls, struct MHD_Connection *connec
                              "rotated: new keys seal session tickets\n");
     if (get && strcmp(url, "/v1/tls/report") == 0)
         return answer_report(daemon->admin, connection);
+    if (get && strcmp(url, "/v1/tls/crl") == 0)
+        return answer_json(connection, MHD_HTTP_OK, control_crl_report(daemon->admin->control));
+    if (post && strcmp(url, "/v1/tls/crl/fetch") == 0)
+        return answer_crl_fetch(daemon, connection);
     if (post && strncmp(url, "/v1/tls/floor/", 14) == 0)
         return answer_floor(daemon, connection, url + 14);
     return get || post ? answer_text(connection, MHD_HTTP_NOT_FOUND, "no such page\n")

@@ -11,9 +11,12 @@
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <time.h>
 
 #include "core/check.h"
+#include "mta/cli.h"
 #include "mta/config.h"
+#include "mta/crl_store.h"
 #include "mta/inbound.h"
 
 enum { LINT_KEY_MAX = 128, WIDE_V4_BITS = 96 + 24, WIDE_V6_BITS = 48, PINS_WANTED = 2 };
@@ -41,6 +44,8 @@ struct lint {
     const struct config *config;
     struct config_report *report;
     const struct inbound_set *set;
+    json_t *crls; /* what became of lists of revoked certificates; NULL: nothing is known */
+    int64_t now;  /* unix seconds */
     bool out_of_memory;
 };
 
@@ -108,10 +113,27 @@ static void lint_pins(const struct lint *lint, const struct inbound *c)
         tell(lint, CONFIG_WARNING, c, "cert-pin",
              "one pin only: the next key will be refused on the day it comes (L-07); ask for the "
              "next one and list both");
-    if (by_certificate(c) && c->revocation == TLS_REVOCATION_HARD)
+}
+
+/* What the server wrote of the lists that certificates pointed to: the one that connectors miss. */
+static void lint_revocation(const struct lint *lint, const struct inbound *c)
+{
+    size_t index;
+    json_t *list;
+    if (!by_certificate(c) || c->revocation != TLS_REVOCATION_HARD)
+        return;
+    json_array_foreach(json_object_get(lint->crls, "lists"), index, list)
+    {
+        const char *error = cli_text(list, "error");
+        if (strcmp(cli_text(list, "connector"), c->name) != 0 ||
+            json_integer_value(json_object_get(list, "next_update")) >= lint->now)
+            continue;
         tell(lint, CONFIG_WARNING, c, "cert-revocation",
-             "hard, and no revocation list is fetched: certificates of more than a week are all "
-             "deferred (L-17); write soft");
+             "hard, and a list that its certificates point to is not here, so they are deferred: "
+             "%.200s: %.200s (L-17); let this node fetch it, or write soft",
+             cli_text(list, "url"), *error == '\0' ? "not fetched yet" : error);
+        return; /* of each connector the first one will do */
+    }
 }
 
 static void lint_rights(const struct lint *lint, const struct inbound *c)
@@ -328,11 +350,18 @@ static void lint_shadowed(struct lint *lint)
 
 void check_inbound(const struct config *config, struct config_report *report)
 {
-    struct lint lint = { .config = config, .report = report, .set = config->inbound };
+    char crls[CRL_STORE_PATH_MAX];
+    crl_store_path(config, crls);
+    struct lint lint = { .config = config,
+                         .report = report,
+                         .set = config->inbound,
+                         .crls = crl_store_read_state(crls),
+                         .now = time(NULL) };
     for (unsigned i = 0; i < inbound_count(lint.set); i++) {
         const struct inbound *c = inbound_at(lint.set, i);
         lint_names(&lint, c);
         lint_pins(&lint, c);
+        lint_revocation(&lint, c);
         lint_rights(&lint, c);
         lint_addresses(&lint, c);
         lint_subdomains(&lint, c);
@@ -340,6 +369,7 @@ void check_inbound(const struct config *config, struct config_report *report)
     lint_same(&lint);
     lint_lockdowns(&lint);
     lint_shadowed(&lint);
+    json_decref(lint.crls);
     if (lint.out_of_memory)
         config_report_add(report, CONFIG_ERROR, config->file, 0, "inbound",
                           "no memory to check connectors with");

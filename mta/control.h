@@ -16,6 +16,7 @@
 #include "core/fetch.h"
 #include "core/log.h"
 #include "mta/control_connectors.h"
+#include "mta/crl_store.h"
 #include "mta/floor_store.h"
 #include "mta/server.h"
 
@@ -65,6 +66,25 @@ struct control_certificates {
     char path[STORE_PATH_MAX];
 };
 
+enum { CRL_FETCH_RESULTS = FETCH_RESULTS + 1 /* the last one: what came is no list for us */ };
+
+/* Lists of revoked certificates (mta/control_crl.c). */
+struct control_crl {
+    struct list entries;
+    unsigned count, fetching;
+    size_t bytes;         /* of the lists that are kept */
+    struct tls_crls *set; /* what shards are to have */
+    uint64_t behind;      /* shards that have not got it, a bit each */
+    bool changed;         /* since the state was written */
+    unsigned tokens;      /* fetches that may begin now */
+    struct timer timer;
+    struct metrics_source source;
+    uint64_t lists_good, lists_old, lists_missing, entries_count, bytes_now, damaged, dropped, full,
+        errors;
+    uint64_t fetched[CRL_FETCH_RESULTS];
+    char path[CRL_STORE_PATH_MAX];
+};
+
 struct control {
     struct shard shard;
     struct shard_group group;
@@ -93,6 +113,7 @@ struct control {
     struct control_floor floor;
     struct control_certificates certificates;
     struct control_connectors connectors;
+    struct control_crl crl;
     bool tickets_stale; /* the file cannot be read any more, and the log says so */
     struct op signals;
     int signal_fd;
@@ -156,5 +177,18 @@ void control_floor_stop(struct control *control);
  * or the domain of ("": all). */
 json_t *control_floor_report(struct control *control, const char *name, const char *after_host,
                              const char *after_domain);
+
+/* ---- control_crl.c ---- */
+
+/* As the user we are to be, before the shards' threads; after the fetcher. 0, or an errno that was
+ * told. */
+[[nodiscard]] int control_crl_start(struct control *control);
+/* Before the fetcher's end, after the shards'. */
+void control_crl_stop(struct control *control);
+/* {"lists": [..]}: all that are known, with what has become of them. */
+json_t *control_crl_report(struct control *control);
+/* Fetches them now, that of one URL or (url NULL) all. 0, or -EINVAL; words either way. */
+[[nodiscard]] int control_crl_fetch(struct control *control, const char *url,
+                                    char words[static CONTROL_WORDS_MAX]);
 
 #endif

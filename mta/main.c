@@ -31,7 +31,8 @@ static const struct {
     { "reload", reload_main, "have the running server read its configuration again" },
     { "cert", cert_main, "show the certificates of a configuration, make a self-signed one" },
     { "tls", tls_main,
-      "probe a next hop, report what hosts were capable of, decide about one, rotate ticket keys" },
+      "probe a next hop, report what hosts were capable of, decide about one, lists of revoked "
+      "certificates, rotate ticket keys" },
     { "--version", version_main, "print version, compiler, and which BoringSSL it has" },
 };
 

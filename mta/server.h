@@ -49,6 +49,8 @@ enum server_handoff {
     HANDOFF_FLOOR_ANSWER,
     HANDOFF_FLOOR_CHANGED, /* to a shard: pointer: struct floor_change, freed by who gets it */
     HANDOFF_CERTIFICATE,   /* to control: pointer: struct cert_shown, freed by who gets it */
+    HANDOFF_CRL_WANTED,    /* to control: pointer: struct tls_crl_pointer, freed by who gets it */
+    HANDOFF_CRLS,          /* to a shard: pointer: struct tls_crls, a reference */
 };
 
 /* One log with its queue and deliveries. */
@@ -95,7 +97,7 @@ struct server_shard {
     struct cert_shard certs;   /* likewise, mta/control_certificates.c */
     struct task tls_fill; /* makes the loop turn, so that key shares are made in its idle time */
     struct metrics_source sources[5];
-    struct metrics_source tls_sources[6];
+    struct metrics_source tls_sources[7];
     char quarantine[SERVER_PATH_MAX];
     uint32_t messages_max; /* of a queue; tests lower them before server_shard_open */
     uint32_t recipients_max;
@@ -118,6 +120,8 @@ struct ring_options server_ring_options(const struct config *config, unsigned sh
                                     const struct config *config, struct tls_id_cache *ids);
 /* New keys for session tickets; before the threads run. Later they come by HANDOFF_TICKETS. */
 void server_shard_tickets(struct server_shard *server, const struct tls_ticket_keys *keys);
+/* Somebody fetches lists of revoked certificates: control hears which are missing. */
+void server_shard_crls(struct server_shard *server);
 /* Opens the listening sockets; before privileges go. fds: passed by the service manager, one for
  * each address in the order of the file, or NULL. 0 or errno, *why names the address. */
 [[nodiscard]] int server_shard_listen(struct server_shard *server, const int *fds,

@@ -39,6 +39,27 @@ void server_shard_tickets(struct server_shard *server, const struct tls_ticket_k
         (void)tls_tickets_take(server->tls.tickets, keys); /* none are given out then */
 }
 
+static void server_on_crls(struct shard *shard, const struct handoff *handoff)
+{
+    struct server_shard *server = shard->owner;
+    tls_crl_watch_take(&server->tls.crls, handoff->pointer);
+}
+
+/* The last of the group is control. When it has no room, the next session tells again. */
+static void server_tell_crl(void *owner, struct tls_crl_pointer *pointer)
+{
+    struct server_shard *server = owner;
+    const struct handoff handoff = { .kind = HANDOFF_CRL_WANTED, .pointer = pointer };
+    if (shard_handoff(&server->shard, server->shard.group->count - 1, handoff) < 0)
+        free(pointer);
+}
+
+void server_shard_crls(struct server_shard *server)
+{
+    server->tls.crls.owner = server;
+    server->tls.crls.tell = server_tell_crl;
+}
+
 int server_tls_init(struct server_shard *server, const struct config *config,
                     struct tls_id_cache *ids)
 {
@@ -48,6 +69,7 @@ int server_tls_init(struct server_shard *server, const struct config *config,
     tls->ids.now_ms = &server->shard.now_ms;
     task_init(&server->tls_fill, on_fill);
     shard_handle(&server->shard, HANDOFF_TICKETS, server_on_tickets);
+    shard_handle(&server->shard, HANDOFF_CRLS, server_on_crls);
     if (r == 0 && config->tls.tickets)
         r = tls_tickets_make(&tls->tickets);
     if (r == 0 && config->tls.key_shares > 0)
@@ -113,6 +135,8 @@ void server_tls_metrics(struct server_shard *server, struct metrics *metrics)
                        tls_id_cache_metrics_count, &tls->ids.numbers, index);
     metrics_add_source(metrics, &server->tls_sources[5], tls_hosts_metrics_table,
                        tls_hosts_metrics_count, &server->tls_hosts.numbers, index);
+    metrics_add_source(metrics, &server->tls_sources[6], tls_crl_metrics_table,
+                       tls_crl_metrics_count, &tls->crls.numbers, index);
     if (tls->keyshares != NULL)
         metrics_add_source(metrics, &server->tls_sources[2], tls_keyshare_metrics_table,
                            tls_keyshare_metrics_count, tls_keyshares_numbers(tls->keyshares),

@@ -8,6 +8,8 @@
 
 #include "mta/check.h"
 #include "mta/config.h"
+#include "mta/crl_store.h"
+#include "tests/tls/pki.h"
 
 static const char head[] = "hostname = mx.corp.example\n"
                            "listener in { addresses = { 127.0.0.1:25 } }\n"
@@ -182,9 +184,29 @@ Test(check_inbound, L_15)
 
 Test(check_inbound, L_17)
 {
-    rule("L-17", CONFIG_WARNING,
-         "inbound a { " OWN "cert-name = { a.corp.example } cert-revocation = hard }\n",
-         "inbound a { " OWN "cert-name = { a.corp.example } }\n");
+    static const char hard[] =
+        "inbound a { " OWN "cert-name = { a.corp.example } cert-revocation = hard }\n";
+    char directory[PKI_PATH_BYTES], broken[1'024], whole[1'024], soft[1'024];
+    pki_directory_make(directory);
+    snprintf(broken, sizeof(broken), "crl { directory = \"%s\" }\n%s", directory, hard);
+    snprintf(soft, sizeof(soft),
+             "crl { directory = \"%s\" }\ninbound a { " OWN "cert-name = { a.corp.example } }\n",
+             directory);
+    json_t *state =
+        json_pack("{s:[{s:s, s:s, s:s, s:I}]}", "lists", "url", "http://crl.example/", "connector",
+                  "a", "error", "no connection", "next_update", (json_int_t)0);
+    cr_assert_eq(crl_store_write_state(directory, state), 0);
+    rule("L-17", CONFIG_WARNING, broken, soft);
+    json_object_set_new(json_array_get(json_object_get(state, "lists"), 0), "next_update",
+                        json_integer(INT64_C(1) << 40));
+    char other[PKI_PATH_BYTES];
+    pki_directory_make(other);
+    cr_assert_eq(crl_store_write_state(other, state), 0);
+    snprintf(whole, sizeof(whole), "crl { directory = \"%s\" }\n%s", other, hard);
+    rule("L-17", CONFIG_WARNING, broken, whole);
+    json_decref(state);
+    pki_directory_remove(directory);
+    pki_directory_remove(other);
 }
 
 /* ---- what is no connector at all: always with the way out ---- */

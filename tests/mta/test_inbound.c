@@ -386,7 +386,7 @@ Test(inbound, I_33_submission_may_use_our_domains)
     config_free(config);
 }
 
-/* I-35 and I-36 are in test_inbound_revocation.c. */
+/* I-35 and I-36 are in test_smtp_policy.c. */
 
 Test(inbound, revocation_by_mode)
 {

@@ -1,5 +1,5 @@
 /*
- * test_inbound_revocation.c - vectors of CONNECTORS 16.2 about revocation, with real certificates
+ * test_smtp_policy.c - vectors of CONNECTORS 16.2 about revocation, with real certificates
  * and lists
  */
 #include <criterion/criterion.h>
@@ -99,7 +99,7 @@ static unsigned code_of(const struct inbound_rcpt *rcpt)
     return connector_reply(rcpt->token, rcpt->class, CONNECTOR_REPLIES_PLAIN)->code;
 }
 
-Test(inbound_revocation, I_35_unknown_until_the_list_is_there)
+Test(smtp_policy, I_35_unknown_until_the_list_is_there)
 {
     struct world w;
     struct tls_crls *set;
@@ -129,7 +129,7 @@ Test(inbound_revocation, I_35_unknown_until_the_list_is_there)
     world_end(&w);
 }
 
-Test(inbound_revocation, I_36_six_days_and_no_pointer)
+Test(smtp_policy, I_36_six_days_and_no_pointer)
 {
     struct world w;
     world_make(&w, (struct pki_options) { .not_before = PKI_NOW - PKI_DAY,
