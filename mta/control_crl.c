@@ -135,10 +135,32 @@ static bool make_set(struct control *control)
     return true;
 }
 
+static void count_states(struct control *control, int64_t now)
+{
+    struct control_crl *crl = &control->crl;
+    uint64_t good = 0, old = 0, missing = 0, entries = 0;
+    list_each (node, &crl->entries) {
+        const struct entry *e = container_of(node, struct entry, node);
+        if (e->list == NULL)
+            missing++;
+        else if (is_good(e, now))
+            good++;
+        else
+            old++;
+        entries += e->list == NULL ? 0 : tls_crl_count(e->list);
+    }
+    metric_set(&crl->lists_good, good);
+    metric_set(&crl->lists_old, old);
+    metric_set(&crl->lists_missing, missing);
+    metric_set(&crl->entries_count, entries);
+    metric_set(&crl->bytes_now, crl->bytes);
+}
+
 static void lists_changed(struct control *control)
 {
     struct control_crl *crl = &control->crl;
     crl->changed = true;
+    count_states(control, now_s(control));
     if (!make_set(control))
         return;
     crl->behind = UINT64_MAX;
@@ -369,27 +391,6 @@ static void fetch(struct entry *e)
 }
 
 /* ---- the clock ---- */
-
-static void count_states(struct control *control, int64_t now)
-{
-    struct control_crl *crl = &control->crl;
-    uint64_t good = 0, old = 0, missing = 0, entries = 0;
-    list_each (node, &crl->entries) {
-        const struct entry *e = container_of(node, struct entry, node);
-        if (e->list == NULL)
-            missing++;
-        else if (is_good(e, now))
-            good++;
-        else
-            old++;
-        entries += e->list == NULL ? 0 : tls_crl_count(e->list);
-    }
-    metric_set(&crl->lists_good, good);
-    metric_set(&crl->lists_old, old);
-    metric_set(&crl->lists_missing, missing);
-    metric_set(&crl->entries_count, entries);
-    metric_set(&crl->bytes_now, crl->bytes);
-}
 
 static void write_state(struct control *control)
 {
