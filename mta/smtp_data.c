@@ -188,9 +188,10 @@ static bool line_has_name(const struct smtp_data *data, struct slice name)
 
 static void header_line_ended(struct smtp_data *data)
 {
-    if (line_has_name(data, SLICE("Received")))
+    const uint8_t first = data->name_count > 0 ? ascii_lower(data->name[0]) : 0;
+    if (first == 'r' && line_has_name(data, SLICE("Received")))
         data->content.received_count++;
-    else if (line_has_name(data, SLICE("Delivered-To")))
+    else if (first == 'd' && line_has_name(data, SLICE("Delivered-To")))
         data->content.delivered_to_count++;
     data->name_count = 0;
 }
