@@ -1,7 +1,8 @@
 /*
  * attempt.c - one unit on its way: envelope, transaction, judgement, bounce, outcome
  *
- *   ENVELOPE --SEND--> SENDING --done--> JUDGED --a DSN is due--> BOUNCING --durable--> SETTLING
+ *   ENVELOPE --SEND--> PREPARING --> SENDING --done--> JUDGED --a DSN is due--> BOUNCING
+ * --durable--> SETTLING
  *       '----FAIL, EXPIRE, MOVE-----------^  '-----------------------------------------^   '-->
  * gone
  *
@@ -16,6 +17,7 @@
 
 #include "core/check.h"
 #include "core/log.h"
+#include "mta/mail_body.h"
 #include "mta/next_hop.h"
 #include "mta/outbound_envelope.h"
 #include "mta/smtp_server.h"
@@ -25,6 +27,7 @@ enum { TEXTS_LARGE = 1 << 20 };
 
 enum attempt_state {
     ATTEMPT_ENVELOPE,
+    ATTEMPT_PREPARING, /* how much of the content goes there */
     ATTEMPT_SENDING,
     ATTEMPT_BOUNCING,
     ATTEMPT_RETURNING, /* the original into the DSN */
@@ -56,10 +59,7 @@ struct attempt {
     bool some_untried;
     bool failed;        /* the DSN tells of a failure */
     uint32_t told_next; /* outcome that the DSN has not looked at yet */
-    bool body_out;      /* a slice of the body is with the client */
-    bool body_more;     /* it asked for more meanwhile */
-    uint64_t body_given;
-    uint16_t code; /* FAIL */
+    uint16_t code;      /* FAIL */
     struct smtp_enhanced enhanced;
     char why[RESOLVE_WHY_MAX];
     struct outbound_choice choice; /* of its last recipient, when its way was looked for */
@@ -81,6 +81,7 @@ struct attempt {
     struct outcome few_outcomes[ATTEMPT_RECIPIENTS_SMALL];
     uint8_t texts[ATTEMPT_TEXTS_SMALL];
     uint8_t buffer[BOUNCE_PIECE_BYTES];
+    struct mail_body body;
 };
 
 static_assert((int)BOUNCE_PIECE_BYTES <= (int)SPOOL_STAGING_BYTES);
@@ -219,30 +220,23 @@ static bool attempt_read_recipients(struct attempt *a)
 
 /* ---- sending ---- */
 
-static int attempt_body_next(void *source, struct slice *out)
-{
-    struct attempt *a = source;
-    if (a->body_given == a->envelope.body_bytes)
-        return 0;
-    if (a->body_out) { /* the reader lends one part at a time */
-        a->body_more = true;
-        return -EAGAIN;
-    }
-    int r = spool_read_body(&a->read, out);
-    if (r <= 0)
-        return r == 0 ? -EBADMSG : r; /* shorter than its envelope says */
-    a->body_given += out->size;
-    a->body_out = true;
-    return 1;
-}
+static void attempt_fail_all(struct attempt *a, enum smtp_verdict verdict, uint16_t code,
+                             struct smtp_enhanced enhanced, struct slice text);
 
-static void attempt_body_release(void *source)
+/* True: the content may go. False: not yet, or it cannot be read. */
+static bool attempt_prepare(struct attempt *a)
 {
-    struct attempt *a = source;
-    a->body_out = false;
-    if (a->body_more)
-        shard_run_later(a->deliver->shard, &a->task);
-    a->body_more = false;
+    const struct link *link = a->link;
+    bool strips =
+        (a->envelope.flags & ENVELOPE_TRUSTED_FIELDS) != 0 && !link->hop->route->keeps_fields;
+    if (a->state != ATTEMPT_PREPARING)
+        mail_body_begin(&a->body, a->deliver->shard, &a->task, &a->read, a->envelope.body_bytes);
+    a->state = ATTEMPT_PREPARING;
+    int r = mail_body_prepare(&a->body, strips ? &link->generation->config->headers : NULL);
+    if (r < 0 && r != -EAGAIN)
+        attempt_fail_all(a, SMTP_VERDICT_TEMPORARY, 0, (struct smtp_enhanced) { 4, 3, 0 },
+                         SLICE("content could not be read"));
+    return r == 0;
 }
 
 static void attempt_send(struct attempt *a)
@@ -258,6 +252,8 @@ static void attempt_send(struct attempt *a)
         attempt_free(a);
         return;
     }
+    if (!attempt_prepare(a))
+        return;
     t->sender = e->sender;
     t->flags = ((e->flags & ENVELOPE_SMTPUTF8) ? SMTP_TRANSACTION_UTF8 : 0U) |
                ((e->flags & ENVELOPE_8BITMIME) ? SMTP_TRANSACTION_8BIT : 0U);
@@ -265,8 +261,8 @@ static void attempt_send(struct attempt *a)
              : e->ret == RET_HDRS ? SMTP_RET_HDRS
                                   : SMTP_RET_ABSENT;
     t->envid = e->envid;
-    t->size = e->body_bytes;
-    t->body = (struct smtp_body_source) { attempt_body_next, attempt_body_release, a };
+    t->size = a->body.size;
+    t->body = mail_body_source(&a->body);
     t->owner = a;
     a->state = ATTEMPT_SENDING;
     link->ready = false;
@@ -852,6 +848,7 @@ static void attempt_run(struct task *task)
     int r = 0;
     switch ((enum attempt_state)a->state) {
     case ATTEMPT_ENVELOPE: attempt_open(a); return;
+    case ATTEMPT_PREPARING: attempt_send(a); return;
     case ATTEMPT_SENDING:
         if (a->link->client != NULL)
             smtp_client_body_ready(a->link->client);

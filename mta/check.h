@@ -21,8 +21,6 @@ const char *check_default_path(void);
 void check_lint(const struct config *config, struct config_report *report);
 /* The part of it about inbound connectors; each finding names its rule, "(L-08)". */
 void check_inbound(const struct config *config, struct config_report *report);
-/* A name under which a platform sends for all of its customers, `n` or `*.n` (L-06). */
-bool check_is_platform(struct slice name);
 
 /* check_outbound.c: a part of it. */
 void check_outbound(const struct config *config, struct config_report *report);

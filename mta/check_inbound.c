@@ -21,25 +21,6 @@
 
 enum { LINT_KEY_MAX = 128, WIDE_V4_BITS = 96 + 24, WIDE_V6_BITS = 48, PINS_WANTED = 2 };
 
-/* Names under which platforms send for all of their customers. As of November 2026. */
-static const struct slice platforms[] = {
-    SLICE("protection.outlook.com"),
-    SLICE("mail.onmicrosoft.com"),
-    SLICE("google.com"),
-    SLICE("amazonses.com"),
-    SLICE("sendgrid.net"),
-    SLICE("mailgun.net"),
-    SLICE("mailgun.org"),
-    SLICE("pphosted.com"),
-    SLICE("mimecast.com"),
-    SLICE("messagelabs.com"),
-    SLICE("mandrillapp.com"),
-    SLICE("sparkpostmail.com"),
-    SLICE("mtasv.net"),
-    SLICE("zoho.com"),
-    SLICE("mxlogic.net"),
-};
-
 struct lint {
     const struct config *config;
     struct config_report *report;
@@ -74,19 +55,30 @@ static bool may_relay(const struct inbound *c)
 
 /* ---- each by itself ---- */
 
-bool check_is_platform(struct slice name)
+/* Whoever is identified so may be any customer of it. With a second factor it is one of them. */
+static void lint_platform(const struct lint *lint, const struct inbound *c, const char *key,
+                          const struct platform *platform, const char *what)
 {
-    if (name.size > 2 && name.data[0] == '*')
-        name = slice_from(name, 2);
-    for (unsigned i = 0; i < ARRAY_COUNT(platforms); i++) {
-        struct slice platform = platforms[i];
-        if (name.size < platform.size ||
-            !slice_equal(slice_from(name, name.size - platform.size), platform))
-            continue;
-        if (name.size == platform.size || name.data[name.size - platform.size - 1] == '.')
-            return true;
-    }
-    return false;
+    if (platform == NULL || !(may_relay(c) || c->restricts) || c->header.name.size > 0)
+        return;
+    char field[HEADER_NAME_MAX + 64] = "have them use a certificate of their own";
+    if (platform->field.size > 0)
+        snprintf(field, sizeof(field), "write require-header = { %.*s, ITS VALUE } as well",
+                 (int)platform->field.size, (const char *)platform->field.data);
+    tell(lint, may_relay(c) ? CONFIG_ERROR : CONFIG_WARNING, c, key,
+         "%s is of a platform that sends for all of its customers: any of them would be taken for "
+         "this one (L-06); %s",
+         what, field);
+}
+
+static void lint_header(const struct lint *lint, const struct inbound *c)
+{
+    if (c->header.name.size > 0 && !platform_has_field(&lint->config->platforms, c->header.name))
+        tell(lint, CONFIG_WARNING, c, "require-header",
+             "no platform known here sets %.*s itself, so any customer of it may write it (L-23); "
+             "choose the field by which the platform tells its customers apart (for Exchange "
+             "Online: X-OriginatorOrg)",
+             (int)c->header.name.size, (const char *)c->header.name.data);
 }
 
 static void lint_names(const struct lint *lint, const struct inbound *c)
@@ -95,11 +87,9 @@ static void lint_names(const struct lint *lint, const struct inbound *c)
     for (unsigned i = 0; i < c->names_count; i++) {
         struct slice name = c->names[i];
         ours += inbound_name_is_ours(lint->config->relay.domains, name) ? 1 : 0;
-        if (check_is_platform(name) && (may_relay(c) || c->restricts))
-            tell(lint, may_relay(c) ? CONFIG_ERROR : CONFIG_WARNING, c, "cert-name",
-                 "%.*s is a platform that sends for all of its customers: any of them would be "
-                 "taken for this one (L-06); have them use a certificate of their own",
-                 (int)name.size, (const char *)name.data);
+        char text[PATTERN_TEXT_MAX + 2];
+        slice_to_string(name, text, sizeof(text));
+        lint_platform(lint, c, "cert-name", platform_of_name(&lint->config->platforms, name), text);
     }
     if (c->type == CONNECTOR_OWN && may_relay(c) && c->names_count > 0 && ours == 0)
         tell(lint, CONFIG_WARNING, c, "cert-name",
@@ -150,14 +140,16 @@ static void lint_rights(const struct lint *lint, const struct inbound *c)
 static void lint_addresses(const struct lint *lint, const struct inbound *c)
 {
     static const struct net_address any_v4 = { .octets = { [10] = 0xff, [11] = 0xff } };
-    for (unsigned i = 0; c->type == CONNECTOR_OWN && i < networks_count(c->addresses); i++) {
+    for (unsigned i = 0; i < networks_count(c->addresses); i++) {
         const struct net_prefix *prefix = networks_prefix(c->addresses, i);
         struct net_address first = { .port = 0 };
         char text[NET_TEXT_MAX];
         memcpy(first.octets, prefix->octets, sizeof(first.octets));
         bool v4 = net_is_v4(&first) || net_in(prefix, &any_v4);
         net_text(&first, false, text);
-        if (prefix->bits < (v4 ? WIDE_V4_BITS : WIDE_V6_BITS))
+        lint_platform(lint, c, "addresses", platform_of_network(&lint->config->platforms, prefix),
+                      text);
+        if (c->type == CONNECTOR_OWN && prefix->bits < (v4 ? WIDE_V4_BITS : WIDE_V6_BITS))
             tell(lint, CONFIG_WARNING, c, "addresses",
                  "%s/%u is wide for servers of ours (L-14); list those that there are", text,
                  v4 ? prefix->bits - 96U : prefix->bits);
@@ -360,6 +352,7 @@ void check_inbound(const struct config *config, struct config_report *report)
     for (unsigned i = 0; i < inbound_count(lint.set); i++) {
         const struct inbound *c = inbound_at(lint.set, i);
         lint_names(&lint, c);
+        lint_header(&lint, c);
         lint_pins(&lint, c);
         lint_revocation(&lint, c);
         lint_rights(&lint, c);

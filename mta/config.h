@@ -178,6 +178,27 @@ struct config_relay {
     bool open_relay;                   /* i-run-an-open-relay yes */
 };
 
+/* Who sends for all of its customers alike (config_platform.c). */
+struct platform {
+    struct slice name;         /* and all below it; empty: a network */
+    struct net_prefix network; /* of is_network */
+    bool is_network;
+    struct slice field; /* that it sets itself, lower case; empty: none */
+};
+struct platforms {
+    const struct platform *list;
+    unsigned count;
+};
+/* Of a name in a certificate ("*." before it is passed over), or of a network that has addresses in
+ * common with one of it; NULL: none. */
+const struct platform *platform_of_name(const struct platforms *platforms, struct slice name);
+const struct platform *platform_of_network(const struct platforms *platforms,
+                                           const struct net_prefix *network);
+/* The same by the list that is built in, where there is no configuration. */
+bool platform_is_built_in(struct slice name);
+/* Whether some platform sets it. In lower case. */
+bool platform_has_field(const struct platforms *platforms, struct slice field);
+
 enum config_bare_newline { CONFIG_BARE_NEWLINE_REJECT, CONFIG_BARE_NEWLINE_NORMALIZE };
 
 struct config_limits {
@@ -302,6 +323,8 @@ struct config {
     struct inbound_set *inbound;
     uint32_t *inbound_slots; /* by index: where a connector is counted (mta/connector_count.h).
                                 Filled in before any shard has the generation; else all 0 */
+    struct header_rules headers;
+    struct platforms platforms;
     const struct tls_roots *inbound_bundles[INBOUND_BUNDLES_MAX];
     unsigned inbound_bundles_count;
     struct config_limits limits;

@@ -25,6 +25,7 @@ struct config_builder {
 void config_memory_free(struct config_memory *memory);
 void *config_take(struct config_builder *builder, size_t count, size_t size); /* zeroed */
 const char *config_take_string(struct config_builder *builder, const char *string);
+struct slice config_take_lower(struct config_builder *builder, struct slice text); /* or empty */
 struct pattern_set *config_take_patterns(struct config_builder *builder);
 struct networks *config_take_networks(struct config_builder *builder);
 
@@ -62,6 +63,17 @@ const char *config_label(struct config_builder *builder, const struct config_sec
 const uint8_t (*config_pins(struct config_builder *builder, const struct config_section *section,
                             const char *key, unsigned *pins_count))[TLS_DIGEST_BYTES];
 void config_build_inbound(struct config_builder *builder);
+
+/* config_header.c */
+void config_required_header(struct config_builder *builder, const struct config_section *section,
+                            struct header_required *required);
+/* What is looked for in headers: ours, inbound-defaults { trusted-fields }, and what these ask for.
+ */
+void config_build_headers(struct config_builder *builder, const struct inbound *connectors,
+                          unsigned count);
+
+/* config_platform.c */
+void config_build_platforms(struct config_builder *builder);
 
 /* config_outbound.c: connectors and rules */
 void config_build_outbound(struct config_builder *builder);

@@ -250,7 +250,7 @@ static void partner_build(struct config_builder *builder, const struct config_se
 
 static void rights_build(const struct config_section *section, struct inbound *c)
 {
-    static const char *const words[] = { "relay", "internal", NULL };
+    static const char *const words[] = { "relay", "internal", "headers", NULL };
     unsigned count;
     const struct config_value *values = config_file_list(section, "rights", &count);
     for (unsigned i = 0; i < count; i++) {
@@ -259,7 +259,7 @@ static void rights_build(const struct config_section *section, struct inbound *c
             right++;
         if (words[right] == NULL)
             config_file_error(section, "rights", values[i].line,
-                              "`%.64s` is no right; write relay, internal, or both",
+                              "`%.64s` is no right; write relay, internal, headers, or several",
                               values[i].text);
         else
             c->rights |= 1U << right;
@@ -276,7 +276,7 @@ static void own_build(struct config_builder *builder, const struct config_sectio
         config_patterns(builder, section, "sender-domains", senders);
         c->senders = senders;
     }
-    static_assert(INBOUND_RELAY == 1 && INBOUND_INTERNAL == 2);
+    static_assert(INBOUND_RELAY == 1 && INBOUND_INTERNAL == 2 && INBOUND_HEADERS == 4);
     rights_build(section, c);
     c->relays_any_sender = config_file_choice(section, "relay-senders", relay_senders, 0) == 1;
     c->null_relay = (enum inbound_null_relay)config_file_choice(
@@ -292,6 +292,11 @@ static void connector_build(struct config_builder *builder, const struct config_
     c->label = config_label(builder, section, "label", config_file_single(section, "label"));
     c->line = section->line;
     certificate_build(builder, section, c);
+    config_required_header(builder, section, &c->header);
+    if (c->header.name.size > 0 && c->identify == INBOUND_BY_NOTHING)
+        config_file_error(section, "require-header", 0,
+                          "is a second factor, and there is no first one: anybody can write a "
+                          "header field; write cert-name or addresses as well");
     floor_build(section, c);
     if (given(section, "recipient-own-domains")) {
         struct pattern_set *recipients = config_take_patterns(builder);
@@ -363,11 +368,13 @@ void config_build_inbound(struct config_builder *builder)
         connector_build(builder, &section, &connectors[i]);
     }
     defaults_build(builder, &defaults);
+    config_build_platforms(builder);
     if (builder->out_of_memory)
         return;
     if (count > 0)
         qsort(connectors, count, sizeof(*connectors), connector_order);
     bundles_build(builder, connectors, count);
+    config_build_headers(builder, connectors, count);
     int r = inbound_set_new(connectors, count, &defaults, config->relay.domains, &config->inbound);
     if (r == -ENOMEM)
         builder->out_of_memory = true;

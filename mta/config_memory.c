@@ -91,6 +91,14 @@ static struct set *set_new(struct config_builder *builder)
     return set;
 }
 
+struct slice config_take_lower(struct config_builder *builder, struct slice text)
+{
+    uint8_t *copy = config_take(builder, text.size, 1);
+    for (size_t i = 0; copy != NULL && i < text.size; i++)
+        copy[i] = ascii_lower(text.data[i]);
+    return slice_of(copy, copy == NULL ? 0 : text.size);
+}
+
 struct pattern_set *config_take_patterns(struct config_builder *builder)
 {
     struct set *set = set_new(builder);

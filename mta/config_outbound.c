@@ -243,6 +243,7 @@ static struct outbound_labels labels_build(struct config_builder *builder,
 
 static const char *const scopes[] = { "any", "rule", NULL };
 static const char *const when_unavailable[] = { "defer", "bounce", NULL };
+static const char *const header_words[] = { "strip", "keep", NULL };
 
 static void selection_check(struct config_builder *builder, const struct config_section *section,
                             const struct outbound *c)
@@ -280,6 +281,11 @@ static void connector_build(struct config_builder *builder, const struct config_
     c->all_mail = config_file_bool(section, "all-mail", false);
     c->bounces = config_file_choice(section, "on-unavailable", when_unavailable, 0) == 1;
     c->sticky = config_file_bool(section, "sticky", true);
+    c->route.keeps_fields = config_file_choice(section, "headers", header_words, 0) == 1;
+    if (c->route.keeps_fields && c->type == CONNECTOR_PARTNER)
+        config_file_error(section, "headers", 0,
+                          "keep would show partners fields that are between servers of ours; write "
+                          "type = own, or strip");
     c->size_max = config_file_size(section, "max-size", 0, UINT64_C(1) << 40, 0);
     c->label = config_label(builder, section, "label", config_file_single(section, "label"));
     c->domains = domains_build(builder, section, "domains");
@@ -473,6 +479,13 @@ static void copy_build(struct config_builder *builder, const struct config_secti
         rule->copy_to = config_take_string(builder, to->text);
 }
 
+static enum outbound_if if_build(const struct config_section *section, const char *key)
+{
+    if (!config_file_given(section, key))
+        return OUTBOUND_EITHER;
+    return config_file_bool(section, key, false) ? OUTBOUND_YES : OUTBOUND_NO;
+}
+
 static void rule_build(struct config_builder *builder, const struct config_section *section,
                        struct outbound_rule *rule)
 {
@@ -484,8 +497,8 @@ static void rule_build(struct config_builder *builder, const struct config_secti
     rule->labels = labels_build(builder, section, "if-label");
     rule->asks_size = config_file_given(section, "if-size-over");
     rule->size_over = config_file_size(section, "if-size-over", 0, UINT64_C(1) << 40, 0);
-    if (config_file_given(section, "if-tls"))
-        rule->tls = config_file_bool(section, "if-tls", false) ? OUTBOUND_TLS_YES : OUTBOUND_TLS_NO;
+    rule->tls = if_build(section, "if-tls");
+    rule->requiretls = if_build(section, "if-requiretls");
     rule->require = (enum tls_level)config_file_choice(section, "require", require_levels, 0);
     rule->use = rule_connector(builder, section, "use");
     copy_build(builder, section, rule);

@@ -18,7 +18,7 @@
 #include <strings.h>
 
 #include "core/check.h"
-#include "mta/check.h"
+#include "mta/config.h"
 #include "mta/connector.h"
 #include "mta/pattern.h"
 #include "mta/route.h"
@@ -485,7 +485,7 @@ static void rights(struct section *s)
 {
     const char *name = json_string_value(json_object_get(s->object, "TlsSenderCertificateName"));
     struct list list = list_begin(s, "rights");
-    bool shared = name != NULL && check_is_platform(slice_of_string(name));
+    bool shared = name != NULL && platform_is_built_in(slice_of_string(name));
     if (!shared)
         list_add(&list, "relay");
     if (is_true(s, "TreatMessagesAsInternal"))

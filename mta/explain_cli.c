@@ -52,6 +52,9 @@ static const char help[] =
     "      --pin sha256:HEX  SHA-256 of its public key\n"
     "      --days N          its lifetime (default 90)\n"
     "      --size BYTES      of the message; K, M and G as in the configuration\n"
+    "      --requiretls      MAIL FROM has REQUIRETLS\n"
+    "      --lacks-header    the content has come, without the header field that a connector's\n"
+    "                        require-header asks for; else it is taken to have it\n"
     "  -j, --json            the same as an object\n"
     "Exit status: 0 all is taken, 1 something is refused, or the configuration cannot be read,\n"
     "2 usage.\n";
@@ -61,7 +64,7 @@ static struct {
     const char *from;
     const char *to[RECIPIENTS_EXPLAINED_MAX];
     unsigned to_count;
-    bool as_json, has_certificate;
+    bool as_json, has_certificate, requiretls;
     uint64_t size;
     struct net_address address;
     struct tls_peer peer;
@@ -193,7 +196,9 @@ enum {
     OPTION_USAGE,
     OPTION_PIN,
     OPTION_DAYS,
-    OPTION_SIZE
+    OPTION_SIZE,
+    OPTION_REQUIRETLS,
+    OPTION_LACKS_HEADER,
 };
 
 /* -1: go on. Else the exit status. */
@@ -218,6 +223,8 @@ static int take_option(int option)
     case OPTION_PIN: return take_pin(optarg);
     case OPTION_DAYS: return take_days(optarg);
     case OPTION_SIZE: return take_size(optarg);
+    case OPTION_REQUIRETLS: look.requiretls = true; return -1;
+    case OPTION_LACKS_HEADER: look.session.lacks_header = true; return -1;
     case 'h': fputs(help, stdout); return 0;
     default: fputs(help, stderr); return 2;
     }
@@ -242,6 +249,8 @@ static int take_options(int argc, char **argv)
         { "pin", required_argument, NULL, OPTION_PIN },
         { "days", required_argument, NULL, OPTION_DAYS },
         { "size", required_argument, NULL, OPTION_SIZE },
+        { "requiretls", no_argument, NULL, OPTION_REQUIRETLS },
+        { "lacks-header", no_argument, NULL, OPTION_LACKS_HEADER },
         { NULL, 0, NULL, 0 },
     };
     look.config_file = check_default_path();
@@ -260,6 +269,8 @@ static int take_options(int argc, char **argv)
         return usage_because("--from, --to", "are both needed");
     if (domain_of(look.from, ADDRESS_ALLOW_NULL, look.sender) < 0)
         return usage_because(look.from, "is no sender");
+    if (look.requiretls && look.session.tls_version == 0)
+        return usage_because("--requiretls", "is said in TLS only; add --tls 1.3");
     if (look.has_certificate && look.session.tls_version == 0)
         return usage_because("--cert", "comes by TLS only; add --tls 1.3");
     return -1;
@@ -461,6 +472,7 @@ static json_t *way_explained(const struct config *config, const char *to, struct
         .label = from == NULL ? slice_of(NULL, 0) : slice_of_string(from->label),
         .from_own = from != NULL && from->type == CONNECTOR_OWN,
         .tls = look.session.tls_version != 0,
+        .requiretls = look.requiretls,
         .size = look.size,
     };
     struct outbound_choice choice;
@@ -501,6 +513,7 @@ static json_t *recipient_explained(const struct config *config, const char *to, 
                                    : rcpt.identity.by_address   ? "address"
                                                                 : ""));
     json_object_set_new(object, "internal", json_boolean(rcpt.is_internal));
+    json_object_set_new(object, "keeps_fields", json_boolean(rcpt.keeps_fields));
     json_object_set_new(object, "own_sender", json_boolean(rcpt.is_own_sender));
     json_object_set_new(object, "token", cli_string(connector_token_name(rcpt.token)));
     add_connector(object, "refused_by", rcpt.by);

@@ -178,8 +178,11 @@ void inbound_identify(const struct inbound *c, const struct inbound_session *ses
     bool fits = c->identify == INBOUND_BY_EITHER
                     ? certificate == TOKEN_NONE || address == TOKEN_NONE
                     : certificate == TOKEN_NONE && address == TOKEN_NONE;
-    if (fits)
+    if (fits && (c->header.name.size == 0 || !session->lacks_header))
         return;
+    /* The platform was identified, and not this customer of it (CONNECTORS 4.6). */
+    if (fits)
+        certificate = identity->by_certificate ? TOKEN_CERT_NAME : TOKEN_ADDRESS_MISMATCH;
     *identity = (struct inbound_identity) {
         .token = certificate != TOKEN_NONE ? certificate : address,
         .is_status_unknown = identity->is_status_unknown,
@@ -510,6 +513,8 @@ void inbound_rcpt(const struct inbound_set *set, const struct inbound_session *s
                                     .is_internal = a->kind == INBOUND_OWN &&
                                                    (a->connector->rights & INBOUND_INTERNAL) != 0 &&
                                                    is_own(set, sender),
+                                    .keeps_fields = a->kind == INBOUND_OWN &&
+                                                    (a->connector->rights & INBOUND_HEADERS) != 0,
                                     .would = would };
 }
 

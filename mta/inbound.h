@@ -20,6 +20,7 @@
 #include "core/slice.h"
 #include "mta/connector.h"
 #include "mta/connector_token.h"
+#include "mta/header_filter.h"
 #include "mta/networks.h"
 #include "mta/pattern.h"
 #include "tls/tls_verify.h"
@@ -43,7 +44,7 @@ enum inbound_identify {
 enum inbound_check { INBOUND_NAME, INBOUND_NAME_AND_PIN, INBOUND_NAME_OR_PIN, INBOUND_PIN };
 enum inbound_null { INBOUND_NULL_BY_STAR, INBOUND_NULL_YES, INBOUND_NULL_NO };
 enum inbound_null_relay { INBOUND_NULL_RELAY_CERT, INBOUND_NULL_RELAY_YES, INBOUND_NULL_RELAY_NO };
-enum inbound_rights { INBOUND_RELAY = 1, INBOUND_INTERNAL = 2 };
+enum inbound_rights { INBOUND_RELAY = 1, INBOUND_INTERNAL = 2, INBOUND_HEADERS = 4 };
 enum inbound_own_sender {
     INBOUND_OWN_SENDER_COUNT,
     INBOUND_OWN_SENDER_ACCEPT,
@@ -74,6 +75,7 @@ struct inbound {
     bool takes_common_name;
     enum tls_revocation revocation;
     const struct networks *addresses;
+    struct header_required header; /* require-header: the second factor; no name: none */
     /* what it must fulfil */
     bool restricts;
     bool needs_tls;
@@ -126,6 +128,8 @@ struct inbound_session {
     const struct net_address *peer; /* behind a trusted proxy: the client it told of */
     bool is_submission;          /* may send anywhere: relay { networks }, on a listener with it */
     bool is_hybrid;              /* the key exchange */
+    bool lacks_header;           /* the content came, without the header field that was required: no
+                                    connector with require-header is identified any more */
     unsigned tls_version;        /* 0: in clear */
     unsigned certificates_count; /* 0: none was presented */
     struct {
@@ -192,6 +196,7 @@ struct inbound_rcpt {
     const struct inbound *status_unknown; /* as above */
     bool is_own_sender; /* our domain in MAIL FROM, without proof: to be counted */
     bool is_internal;   /* rights: internal */
+    bool keeps_fields;  /* rights: headers */
     struct inbound_would would;
 };
 

@@ -86,14 +86,19 @@ static bool choose_among(const struct selection *s, const struct outbound_list *
     return true;
 }
 
+static bool answers(enum outbound_if asked, bool fact)
+{
+    return asked == OUTBOUND_EITHER || fact == (asked == OUTBOUND_YES);
+}
+
 static bool rule_fits(const struct selection *s, const struct outbound_rule *rule)
 {
     const struct outbound_facts *facts = s->facts;
     return domains_fit(s->set, &rule->senders, facts->sender_domain) &&
            domains_fit(s->set, &rule->recipients, facts->recipient_domain) &&
            labels_fit(&rule->labels, facts->label) &&
-           (!rule->asks_size || facts->size > rule->size_over) &&
-           (rule->tls == OUTBOUND_TLS_EITHER || facts->tls == (rule->tls == OUTBOUND_TLS_YES));
+           (!rule->asks_size || facts->size > rule->size_over) && answers(rule->tls, facts->tls) &&
+           answers(rule->requiretls, facts->requiretls);
 }
 
 /* The first that names a connector, and the strictest level of all. */

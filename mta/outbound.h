@@ -61,7 +61,7 @@ struct outbound {
     struct outbound_labels from_labels;
 };
 
-enum outbound_if_tls { OUTBOUND_TLS_EITHER, OUTBOUND_TLS_NO, OUTBOUND_TLS_YES };
+enum outbound_if { OUTBOUND_EITHER, OUTBOUND_NO, OUTBOUND_YES };
 
 struct outbound_rule {
     const char *name; /* the title */
@@ -72,7 +72,8 @@ struct outbound_rule {
     struct outbound_labels labels;
     bool asks_size;
     uint64_t size_over;
-    enum outbound_if_tls tls;
+    enum outbound_if tls;
+    enum outbound_if requiretls;
     const struct outbound *use; /* NULL: it names none */
     enum tls_level require;     /* NONE: nothing */
     const char *copy_to;        /* local@domain; NULL: no copy */
@@ -107,6 +108,7 @@ struct outbound_facts {
     struct slice label;            /* of the inbound connector it came by; empty: none */
     bool from_own;                 /* that one is of type own */
     bool tls;                      /* it came by TLS */
+    bool requiretls;               /* with REQUIRETLS (RFC 8689) */
     uint64_t size;                 /* of the message */
     bool is_copy;                  /* it goes by the connector that its rule names: */
     struct slice copy_via;

@@ -29,6 +29,7 @@ static void mail_of_envelope(struct mail *mail, const struct config *config,
     const struct inbound *from = inbound_named(config->inbound, envelope->connector);
     mail->facts = (struct outbound_facts) {
         .tls = (envelope->flags & ENVELOPE_TLS) != 0,
+        .requiretls = (envelope->flags & ENVELOPE_REQUIRETLS) != 0,
         .size = envelope->body_bytes,
         .label = from == NULL ? slice_of(NULL, 0) : slice_of_string(from->label),
         .from_own = from != NULL && from->type == CONNECTOR_OWN,

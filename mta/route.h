@@ -73,6 +73,7 @@ struct route {
     enum floor_action floor;       /* when a host offers less than remembered */
     bool tls_implicit;             /* TLS from the first octet */
     const char *server_name;       /* SNI; "": none, NULL: the host's name, where it has one */
+    bool keeps_fields;             /* header fields that only we may set go along */
     const struct slice *tls_names; /* wanted in certificates; none: what hosts are called */
     unsigned tls_names_count;
 };

@@ -25,6 +25,8 @@ enum smtp_newline smtp_newline(const struct smtp_server *s)
 
 int smtp_begin_content(struct smtp_server *s)
 {
+    struct smtp_incoming *t = s->transaction;
+    header_filter_begin(&t->header, &smtp_config(s)->headers, t->required, t->keeps_fields);
     const struct smtp_origin origin = {
         .helo = slice_of(s->helo, s->helo_size),
         .esmtp = s->esmtp,
@@ -33,7 +35,7 @@ int smtp_begin_content(struct smtp_server *s)
         .hostname = s->listener->banner,
         .wall_us = s->service->shard->wall_us,
     };
-    return smtp_incoming_begin(s->transaction, &origin);
+    return smtp_incoming_begin(t, &origin);
 }
 
 /* Moves what is there into the spool. 1: the end of content or chunk is reached; 0: more is to
@@ -51,6 +53,8 @@ static int smtp_take_content(struct smtp_server *s)
                 t->error = r;
             t->pending.size = 0;
         }
+        if (t->error == 0 && header_filter_take(&t->header, &t->unfiltered, &t->pending))
+            continue;
         /* Its place in the input is only left behind when the spool has taken it. */
         connection_take(c, t->pending_input);
         t->pending_input = 0;
@@ -60,13 +64,15 @@ static int smtp_take_content(struct smtp_server *s)
         bool got = smtp_data_take(&t->data, &rest, &content);
         size_t used = in.size - rest.size;
         if (got) {
-            t->pending = content;
+            t->unfiltered = content;
             t->pending_input = used;
             if (t->data.content.size > s->listener->size_max && t->error == 0)
                 t->error = -EFBIG;
             continue;
         }
         connection_take(c, used);
+        if (t->data.ended && t->error == 0 && header_filter_end(&t->header, &t->pending))
+            continue;
         if (t->data.ended || (t->bdat && t->data.chunk_left == 0))
             return 1;
         if (in.size == 0)
@@ -114,6 +120,23 @@ static enum smtp_reply_id smtp_judge(struct smtp_server *s)
     return SMTP_REPLIES;
 }
 
+/* What the header says about the way on. RFC 8689 4.2: beside REQUIRETLS the field means nothing.
+ */
+static void smtp_tag_content(struct smtp_server *s)
+{
+    struct smtp_incoming *t = s->transaction;
+    struct smtp_server_metrics *m = smtp_metrics(s);
+    metric_add(&m->fields_removed, t->header.removed_fields);
+    if (t->header.trusted > 0)
+        t->envelope.flags |= ENVELOPE_TRUSTED_FIELDS;
+    if (t->envelope.flags & ENVELOPE_REQUIRETLS) {
+        metric_add(&m->requiretls, 1);
+    } else if (header_filter_tls_optional(&t->header)) {
+        metric_add(&m->tls_optional, 1);
+        t->envelope.flags |= ENVELOPE_TLS_OPTIONAL;
+    }
+}
+
 /* All content is here: commit it, or say why not. */
 static enum step smtp_content_ended(struct smtp_server *s)
 {
@@ -125,8 +148,17 @@ static enum step smtp_content_ended(struct smtp_server *s)
         smtp_wait_command(s);
         return smtp_enter(s, SMTP_COMMAND);
     }
+    enum step refused;
+    if (!smtp_policy_content(s, &refused)) {
+        if (s->state == SMTP_CLOSE)
+            return refused;
+        smtp_reset(s);
+        smtp_wait_command(s);
+        return smtp_enter(s, SMTP_COMMAND);
+    }
     if (t->data.content.flags & SMTP_CONTENT_8BIT)
         t->envelope.flags |= ENVELOPE_8BITMIME;
+    smtp_tag_content(s);
     t->ended_ns = s->service->shard->now_ns;
     s->deadline_ms = 0;
     return smtp_enter(s, SMTP_COMMIT);
@@ -209,6 +241,12 @@ static void smtp_log_received(struct smtp_server *s, const char *id)
     log_string(&line, "proto", s->secured ? "ESMTPS" : s->esmtp ? "ESMTP" : "SMTP");
     smtp_log_policy(s, &line);
     smtp_log_tls(s, &line);
+    if (t->envelope.flags & ENVELOPE_REQUIRETLS)
+        log_bool(&line, "requiretls", true);
+    if (t->envelope.flags & ENVELOPE_TLS_OPTIONAL)
+        log_bool(&line, "tls_optional", true);
+    if (t->header.removed_fields > 0)
+        log_number(&line, "fields_removed", t->header.removed_fields);
     log_number(&line, "commit_us", (int64_t)((shard->now_ns - t->ended_ns) / 1000));
     log_end(&line);
 }

@@ -112,7 +112,8 @@ int smtp_incoming_sender(struct smtp_incoming *t, const struct smtp_mail *mail, 
     e->envid = transaction_keep(t, mail->envid);
     t->sender_domain = transaction_keep(t, domain);
     e->flags = (mail->smtputf8 ? ENVELOPE_SMTPUTF8 : 0U) |
-               (mail->body == SMTP_BODY_8BITMIME ? ENVELOPE_8BITMIME : 0U);
+               (mail->body == SMTP_BODY_8BITMIME ? ENVELOPE_8BITMIME : 0U) |
+               (mail->requiretls ? ENVELOPE_REQUIRETLS : 0U);
     e->ret = mail->ret == SMTP_RET_FULL   ? RET_FULL
              : mail->ret == SMTP_RET_HDRS ? RET_HDRS
                                           : RET_NONE;

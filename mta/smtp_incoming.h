@@ -8,6 +8,7 @@
 #ifndef RINGPOST_MTA_SMTP_INCOMING_H
 #define RINGPOST_MTA_SMTP_INCOMING_H
 
+#include "mta/header_filter.h"
 #include "mta/smtp_data.h"
 #include "mta/smtp_parse.h"
 #include "mta/smtp_server.h"
@@ -24,10 +25,15 @@ struct smtp_incoming {
     struct commit commit;
     struct envelope envelope;
     struct smtp_data data;
-    struct slice pending;        /* content taken from the input and not yet in the spool */
-    size_t pending_input;        /* bytes of input to be taken with it */
+    struct slice unfiltered;     /* content taken from the input, header fields not yet looked at */
+    struct slice pending;        /* likewise, to be stored */
+    size_t pending_input;        /* bytes of input to be taken with both */
     struct slice sender_domain;  /* normal form; empty: the null sender */
     struct inbound_rcpt verdict; /* on the first recipient: whom the message is attributed to */
+    const struct header_required
+        *required;         /* of a connector that a recipient depends on, or NULL */
+    bool required_in_test; /* it is in test */
+    bool keeps_fields;     /* all recipients' verdicts have that right */
     uint32_t decision;
     uint64_t begun_ms;
     uint64_t ended_ns; /* end of data came */
@@ -44,6 +50,7 @@ struct smtp_incoming {
     struct smtp_large *large; /* NULL: all is in here */
     struct recipient recipients[SMTP_RECIPIENTS_SMALL];
     uint8_t text[SMTP_TEXT_SMALL];
+    struct header_filter header; /* begun with the content */
 };
 
 /* NULL: the pool is empty. */

@@ -1,10 +1,14 @@
 /*
- * smtp_policy.c - what inbound connectors say to a session: at MAIL, and at each RCPT
+ * smtp_policy.c - what inbound connectors say to a session: at MAIL, at each RCPT, and to content
  *
  *   facts of the connection --inbound_candidates--> kept until TLS changes them
  *   MAIL, RCPT --> a verdict (mta/inbound.c) --> taken, and told with the message
  *                                           '--> refused: reply, log and metric by its token
  *   a certificate fits, and its revocation is not known --> its lists are asked for, nobody waits
+ *
+ * A connector with require-header counts until the header is known. When it lacks the field, all
+ * recipients are judged anew, as if no such connector knew the client; one that is refused then
+ * refuses the message, for there is one reply to all of it.
  *
  * Each verdict has a decision id, which its reply, its line in the log and `ringpost explain`
  * share: a hash over the configuration's generation, the host's name and the facts.
@@ -205,6 +209,25 @@ bool smtp_policy_mail(struct smtp_server *s, struct slice sender, enum step *ref
     return false;
 }
 
+/* False: another recipient depends on another field, and one is looked for in a message. */
+static bool require_header(struct smtp_incoming *t, const struct inbound_rcpt *rcpt)
+{
+    const struct inbound *asks = rcpt->connector;
+    const struct inbound *would = rcpt->would.connector;
+    if (asks != NULL && asks->header.name.size > 0) {
+        if (t->required != NULL && !t->required_in_test &&
+            !(slice_equal(t->required->name, asks->header.name) &&
+              slice_equal(t->required->value, asks->header.value)))
+            return false;
+        t->required = &asks->header;
+        t->required_in_test = false;
+    } else if (t->required == NULL && would != NULL && would->header.name.size > 0) {
+        t->required = &would->header;
+        t->required_in_test = true;
+    }
+    return true;
+}
+
 bool smtp_policy_rcpt(struct smtp_server *s, struct slice recipient, struct slice address,
                       enum step *refused)
 {
@@ -216,7 +239,15 @@ bool smtp_policy_rcpt(struct smtp_server *s, struct slice recipient, struct slic
     want_lists(s, rcpt.status_unknown);
     if (rcpt.is_own_sender)
         metric_add(&smtp_metrics(s)->own_senders, 1);
-    if (rcpt.token == TOKEN_NONE && t->envelope.recipients_count > 0)
+    const bool first = t->envelope.recipients_count == 0;
+    if (rcpt.token == TOKEN_NONE && !require_header(t, &rcpt)) {
+        metric_add(&smtp_metrics(s)->refused_recipients, 1);
+        *refused = smtp_ok(s, SMTP_REPLY_TOO_MANY_RECIPIENTS);
+        return false;
+    }
+    if (rcpt.token == TOKEN_NONE)
+        t->keeps_fields = (first || t->keeps_fields) && rcpt.keeps_fields;
+    if (rcpt.token == TOKEN_NONE && !first)
         return true; /* the first one stands for the message, and has its decision's id */
     uint32_t decision = smtp_decision_id(smtp_config(s), session, t->sender_domain, recipient);
     if (rcpt.token != TOKEN_NONE) {
@@ -231,6 +262,56 @@ bool smtp_policy_rcpt(struct smtp_server *s, struct slice recipient, struct slic
         metric_add(&smtp_metrics(s)->status_unknown, 1);
     if (rcpt.connector != NULL)
         t->envelope.connector = slice_of_string(rcpt.connector->name);
+    return true;
+}
+
+/* A recipient's domain as RCPT had it: none of <postmaster>. */
+static struct slice recipient_domain(const struct config *config, struct slice address,
+                                     char out[static PATTERN_TEXT_MAX])
+{
+    size_t at = address.size;
+    while (at > 0 && address.data[at - 1] != '@')
+        at--;
+    int size = pattern_normalise(slice_from(address, at), out);
+    const struct slice domain = slice_of(out, size < 0 ? 0 : (size_t)size);
+    bool postmaster = slice_equal_nocase(slice_part(address, 0, at), SLICE("postmaster@")) &&
+                      slice_equal(domain, policy_postmaster_domain(config));
+    return postmaster ? slice_of(NULL, 0) : domain;
+}
+
+bool smtp_policy_content(struct smtp_server *s, enum step *refused)
+{
+    struct smtp_incoming *t = s->transaction;
+    const struct envelope *e = &t->envelope;
+    if (t->required == NULL || header_filter_has_required(&t->header))
+        return true;
+    metric_add(&smtp_metrics(s)->header_lacking, 1);
+    struct inbound_session session = *facts_of(s);
+    session.lacks_header = true;
+    struct inbound_rcpt first = { .token = TOKEN_NONE }, worst = { .token = TOKEN_NONE };
+    for (uint32_t i = 0; i < e->recipients_count; i++) {
+        char domain[PATTERN_TEXT_MAX];
+        struct inbound_rcpt rcpt;
+        inbound_rcpt(smtp_config(s)->inbound, &session, t->sender_domain,
+                     recipient_domain(smtp_config(s), e->recipients[i].address, domain), &rcpt);
+        if (i == 0)
+            first = rcpt;
+        if (rcpt.token != TOKEN_NONE && (worst.token == TOKEN_NONE || rcpt.token < worst.token))
+            worst = rcpt;
+    }
+    /* Fields were let through in the belief that it is one of our own. */
+    if (worst.token == TOKEN_NONE && t->header.trusted > 0 && !first.keeps_fields)
+        worst = (struct inbound_rcpt) { .token = TOKEN_RELAY_DENIED, .class = CONNECTOR_REJECT };
+    if (worst.token != TOKEN_NONE) {
+        if (worst.token == TOKEN_RELAY_DENIED)
+            metric_add(&smtp_metrics(s)->refused_relay, 1);
+        *refused = refuse(s, worst.token, worst.class, worst.by, t->decision, t->sender_domain,
+                          SLICE("require-header"));
+        return false;
+    }
+    t->verdict = first;
+    t->envelope.connector =
+        first.connector == NULL ? slice_of(NULL, 0) : slice_of_string(first.connector->name);
     return true;
 }
 

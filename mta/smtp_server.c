@@ -359,9 +359,9 @@ static enum step smtp_ehlo(struct smtp_server *s, const struct smtp_command *com
         SLICE("DSN"),
         slice_of_string(limits),
         SLICE("HELP"),
-        SLICE("STARTTLS"),
+        s->secured ? SLICE("REQUIRETLS") : SLICE("STARTTLS"), /* RFC 8689 2: not in clear */
     };
-    size_t count = ARRAY_COUNT(lines) - (smtp_offers_tls(s) ? 0 : 1);
+    size_t count = ARRAY_COUNT(lines) - (s->secured || smtp_offers_tls(s) ? 0 : 1);
     uint8_t *out = connection_reserve(&s->connection, REPLY_ROOM);
     if (out == NULL)
         return STEP_AGAIN; /* there was room: its error is set */
@@ -380,6 +380,8 @@ static enum step smtp_mail(struct smtp_server *s, const struct smtp_mail *mail)
         smtp_reset(s); /* a chunk was refused: nothing is left of that transaction */
     if (s->transaction != NULL)
         return smtp_bad(s, SMTP_REPLY_NESTED_MAIL);
+    if (mail->requiretls && !s->secured)
+        return smtp_bad(s, SMTP_REPLY_TLS_REQUIRED);
     if (s->drain)
         return smtp_finish(s, SMTP_REPLY_SHUTDOWN);
     if (s->messages >= smtp_limits(s)->messages_max)
@@ -541,6 +543,7 @@ static enum step smtp_line(struct smtp_server *s, struct slice line)
 {
     const unsigned offered =
         SMTP_EXT_SIZE | SMTP_EXT_8BITMIME | SMTP_EXT_SMTPUTF8 | SMTP_EXT_DSN |
+        (s->secured || smtp_offers_tls(s) ? SMTP_EXT_REQUIRETLS : 0U) |
         (s->transaction != NULL && (s->transaction->envelope.flags & ENVELOPE_SMTPUTF8)
              ? SMTP_EXT_UTF8_TRANSACTION
              : 0U);

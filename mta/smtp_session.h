@@ -124,6 +124,8 @@ void smtp_log_tls(const struct smtp_server *s, struct log_line *line);
 bool smtp_policy_mail(struct smtp_server *s, struct slice sender, enum step *refused);
 bool smtp_policy_rcpt(struct smtp_server *s, struct slice recipient, struct slice address,
                       enum step *refused);
+/* The content is here: what require-header has to say (CONNECTORS 4.6). */
+bool smtp_policy_content(struct smtp_server *s, enum step *refused);
 /* To whom the message is attributed, for the lines of the log. */
 void smtp_log_policy(const struct smtp_server *s, struct log_line *line);
 

@@ -28,8 +28,10 @@ enum envelope_flags {
     ENVELOPE_8BITMIME = 1 << 1,   /* BODY=8BITMIME was given */
     ENVELOPE_REQUIRETLS = 1 << 2, /* RFC 8689 */
     ENVELOPE_BINARYMIME = 1 << 3,
-    ENVELOPE_IS_DSN = 1 << 4, /* made by us; the sender is null */
-    ENVELOPE_TLS = 1 << 5,    /* came over TLS */
+    ENVELOPE_IS_DSN = 1 << 4,         /* made by us; the sender is null */
+    ENVELOPE_TLS = 1 << 5,            /* came over TLS */
+    ENVELOPE_TLS_OPTIONAL = 1 << 6,   /* TLS-Required: No (RFC 8689), and not REQUIRETLS */
+    ENVELOPE_TRUSTED_FIELDS = 1 << 7, /* in its header, and not to go to others */
 };
 
 enum envelope_ret { RET_NONE, RET_FULL, RET_HDRS }; /* RFC 3461 4.3 */

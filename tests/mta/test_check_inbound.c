@@ -4,7 +4,9 @@
  */
 #include <criterion/criterion.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "mta/check.h"
 #include "mta/config.h"
@@ -93,6 +95,57 @@ Test(check_inbound, L_06)
          "  cert-name = { \"*.pphosted.com\" } }\n",
          "inbound a { " PARTNER "sender-domains = { d.example, \"*.d.example\" } restrict = yes\n"
          "  cert-name = { mx.notpphosted.com } }\n");
+    rule("L-06", CONFIG_ERROR,
+         "inbound a { " OWN "addresses = { 40.107.3.0/24 } rights = { relay } }\n",
+         "inbound a { " OWN "addresses = { 40.108.3.0/24 } rights = { relay } }\n");
+    rule("L-06", CONFIG_ERROR,
+         "inbound a { " OWN "addresses = { 52.96.0.0/12 } rights = { relay } }\n", /* around it */
+         "inbound a { " OWN "addresses = { 52.96.0.0/12 } }\n");
+    rule("L-06", CONFIG_ERROR, /* the way out */
+         "inbound a { " OWN "cert-name = { mail.protection.outlook.com } rights = { relay } }\n",
+         "inbound a { " OWN "cert-name = { mail.protection.outlook.com } rights = { relay }\n"
+         "  require-header = { X-OriginatorOrg, corp.example } }\n");
+}
+
+Test(check_inbound, L_06_and_L_23_by_a_list_of_ones_own)
+{
+    char file[] = "/tmp/ringpost-platforms-XXXXXX", bad[512], good[512];
+    int fd = mkstemp(file);
+    cr_assert_geq(fd, 0);
+    static const char list[] = "# ours, as of today\n"
+                               "hoster.example  X-Hoster-Customer\n"
+                               "\n"
+                               "198.51.100.0/24 # no field\n";
+    cr_assert_eq(write(fd, list, sizeof(list) - 1), (ssize_t)sizeof(list) - 1);
+    close(fd);
+    snprintf(bad, sizeof(bad),
+             "inbound-defaults { platforms = \"%s\" }\n"
+             "inbound a { " OWN "cert-name = { out.hoster.example } rights = { relay } }\n",
+             file);
+    snprintf(good, sizeof(good),
+             "inbound-defaults { platforms = \"%s\" }\n"
+             "inbound a { " OWN "cert-name = { out.hoster.example } rights = { relay }\n"
+             "  require-header = { x-hoster-customer, us } }\n"
+             "inbound b { " OWN
+             "cert-name = { mail.protection.outlook.com } rights = { relay } }\n",
+             file);
+    rule("L-06", CONFIG_ERROR, bad, good);
+    snprintf(bad, sizeof(bad),
+             "inbound-defaults { platforms = \"%s\" }\n"
+             "inbound a { " OWN "addresses = { 198.51.100.7 } rights = { relay }\n"
+             "  require-header = { X-OriginatorOrg, us } }\n",
+             file);
+    rule("L-23", CONFIG_WARNING, bad, good);
+    unlink(file);
+}
+
+Test(check_inbound, L_23)
+{
+    rule("L-23", CONFIG_WARNING,
+         "inbound a { " OWN "cert-name = { mail.protection.outlook.com } rights = { relay }\n"
+         "  require-header = { X-Mailer, corp.example } }\n",
+         "inbound a { " OWN "cert-name = { mail.protection.outlook.com } rights = { relay }\n"
+         "  require-header = { x-originatororg, corp.example } }\n");
 }
 
 Test(check_inbound, L_07)
