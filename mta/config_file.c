@@ -2,12 +2,15 @@
  * config_file.c - libConfuse, told to remember lines and to go on behind errors
  *
  *   clean --> parse --ok--> sort --> readers
- *              ^  '--unknown key, repeated title: reported, blanked--.
- *              '------------------------------------------------------'
+ *              ^  '--unknown key: reported, blanked--.
+ *              '-------------------------------------'
  *              '--syntax: reported; what came before it is kept
  *
  * libConfuse stops at the first key that it does not know. So that statement is blanked in the
- * cleaned text and the parse starts again, at most RECOVERIES_MAX times.
+ * cleaned text and the parse starts again, at most RECOVERIES_MAX times. It also compares each
+ * title with all before it, which 10,000 sections would wait a second for. So a section is put
+ * aside when it ends, libConfuse gets them all back at the end, and titles are compared here,
+ * sorted.
  */
 #include "mta/config_file.h"
 
@@ -29,6 +32,11 @@ struct place {
     unsigned line;
 };
 
+struct aside { /* sections of one kind, in the order of the file */
+    cfg_value_t **values;
+    unsigned count, capacity;
+};
+
 struct config_file {
     const char *name;
     const struct config_schema *schemas;
@@ -37,6 +45,7 @@ struct config_file {
     char *text; /* cleaned */
     cfg_opt_t *tops;
     cfg_opt_t *subs[CONFIG_SCHEMA_SECTIONS_MAX];
+    struct aside aside[CONFIG_SCHEMA_SECTIONS_MAX];
     cfg_t *root;
     struct config_value *values;
     unsigned values_count, values_capacity;
@@ -168,13 +177,61 @@ static void values_drop(struct config_file *file)
     file->values_count = 0;
 }
 
-/* The unknown name of the complaint, or the repeated title. */
-static bool complaint_name(const struct config_file *file, const char *before, struct slice *name)
+static const struct config_schema *schema_of(const struct config_file *file, struct slice name);
+
+/* libConfuse's list is one of pointers, from malloc, that cfg_free frees. */
+static void put_aside(struct aside *aside, cfg_opt_t *opt)
 {
-    size_t size = strlen(before);
-    if (strncmp(file->complaint, before, size) != 0)
+    CHECK(aside->count + opt->nvalues <= aside->capacity);
+    for (unsigned i = 0; i < opt->nvalues; i++)
+        aside->values[aside->count++] = opt->values[i];
+    free(opt->values);
+    opt->values = NULL;
+    opt->nvalues = 0;
+}
+
+static int on_section_end(cfg_t *cfg, cfg_opt_t *opt)
+{
+    (void)cfg;
+    struct config_file *file = parsing;
+    struct aside *aside = &file->aside[schema_of(file, slice_of_string(opt->name)) - file->schemas];
+    CHECK(opt->nvalues == 1);
+    if (aside->count + 2 > aside->capacity) { /* one more for bring_back */
+        unsigned capacity = MAX(16U, 2 * aside->capacity);
+        void *more = realloc(aside->values, capacity * sizeof(aside->values[0]));
+        if (more == NULL) {
+            file->out_of_memory = true;
+            return -1;
+        }
+        aside->values = more;
+        aside->capacity = capacity;
+    }
+    put_aside(aside, opt);
+    return 0;
+}
+
+/* Gives libConfuse its sections back, in front of the one that it was in when it stopped. */
+static void bring_back(struct config_file *file)
+{
+    for (unsigned i = 1; i < file->schemas_count; i++) {
+        struct aside *aside = &file->aside[i];
+        if (aside->count == 0)
+            continue;
+        cfg_opt_t *opt = cfg_getopt(file->root, file->schemas[i].name);
+        put_aside(aside, opt);
+        opt->values = aside->values;
+        opt->nvalues = aside->count;
+        *aside = (struct aside) { .values = NULL };
+    }
+}
+
+/* The unknown name of the complaint. */
+static bool complaint_name(const struct config_file *file, struct slice *name)
+{
+    static const char before[] = "no such option '";
+    if (strncmp(file->complaint, before, sizeof(before) - 1) != 0)
         return false;
-    *name = slice_of_string(file->complaint + size);
+    *name = slice_of_string(file->complaint + sizeof(before) - 1);
     if (name->size == 0)
         return false;
     name->size--; /* the closing quote */
@@ -187,37 +244,22 @@ static const char *nearest_key(const struct config_file *file, struct slice name
 static bool recover(struct config_file *file)
 {
     struct slice name;
-    bool unknown = complaint_name(file, "no such option '", &name);
-    if (!unknown && !complaint_name(file, "found duplicate title '", &name))
+    if (!complaint_name(file, &name))
         return false;
     struct config_cursor cursor = config_text_begin(file->text);
-    struct config_statement statement, found = { .end = 0 };
-    while (config_text_statement(&cursor, &statement)) {
-        unsigned line = unknown ? statement.line : statement.brace_line;
-        struct slice which = unknown ? statement.name : statement.title;
-        if (line != file->complaint_line || !slice_equal(which, name))
-            continue;
-        found = statement;
-        if (unknown)
-            break; /* else the last one of that line */
-    }
-    if (found.end == 0)
-        return false;
+    struct config_statement found;
+    do {
+        if (!config_text_statement(&cursor, &found))
+            return false;
+    } while (found.line != file->complaint_line || !slice_equal(found.name, name));
     char key[KEY_TEXT_MAX];
-    if (unknown) {
-        const char *near = nearest_key(file, name);
-        snprintf(key, sizeof(key), "%.180s%s%.*s", file->complaint_key,
-                 *file->complaint_key == '\0' ? "" : ": ", (int)MIN(name.size, 64U), name.data);
-        config_report_add(file->report, CONFIG_ERROR, file->name, found.line, key,
-                          "unknown %s; %s%s%s", found.section ? "section" : "key",
-                          near == NULL ? "remove it" : "did you mean `", near == NULL ? "" : near,
-                          near == NULL ? "" : "`?");
-    } else {
-        snprintf(key, sizeof(key), "%.*s \"%.*s\"", (int)MIN(found.name.size, 64U), found.name.data,
-                 (int)MIN(name.size, 64U), name.data);
-        config_report_add(file->report, CONFIG_ERROR, file->name, found.line, key,
-                          "there is another one of this title; give each its own");
-    }
+    const char *near = nearest_key(file, name);
+    snprintf(key, sizeof(key), "%.180s%s%.*s", file->complaint_key,
+             *file->complaint_key == '\0' ? "" : ": ", (int)MIN(name.size, 64U), name.data);
+    config_report_add(file->report, CONFIG_ERROR, file->name, found.line, key, "unknown %s; %s%s%s",
+                      found.section ? "section" : "key",
+                      near == NULL ? "remove it" : "did you mean `", near == NULL ? "" : near,
+                      near == NULL ? "" : "`?");
     for (size_t i = found.start; i < found.end; i++)
         if (file->text[i] != '\n')
             file->text[i] = ' ';
@@ -234,7 +276,11 @@ static int parse_once(struct config_file *file)
     if (file->root == NULL)
         return -ENOMEM;
     cfg_set_error_function(file->root, on_error);
+    for (unsigned i = 1; i < file->schemas_count; i++)
+        if (file->schemas[i].titled)
+            cfg_set_validate_func(file->root, file->schemas[i].name, on_section_end);
     int r = cfg_parse_buf(file->root, file->text);
+    bring_back(file);
     if (file->out_of_memory)
         return -ENOMEM;
     return r == CFG_SUCCESS && *file->complaint == '\0' ? 0 : -EINVAL;
@@ -244,7 +290,7 @@ static void report_syntax(struct config_file *file)
 {
     struct slice word;
     char what[COMPLAINT_MAX];
-    if (complaint_name(file, "no such option '", &word))
+    if (complaint_name(file, &word))
         snprintf(what, sizeof(what),
                  "`%.*s` is no key, nor part of the value before it; put values "
                  "with blanks in quotes",
@@ -322,6 +368,35 @@ static int places_find(struct config_file *file)
     return 0;
 }
 
+static int title_order(const void *left, const void *right)
+{
+    const struct config_section *a = left, *b = right;
+    int order = strcmp(a->title, b->title);
+    return order != 0 ? order : (a->line > b->line) - (a->line < b->line);
+}
+
+/* 0 or -EINVAL: titles that stand twice are reported. */
+static int titles_check(struct config_file *file, const char *name)
+{
+    unsigned count = config_file_count(file, name);
+    struct config_section *sections = calloc(MAX(count, 1U), sizeof(*sections));
+    if (sections == NULL)
+        return -ENOMEM;
+    int r = 0;
+    for (unsigned i = 0; i < count; i++)
+        sections[i] = config_file_section(file, name, i);
+    qsort(sections, count, sizeof(*sections), title_order);
+    for (unsigned i = 1; i < count; i++) {
+        if (strcmp(sections[i].title, sections[i - 1].title) != 0)
+            continue;
+        config_file_error(&sections[i], "", 0,
+                          "there is another one of this title; give each its own");
+        r = -EINVAL;
+    }
+    free(sections);
+    return r;
+}
+
 int config_file_read(const char *name, struct slice text, const struct config_schema *schemas,
                      unsigned schemas_count, struct config_report *report, struct config_file **out)
 {
@@ -351,6 +426,12 @@ int config_file_read(const char *name, struct slice text, const struct config_sc
         goto out_free;
     if (file->values_count > 0)
         qsort(file->values, file->values_count, sizeof(file->values[0]), value_order);
+    for (unsigned i = 1; i < schemas_count; i++) {
+        r = schemas[i].titled ? titles_check(file, schemas[i].name) : 0;
+        if (r == -ENOMEM)
+            goto out_free;
+        parsed = r < 0 ? r : parsed;
+    }
     *out = file;
     return parsed;
 out_free:

@@ -88,6 +88,27 @@ Test(config, mistakes_are_told_all_with_line_key_and_way_out)
     globfree(&found);
 }
 
+/* libConfuse does not see a title again: sections are taken from it as they end. */
+Test(config, a_title_is_found_again_among_thousands)
+{
+    enum { SECTIONS = 3'000 };
+    static char text[SECTIONS * 128];
+    struct config *config;
+    size_t size = (size_t)snprintf(text, sizeof(text), GOOD);
+    for (unsigned i = 0; i < SECTIONS; i++)
+        size +=
+            (size_t)snprintf(text + size, sizeof(text) - size,
+                             "outbound \"o%u\" { type = own state = enforce domains = { d%u.test }"
+                             " hosts = { h.test } %s }\n",
+                             i % 1'000 == 7 ? 7 : i, i, i == 1'500 ? "hots = { h }" : "");
+    cr_assert_eq(load_text(text, &config), -EINVAL);
+    cr_assert_str_eq(
+        report_text(),
+        "1010: outbound \"o7\": there is another one of this title; give each its own\n"
+        "1503: outbound \"o1500\": hots: unknown key; did you mean `hosts`?\n"
+        "2010: outbound \"o7\": there is another one of this title; give each its own\n");
+}
+
 Test(config, files_that_cannot_be_read)
 {
     struct config *config;
