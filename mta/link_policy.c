@@ -58,6 +58,7 @@ enum outbound_token hop_token(const struct destination *destination)
 void link_log(const struct link *link, struct log_line *line)
 {
     char governors[HOST_GOVERNORS_TEXT_MAX];
+    log_number(line, "generation", (int64_t)link->generation->config->generation);
     log_string(line, "host", link->host);
     if (link->client != NULL) {
         log_address(line, "addr", &link->client->target.address);

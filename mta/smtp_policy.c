@@ -161,6 +161,7 @@ static void log_refused(struct smtp_server *s, const struct inbound *by,
     log_string(&line, "token", connector_token_name(token));
     if (by != NULL)
         log_string(&line, "connector", by->name);
+    log_number(&line, "generation", (int64_t)smtp_config(s)->generation);
     log_string(&line, "decision", decision);
     log_revocation(s, &line);
     smtp_log_tls(s, &line);
@@ -341,5 +342,6 @@ void smtp_log_policy(const struct smtp_server *s, struct log_line *line)
             log_string(line, "would_token", connector_token_name(v->would.token));
     }
     smtp_decision_text(t->decision, decision);
+    log_number(line, "generation", (int64_t)smtp_config(s)->generation);
     log_string(line, "decision", decision);
 }
