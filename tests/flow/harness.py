@@ -48,6 +48,10 @@ def memory_factor():
     return 8 if b"__tsan_init" in RINGPOST.read_bytes() else 1
 
 
+def sanitized():
+    return any(name in RINGPOST.read_bytes() for name in (b"__asan_init", b"__tsan_init"))
+
+
 def wait_for(condition, what, seconds=None):
     """The first true value of condition(); AssertionError with `what` when it never is."""
     end = time.monotonic() + (seconds or WAIT_SECONDS)
