@@ -76,6 +76,67 @@ static void look_up(struct tls_session *session)
         memcpy(peer->reason, why, sizeof(peer->reason));
 }
 
+/* What somebody else than the policy demands besides. why: unless it is there. */
+static bool also_ok(const struct tls_session *session, char why[static TLS_WHY_MAX])
+{
+    const struct tls_peer *peer = session->peer;
+    struct slice matched;
+    memcpy(why, peer->reason, sizeof(peer->reason));
+    return peer->verdict == TLS_VERDICT_VALID &&
+           tls_verify_name(peer, &session->target.also, 1, TLS_ALLOW_WILDCARD, &matched, why);
+}
+
+/* By the level's conditions; the reason is in peer. */
+static bool level_ok(struct tls_session *session, uint8_t *alert)
+{
+    const struct tls_client_policy *policy = session->policy;
+    struct tls_peer *peer = session->peer;
+    char why[TLS_WHY_MAX] = "";
+    struct slice matched;
+    session->is_name_ok = tls_verify_name(peer, session->target.names, session->target.names_count,
+                                          TLS_ALLOW_WILDCARD, &matched, why);
+    if (policy->level >= TLS_LEVEL_CHAIN && peer->verdict != TLS_VERDICT_VALID) {
+        *alert = alert_of(peer->verdict);
+        return false;
+    }
+    if (session->is_name_ok)
+        return true;
+    if (peer->reason[0] == '\0')
+        memcpy(peer->reason, why, sizeof(why));
+    *alert = SSL_AD_BAD_CERTIFICATE;
+    return policy->level < TLS_LEVEL_NAME;
+}
+
+/* By the policy's TLSA records, if it has some; the reason is in peer. */
+static bool dane_ok(struct tls_session *session, uint8_t *alert)
+{
+    const struct tls_client_policy *policy = session->policy;
+    char unfit[TLS_WHY_MAX];
+    if (policy->dane == NULL)
+        return true;
+    session->dane =
+        tls_dane_verify(SSL_get0_peer_certificates(session->ssl), policy->dane, policy->dane_names,
+                        policy->dane_names_count, *session->shard->wall_us / US_IN_S, unfit);
+    if (session->dane >= TLS_DANE_EE)
+        return true;
+    *alert = SSL_AD_BAD_CERTIFICATE;
+    memcpy(session->peer->reason, unfit, sizeof(unfit));
+    return false;
+}
+
+/* By the keys that are pinned, once the level's conditions are met; the reason is in peer. */
+static bool pin_ok(struct tls_session *session, uint8_t *alert)
+{
+    const struct tls_client_policy *policy = session->policy;
+    struct tls_peer *peer = session->peer;
+    if (policy->pins_count == 0 || tls_verify_pin(peer, policy->pins, policy->pins_count) >= 0)
+        return true;
+    *alert = SSL_AD_BAD_CERTIFICATE;
+    session->is_pin_missed = true;
+    tls_why(peer->reason, "its public key is none of those that are pinned");
+    return false;
+}
+
 static enum ssl_verify_result_t on_verify(SSL *ssl, uint8_t *alert)
 {
     struct tls_session *session = tls_session_of(ssl);
@@ -90,44 +151,23 @@ static enum ssl_verify_result_t on_verify(SSL *ssl, uint8_t *alert)
     if (tls_verify_chain(SSL_get0_peer_certificates(ssl), policy->roots, TLS_PURPOSE_SERVER,
                          *session->shard->wall_us / US_IN_S, peer) < 0)
         return ssl_verify_invalid;
-    if (policy->level >= TLS_LEVEL_CHAIN && policy->revocation != TLS_REVOCATION_OFF &&
+    bool chain_counts = policy->level >= TLS_LEVEL_CHAIN || session->target.also_must;
+    if (chain_counts && policy->revocation != TLS_REVOCATION_OFF &&
         peer->verdict == TLS_VERDICT_VALID)
         look_up(session);
-    char why[TLS_WHY_MAX] = "";
-    struct slice matched;
-    session->is_name_ok = tls_verify_name(peer, session->target.names, session->target.names_count,
-                                          TLS_ALLOW_WILDCARD, &matched, why);
-    if (policy->dane != NULL) {
-        char unfit[TLS_WHY_MAX];
-        session->dane =
-            tls_dane_verify(SSL_get0_peer_certificates(ssl), policy->dane, policy->dane_names,
-                            policy->dane_names_count, *session->shard->wall_us / US_IN_S, unfit);
-        if (session->dane < TLS_DANE_EE) {
-            *alert = SSL_AD_BAD_CERTIFICATE;
-            snprintf(peer->reason, sizeof(peer->reason), "%s", unfit);
-            session->reason = peer->reason;
-            return ssl_verify_invalid;
-        }
+    char also[TLS_WHY_MAX] = "";
+    session->is_also_ok = session->target.also.size > 0 && also_ok(session, also);
+    bool ok = level_ok(session, alert);
+    ok = dane_ok(session, alert) && ok;
+    ok = ok && pin_ok(session, alert);
+    if (ok && session->target.also_must && !session->is_also_ok) {
+        *alert =
+            peer->verdict == TLS_VERDICT_VALID ? SSL_AD_BAD_CERTIFICATE : alert_of(peer->verdict);
+        memcpy(peer->reason, also, sizeof(also));
+        ok = false;
     }
-    if (policy->level >= TLS_LEVEL_CHAIN && peer->verdict != TLS_VERDICT_VALID) {
-        *alert = alert_of(peer->verdict);
-        session->reason = peer->reason;
-        return ssl_verify_invalid;
-    }
-    if (policy->pins_count > 0 && tls_verify_pin(peer, policy->pins, policy->pins_count) < 0 &&
-        (session->is_name_ok || policy->level < TLS_LEVEL_NAME)) {
-        *alert = SSL_AD_BAD_CERTIFICATE;
-        session->is_pin_missed = true;
-        session->reason = "its public key is none of those that are pinned";
-        return ssl_verify_invalid;
-    }
-    if (session->is_name_ok)
+    if (ok)
         return ssl_verify_ok;
-    if (peer->reason[0] == '\0')
-        memcpy(peer->reason, why, sizeof(why));
-    if (policy->level < TLS_LEVEL_NAME)
-        return ssl_verify_ok;
-    *alert = SSL_AD_BAD_CERTIFICATE;
     session->reason = peer->reason;
     return ssl_verify_invalid;
 }
@@ -457,6 +497,13 @@ static enum kind kind_of(const struct tls_client_policy *policy)
     return policy->level > TLS_LEVEL_MAY ? KIND_ENCRYPT : KIND_MAY;
 }
 
+/* Who looks at certificates for more than the record, does so at each resumption too. */
+static enum kind kind_for(const struct tls_client_policy *policy,
+                          const struct tls_client_target *target)
+{
+    return target->also.size > 0 ? KIND_VERIFY : kind_of(policy);
+}
+
 static const char *suites_of(const struct tls_client_policy *policy, enum tls_step step)
 {
     if (step == TLS_STEP_RSA)
@@ -467,10 +514,11 @@ static const char *suites_of(const struct tls_client_policy *policy, enum tls_st
 }
 
 /* Else those of the context are offered. */
-static bool offer_suites(SSL *ssl, const struct tls_client_policy *policy, enum tls_step step)
+static bool offer_suites(SSL *ssl, const struct tls_client_policy *policy,
+                         const struct tls_client_target *target)
 {
-    const char *suites = suites_of(policy, step);
-    return suites == kind_suites[kind_of(policy)] || SSL_set_cipher_list(ssl, suites) == 1;
+    const char *suites = suites_of(policy, target->step);
+    return suites == kind_suites[kind_for(policy, target)] || SSL_set_cipher_list(ssl, suites) == 1;
 }
 
 static bool offer(struct tls_session *session)
@@ -491,7 +539,7 @@ static bool offer(struct tls_session *session)
         SSL_set_options(ssl, SSL_OP_NO_TICKET);
     return SSL_set_min_proto_version(ssl, (uint16_t)MIN(policy->version_min, most)) == 1 &&
            SSL_set_max_proto_version(ssl, (uint16_t)most) == 1 &&
-           offer_suites(ssl, policy, target->step) && offer_groups(ssl, target) &&
+           offer_suites(ssl, policy, target) && offer_groups(ssl, target) &&
            (*target->server_name == '\0' ||
             SSL_set_tlsext_host_name(ssl, target->server_name) == 1) &&
            (policy->credential == NULL || tls_credential_use_for(policy->credential, ssl) == 0);
@@ -505,7 +553,7 @@ struct tls_session *tls_client_connect(struct tls_client *client,
     CHECK(policy->level != TLS_LEVEL_NONE);
     CHECK(!policy->is_blind || kind_of(policy) != KIND_VERIFY);
     struct tls_session *session =
-        tls_session_new(client->contexts[kind_of(policy)], client->shard, ends, owner);
+        tls_session_new(client->contexts[kind_for(policy, target)], client->shard, ends, owner);
     if (session == NULL)
         return NULL;
     session->policy = policy;
@@ -578,4 +626,9 @@ bool tls_client_name_ok(const struct tls_session *session)
 enum tls_dane_match tls_client_dane(const struct tls_session *session)
 {
     return session->dane;
+}
+
+bool tls_client_also_ok(const struct tls_session *session)
+{
+    return session->is_also_ok;
 }

@@ -65,6 +65,8 @@ struct tls_client_target {
     const char *server_name;   /* SNI; "": none */
     const struct slice *names; /* one of them at NAME; recorded below */
     unsigned names_count;
+    struct slice also; /* a name besides, which only counts under a valid chain. Empty: none */
+    bool also_must;    /* whatever the level; else it is only recorded */
     enum tls_step step;
     uint16_t group; /* that the host chose last time: offered first. 0: unknown */
     /* For a load generator, which must know what it gets. 0 and false: none of it. */
@@ -120,5 +122,8 @@ bool tls_client_pin_missed(const struct tls_session *session);
 bool tls_client_name_ok(const struct tls_session *session);
 /* How it fitted the policy's TLSA records; NO_MATCH without any. */
 enum tls_dane_match tls_client_dane(const struct tls_session *session);
+
+/* Whether the one besides was, under a valid chain. */
+bool tls_client_also_ok(const struct tls_session *session);
 
 #endif

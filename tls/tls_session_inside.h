@@ -38,6 +38,7 @@ struct tls_session {
     bool is_name_ok; /* a name that was wanted was presented */
     enum tls_dane_match dane;
     bool is_pin_missed;
+    bool is_also_ok; /* and the one besides, under a valid chain */
     uint8_t key[32]; /* of a client: under what its sessions are kept */
 };
 
