@@ -150,6 +150,26 @@ static enum MHD_Result answer_report(struct admin *admin, struct MHD_Connection 
                                             domain == NULL ? "" : domain));
 }
 
+static enum MHD_Result answer_sts(struct admin *admin, struct MHD_Connection *connection)
+{
+    const char *domain = argument_of(connection, "domain");
+    json_t *found = domain == NULL ? NULL : control_sts_report(admin->control, domain);
+    return found != NULL ? answer_json(connection, MHD_HTTP_OK, found)
+                         : answer_json(connection, MHD_HTTP_NOT_FOUND,
+                                       json_pack("{s:s}", "error", "nothing is known of it"));
+}
+
+static enum MHD_Result answer_sts_refresh(struct admin_daemon *daemon,
+                                          struct MHD_Connection *connection)
+{
+    const char *domain = argument_of(connection, "domain");
+    if (!daemon->local)
+        return answer_text(connection, MHD_HTTP_FORBIDDEN, "only on the unix socket\n");
+    char words[CONTROL_WORDS_MAX];
+    int r = control_sts_refresh(daemon->admin->control, domain == NULL ? "" : domain, words);
+    return answer_text(connection, r < 0 ? MHD_HTTP_CONFLICT : MHD_HTTP_OK, words);
+}
+
 /* ---- the queue ---- */
 
 static int id_of(const char *text, uint64_t *id)
@@ -337,6 +357,10 @@ static enum MHD_Result admin_on_request(void *cls, struct MHD_Connection *connec
         return answer_json(connection, MHD_HTTP_OK, control_crl_report(daemon->admin->control));
     if (post && strcmp(url, "/v1/tls/crl/fetch") == 0)
         return answer_crl_fetch(daemon, connection);
+    if (get && strcmp(url, "/v1/tls/sts") == 0)
+        return answer_sts(daemon->admin, connection);
+    if (post && strcmp(url, "/v1/tls/sts/refresh") == 0)
+        return answer_sts_refresh(daemon, connection);
     if (post && strncmp(url, "/v1/tls/floor/", 14) == 0)
         return answer_floor(daemon, connection, url + 14);
     return get || post ? answer_text(connection, MHD_HTTP_NOT_FOUND, "no such page\n")

@@ -397,6 +397,7 @@ static void build(struct config_builder *builder)
     config_build_default_route(builder);
     config_build_outbound(builder);
     build_dns(builder);
+    config_build_sts(builder);
     build_admin(builder);
     build_bounce(builder);
 }
@@ -561,6 +562,8 @@ const char *config_needs_restart(const struct config *a, const struct config *b)
         { strings_differ(d->floor_file, e->floor_file), "delivery: floor-file" },
         { strings_differ(a->crl.directory, b->crl.directory), "crl: directory" },
         { a->crl.lists_max != b->crl.lists_max, "crl: lists" },
+        { a->sts.records != b->sts.records, "mta-sts: records" },
+        { strings_differ(a->sts.file, b->sts.file), "mta-sts: file" },
     };
     for (size_t i = 0; i < ARRAY_COUNT(fixed); i++)
         if (fixed[i].differs)

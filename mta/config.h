@@ -255,6 +255,7 @@ struct config_delivery {
     enum route_clear clear;
     unsigned tls_min;
     enum floor_action floor; /* likewise */
+    bool sts;                /* likewise: mta-sts = may */
     struct floor_rules floor_rules;
     uint32_t floor_records; /* at most */
     const char *floor_file; /* "": in the spool's directory */
@@ -274,6 +275,15 @@ struct config_dns {
     const char *root_hints_file;          /* NULL: built in */
     uint32_t timeout_ms;
     uint32_t queries_max;
+};
+
+/* MTA-STS: policies of others (mta/control_sts.c). */
+struct config_sts {
+    const struct tls_roots *roots; /* that policy hosts are verified by; NULL: libcurl's */
+    uint32_t timeout_ms;
+    uint32_t records; /* at most */
+    const char *file; /* "": in the spool's directory */
+    uint16_t port;    /* 443 */
 };
 
 enum config_log_level {
@@ -334,6 +344,7 @@ struct config {
     struct config_delivery delivery;
     struct config_crl crl;
     struct config_dns dns;
+    struct config_sts sts;
     struct config_log log;
     struct config_admin admin;
     struct config_bounce bounce;

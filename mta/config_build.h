@@ -111,6 +111,9 @@ void config_certificate_life_free(struct config_certificate *certificate);
 void config_expiry_days(const struct config_section *section, struct config_tls *tls);
 void config_build_expectations(struct config_builder *builder);
 
+/* config_sts.c: after config_tls.c */
+void config_build_sts(struct config_builder *builder);
+
 /* config_listener.c */
 void config_build_listeners(struct config_builder *builder);
 

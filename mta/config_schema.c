@@ -9,7 +9,8 @@
 #define ROUTE_SINGLES                                                                              \
     "protocol", "port", "host-order", "max-connections", "max-per-connection", "allow-private",    \
         "ehlo", "tls", "tls-min", "tls-implicit", "cleartext", "roots", "client-certificate",      \
-        "floor-memory", "sni", "max-rate", "max-age", "tls-max-age", "min-group", "tls-revocation"
+        "floor-memory", "sni", "max-rate", "max-age", "tls-max-age", "min-group",                  \
+        "tls-revocation", "mta-sts"
 #define ROUTE_LISTS "domains", "hosts", "source-addresses", "tls-name", "tls-pin"
 
 const struct config_schema config_schemas[] = {
@@ -96,6 +97,7 @@ const struct config_schema config_schemas[] = {
                    "tls",
                    "tls-min",
                    "cleartext",
+                   "mta-sts",
                    "floor-memory",
                    "floor-hold",
                    "floor-learn",
@@ -107,6 +109,7 @@ const struct config_schema config_schemas[] = {
     { .name = "dns",
       .singles = { "trust-anchor", "root-hints", "timeout", "queries-max" },
       .lists = { "forwarders" } },
+    { .name = "mta-sts", .singles = { "roots", "timeout", "records", "file", "port" } },
     { .name = "log", .singles = { "file", "level" } },
     { .name = "admin", .singles = { "socket" }, .lists = { "addresses", "allow" } },
     { .name = "bounce", .singles = { "from-name", "address", "per-minute" } },

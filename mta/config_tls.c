@@ -303,6 +303,8 @@ static int64_t floor_seconds(const struct config_section *section, const char *k
                      SECOND_MS);
 }
 
+static const char *const sts_modes[] = { "may", "none", NULL };
+
 static void delivery_floor(struct config_builder *builder, const struct config_section *section)
 {
     struct config_delivery *d = &builder->config->delivery;
@@ -325,6 +327,7 @@ void config_delivery_tls(struct config_builder *builder, const struct config_sec
     d->clear =
         (enum route_clear)config_file_choice(section, "cleartext", clears, ROUTE_CLEAR_HANDSHAKE);
     d->tls_min = TLS_VERSION_10 + config_file_choice(section, "tls-min", client_versions, 2);
+    d->sts = config_file_choice(section, "mta-sts", sts_modes, 0) == 0;
     delivery_floor(builder, section);
     if (d->tls == TLS_LEVEL_CHAIN || d->tls == TLS_LEVEL_NAME)
         config_file_warn(section, "tls", 0,
@@ -433,6 +436,7 @@ void config_route_tls(struct config_builder *builder, const struct config_sectio
         config_file_error(section, "tls-revocation", revocation->line,
                           "is asked of certificates that must be valid; write tls = name, internal "
                           "or chain");
+    route->sts = config_file_choice(section, "mta-sts", sts_modes, d->sts ? 0 : 1) == 0;
     route->tls_implicit = config_file_bool(section, "tls-implicit", false);
     const char *roots = config_file_text(section, "roots", "");
     const struct config_roots *found =

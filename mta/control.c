@@ -630,6 +630,8 @@ static int control_start(struct control *control)
     if (r == 0)
         r = control_certificates_open(control, config);
     if (r == 0)
+        r = control_sts_open(control, config);
+    if (r == 0)
         r = control_logs(control);
     if (r == 0)
         r = control_signals(control);
@@ -645,6 +647,8 @@ static int control_start(struct control *control)
         r = control_floor_start(control);
     if (r == 0)
         r = control_crl_start(control);
+    if (r == 0)
+        r = control_sts_start(control);
     if (r < 0)
         return r;
     control_certificates_start(control);
@@ -669,6 +673,7 @@ static void control_stop(struct control *control)
     /* The resolver turns the loop until its last answer has landed: nothing else may be waiting. */
     admin_stop(control->admin);
     control_crl_stop(control);
+    control_sts_stop(control);
     control_fetch_stop(control);
     if (control->resolver != NULL)
         resolver_free(control->resolver);

@@ -19,6 +19,7 @@
 #include "mta/crl_store.h"
 #include "mta/floor_store.h"
 #include "mta/server.h"
+#include "mta/sts_store.h"
 
 enum {
     CONTROL_WORDS_MAX = 4'096,
@@ -85,6 +86,24 @@ struct control_crl {
     char path[CRL_STORE_PATH_MAX];
 };
 
+/* MTA-STS (mta/control_sts.c). */
+enum { STS_LOOKUPS_MAX = 1'024, STS_BUCKETS = 256 };
+struct control_sts {
+    struct store *store; /* NULL: there is none any more */
+    struct store_report report;
+    struct pool lookups;
+    struct list buckets[STS_BUCKETS]; /* of lookups, by domain */
+    struct list waiting;              /* questions that there was no lookup for */
+    struct list unsent;               /* questions whose way back was full */
+    struct timer unsent_timer, commit_timer, sweep_timer;
+    struct metrics_source source;
+    bool failing; /* and the log says so */
+    uint64_t records, dropped, errors, damaged, late, found, absent, unanswered;
+    uint64_t fetched[STS_FAILURES];
+    char swept[STS_DOMAIN_MAX]; /* so far */
+    char path[STORE_PATH_MAX];
+};
+
 struct control {
     struct shard shard;
     struct shard_group group;
@@ -114,6 +133,7 @@ struct control {
     struct control_certificates certificates;
     struct control_connectors connectors;
     struct control_crl crl;
+    struct control_sts sts;
     bool tickets_stale; /* the file cannot be read any more, and the log says so */
     struct op signals;
     int signal_fd;
@@ -190,5 +210,18 @@ json_t *control_crl_report(struct control *control);
 /* Fetches them now, that of one URL or (url NULL) all. 0, or -EINVAL; words either way. */
 [[nodiscard]] int control_crl_fetch(struct control *control, const char *url,
                                     char words[static CONTROL_WORDS_MAX]);
+/* ---- control_sts.c ---- */
+
+/* As the user we are to be, before any thread. 0, or an errno that was told. */
+[[nodiscard]] int control_sts_open(struct control *control, const struct config *config);
+/* Before the shards' threads, after the fetcher's. 0 or errno. */
+[[nodiscard]] int control_sts_start(struct control *control);
+/* Before the fetcher's end. */
+void control_sts_stop(struct control *control);
+/* Looks for a newer policy now. 0, or -EINVAL; words either way. */
+[[nodiscard]] int control_sts_refresh(struct control *control, const char *domain,
+                                      char words[static CONTROL_WORDS_MAX]);
+/* What is known of the domain; NULL: nothing. */
+json_t *control_sts_report(struct control *control, const char *domain);
 
 #endif

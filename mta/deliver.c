@@ -33,7 +33,6 @@ enum {
     ADDRESS_MAX_BYTES = 1'100,
 };
 
-static void hop_pump(struct next_hop *hop);
 static void hop_target_failed(struct next_hop *hop, const struct link *link,
                               enum outbound_token token, const char *what, struct slice text);
 
@@ -170,6 +169,7 @@ static void hop_free(struct next_hop *hop)
 {
     struct deliver *deliver = hop->deliver;
     resolve_forget(deliver->resolves, &hop->request);
+    sts_watch_end(&hop->sts);
     generation_drop(deliver->generations, hop->generation);
     list_remove(&hop->node);
     hop->destination->owner = NULL;
@@ -239,6 +239,7 @@ void deliver_drain(struct deliver *deliver)
     list_each (node, &deliver->open) {
         struct next_hop *hop = container_of(node, struct next_hop, node);
         resolve_forget(deliver->resolves, &hop->request);
+        sts_watch_end(&hop->sts);
         list_each (each, &hop->links) {
             const struct link *link = container_of(each, struct link, node);
             /* One with a message ends when that is settled, see link_give. */
@@ -457,6 +458,13 @@ static const char *link_server_name(const struct link *link, const struct hop_ta
     return named ? link->host : "";
 }
 
+/* RFC 8461 4.1: the name of the MX host, as the policy lists it. */
+static struct slice link_also(const struct link *link)
+{
+    bool looks = link->policy.sts || (link->sts.mode == STS_MODE_TESTING && !link->policy.dane);
+    return looks ? slice_of_string(link->host) : (struct slice) { NULL, 0 };
+}
+
 static void link_tls(struct link *link, const struct hop_target *to, struct smtp_client_tls *tls)
 {
     const struct next_hop *hop = link->hop;
@@ -491,6 +499,8 @@ static void link_tls(struct link *link, const struct hop_target *to, struct smtp
             .names_count = given ? route->tls_names_count : link_names(link, to),
             .step = link->step,
             .group = host.group,
+            .also = link_also(link),
+            .also_must = link->policy.sts,
         },
     };
 }
@@ -601,6 +611,12 @@ static bool hop_connect(struct next_hop *hop)
         .timeouts = &link->timeouts,
     };
     link_policy(link);
+    if (link->policy.token != FAULT_NONE) {
+        const struct outbound_token_row *row = outbound_token_row(link->policy.token);
+        hop_target_failed(hop, link, link->policy.token, row->name, slice_of_string(row->words));
+        link_free(link);
+        return true;
+    }
     link_tls(link, to, &target.tls);
     link_count_begun(link);
     link_floor_watch(link, to);
@@ -663,7 +679,7 @@ static void link_give(struct link *link)
     (void)attempt_start(deliver, unit, ATTEMPT_SEND, link, NULL);
 }
 
-static void hop_pump(struct next_hop *hop)
+void hop_pump(struct next_hop *hop)
 {
     struct deliver *deliver = hop->deliver;
     struct destination *d = hop->destination;
@@ -680,12 +696,12 @@ static void hop_pump(struct next_hop *hop)
         list_remove(&link->idle);
         link_give(link);
     }
-    if (d->retry_ms > deliver->shard->now_ms)
-        return;
-    /* The end of a connection comes by here again; when there is none nothing else would. */
-    if (hop->links_count > 0 && hop->grow_ms > deliver->shard->now_ms)
-        return;
     for (unsigned i = 0; i < PUMP_MAX; i++) {
+        if (d->retry_ms > deliver->shard->now_ms)
+            return;
+        /* The end of a connection comes by here again; when there is none nothing else would. */
+        if (hop->links_count > 0 && hop->grow_ms > deliver->shard->now_ms)
+            return;
         unsigned max = d->failures > 0 ? 1 : hop_links_max(hop);
         if (hop->links_count >= max || hop->connecting >= d->ready_count)
             return;
@@ -699,6 +715,8 @@ static void hop_pump(struct next_hop *hop)
                 hop_fail(hop, FAULT_CONNECT, SLICE("too many look-ups under way"));
             return;
         }
+        if (!hop_sts_known(hop))
+            return;
         if (!hop_connect(hop)) {
             if (hop->links_count == 0)
                 hop_fail(hop, FAULT_CONNECT,
@@ -720,6 +738,7 @@ void link_open(struct link *link)
         if (judgement != FLOOR_PASS)
             return;
         link->was_ready = true;
+        link_sts_tell(link);
         link_learn(link);
         link_count_ready(link);
         hop->connecting--;

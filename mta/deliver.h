@@ -40,6 +40,7 @@ struct deliver {
     struct connector_counts *connectors; /* NULL: nothing is counted */
     struct cert_shard *certs;            /* NULL: nobody is told which certificates were shown */
     unsigned shards;                     /* that share the limits per next hop */
+    struct sts_shard *sts;               /* NULL: no MTA-STS */
     struct pool hops;
     struct pool links;
     struct pool attempts;
@@ -69,6 +70,8 @@ void deliver_switched(struct deliver *deliver);
 /* The operator has decided about a host (as floor memory calls it): mail that it was skipped for
  * goes now. */
 void deliver_release(struct deliver *deliver, const char *host);
+/* The domain's policy of MTA-STS is another one: mail that was refused by the old one goes now. */
+void deliver_sts_changed(struct deliver *deliver, const char *domain);
 /* No new attempts; connections end when their message is settled. */
 void deliver_drain(struct deliver *deliver);
 bool deliver_idle(const struct deliver *deliver);

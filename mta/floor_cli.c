@@ -14,6 +14,7 @@
 #include "core/compiler.h"
 #include "mta/cli.h"
 #include "mta/client_cli.h"
+#include "mta/sts_cli.h"
 
 enum { PATH_BYTES = 2'048, WORDS_BYTES = 512, TIME_BYTES = 32 };
 
@@ -24,7 +25,8 @@ static const char report_help[] =
     "domain:\n"
     "the best that it held through enough observations (delivery { floor-learn }), what it "
     "offered\n"
-    "last, and what has happened. Asks the running server over its admin socket.\n"
+    "last, and what has happened; and of a domain its policy of MTA-STS, if it has one. Asks the\n"
+    "running server over its admin socket.\n"
     "  -c, --config FILE   the server's configuration, to find the socket (default: built in)\n"
     "  -s, --socket PATH   the socket itself\n"
     "      --json          one JSON object a line\n"
@@ -167,6 +169,7 @@ static int report(const char *socket, const char *name, bool as_json)
             return 1;
         total += count;
     } while (next != NULL);
+    total += *name != '\0' && sts_cli_print(socket, name, as_json);
     if (total == 0 && *name != '\0')
         fprintf(stderr, "ringpost: %s: nothing is remembered\n", name);
     return total == 0 && *name != '\0' ? 1 : 0;

@@ -9,6 +9,17 @@
 
 #include "mta/next_hop.h"
 
+static enum host_sts sts_of(enum sts_mode mode)
+{
+    switch (mode) {
+    case STS_MODE_TESTING: return HOST_STS_TESTING;
+    case STS_MODE_ENFORCE: return HOST_STS_ENFORCE;
+    case STS_MODE_NONE:
+    case STS_MODES: break;
+    }
+    return HOST_STS_NONE;
+}
+
 void link_policy(struct link *link)
 {
     const struct next_hop *hop = link->hop;
@@ -17,7 +28,10 @@ void link_policy(struct link *link)
         .connector = route_floor(route),
         .floor = hop->floor,
         .floor_recorded = hop->floor_recorded,
+        .sts = sts_of(hop->sts_facts.mode),
+        .sts_lists = hop->sts_facts.lists,
     };
+    link->sts = hop->sts_facts;
     link->policy = host_policy(&facts);
     route_policy(route, link->policy.level, &link->tls);
 }
@@ -38,6 +52,7 @@ static enum outbound_token token_of_fault(enum smtp_tls_fault fault)
     case SMTP_TLS_NAME: return FAULT_NAME;
     case SMTP_TLS_PIN: return FAULT_PIN;
     case SMTP_TLS_TLSA: return FAULT_TLSA;
+    case SMTP_TLS_STS: return FAULT_STS_CERT;
     case SMTP_TLS_FAULTS: break;
     }
     return FAULT_HANDSHAKE;
@@ -69,6 +84,8 @@ void link_log(const struct link *link, struct log_line *line)
     host_governors_text(link->policy.governors, governors);
     log_string(line, "want", tls_level_name(link->policy.level));
     log_string(line, "policy", governors);
+    if (link->sts.mode != STS_MODE_NONE)
+        log_format(line, "sts", "%s %s", sts_mode_name(link->sts.mode), link->sts.id);
 }
 
 void link_refused(const struct link *link, enum outbound_token token, struct slice text)
@@ -76,6 +93,8 @@ void link_refused(const struct link *link, enum outbound_token token, struct sli
     struct deliver *deliver = link->hop->deliver;
     const struct shard *shard = deliver->shard;
     metric_add(&deliver->metrics.tokens.hosts[token], 1);
+    if (token == FAULT_STS_MX || token == FAULT_STS_CERT)
+        sts_watch_refused(deliver->sts, link->sts.domain);
     if (shard->log == NULL)
         return;
     struct log_line line;

@@ -13,6 +13,7 @@
 #include "mta/deliver.h"
 #include "mta/floor_watch.h"
 #include "mta/host_policy.h"
+#include "mta/sts_watch.h"
 #include "queue/bounce.h"
 
 enum {
@@ -37,7 +38,9 @@ struct next_hop {
     bool floor_recorded;  /* and no rule does any more */
     enum outbound_token token; /* of the last failure of all hosts */
     struct resolve_request request;
-    struct list idle; /* links that are ready and have no message */
+    struct sts_watch sts;
+    struct sts_facts sts_facts; /* of the target that is next */
+    struct list idle;           /* links that are ready and have no message */
     struct list links;
     unsigned links_count;
     unsigned connecting;
@@ -65,6 +68,7 @@ struct link {
     struct smtp_client_timeouts timeouts;
     struct host_policy policy;
     struct tls_client_policy tls; /* that follows from it */
+    struct sts_facts sts;         /* that went into it */
     unsigned target;
     enum tls_step step; /* what it offered; TLS_STEPS: it goes in clear, after handshakes failed */
     uint8_t host_key[TLS_CLIENT_HOST_BYTES];
@@ -120,6 +124,14 @@ void link_refused(const struct link *link, enum outbound_token token, struct sli
 bool hop_must_wait(struct next_hop *hop);
 /* A message goes. */
 void hop_sends(struct next_hop *hop);
+
+/* hop_sts.c: what the policy of MTA-STS says of the target that is next is in sts_facts; false: it
+ * is being asked for, and the hop is pumped again. */
+bool hop_sts_known(struct next_hop *hop);
+/* What a host in testing would have been refused for is told. The connection is as it will be. */
+void link_sts_tell(const struct link *link);
+/* To look for ways again, from the loop. */
+void hop_pump(struct next_hop *hop);
 
 /* link_floor.c: begins to ask, before it connects. */
 void link_floor_watch(struct link *link, const struct hop_target *to);

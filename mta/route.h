@@ -71,6 +71,7 @@ struct route {
     struct tls_client_policy tls;
     enum route_clear clear;        /* read at MAY only */
     enum floor_action floor;       /* when a host offers less than remembered */
+    bool sts;                      /* policies of MTA-STS count (mta-sts = may) */
     bool tls_implicit;             /* TLS from the first octet */
     const char *server_name;       /* SNI; "": none, NULL: the host's name, where it has one */
     bool keeps_fields;             /* header fields that only we may set go along */

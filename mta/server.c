@@ -318,6 +318,7 @@ static int server_log_open(struct server_shard *server, struct server_log *log, 
         .floors = &server->floors,
         .connectors = &server->connectors,
         .certs = &server->certs,
+        .sts = &server->sts,
         .shards = shards,
         .draining = true, /* nothing is delivered before server_shard_start */
     };
@@ -502,6 +503,13 @@ void server_shard_release(void *argument, const char *host)
         deliver_release(&server->logs[i].deliver, host);
 }
 
+void server_shard_sts_changed(void *argument, const char *domain)
+{
+    struct server_shard *server = argument;
+    for (unsigned i = 0; i < server->logs_count; i++)
+        deliver_sts_changed(&server->logs[i].deliver, domain);
+}
+
 void server_shard_drain(struct server_shard *server)
 {
     if (server->draining)
@@ -568,6 +576,7 @@ void server_shard_close(struct server_shard *server)
     generations_free(&server->generations);
     server_tls_free(server);
     floor_shard_free(&server->floors);
+    sts_shard_free(&server->sts);
     connection_pools_free(&server->pools);
     free(server->logs);
     free(server->sockets);
@@ -625,6 +634,8 @@ void server_shard_metrics(struct server_shard *server, struct metrics *metrics)
                        &server->resolves.numbers, index);
     metrics_add_source(metrics, &server->sources[4], floor_watch_metrics_table,
                        floor_watch_metrics_count, &server->floors.metrics, index);
+    metrics_add_source(metrics, &server->sources[5], sts_watch_metrics_table,
+                       sts_watch_metrics_count, &server->sts.metrics, index);
     server_tls_metrics(server, metrics);
     for (unsigned i = 0; i < server->logs_count; i++) {
         struct server_log *log = &server->logs[i];

@@ -16,6 +16,7 @@
 #include "mta/deliver.h"
 #include "mta/floor_watch.h"
 #include "mta/smtp_server.h"
+#include "mta/sts_watch.h"
 #include "tls/tls_shard.h"
 
 enum {
@@ -51,6 +52,9 @@ enum server_handoff {
     HANDOFF_CERTIFICATE,   /* to control: pointer: struct cert_shown, freed by who gets it */
     HANDOFF_CRL_WANTED,    /* to control: pointer: struct tls_crl_pointer, freed by who gets it */
     HANDOFF_CRLS,          /* to a shard: pointer: struct tls_crls, a reference */
+    HANDOFF_STS,           /* to control: pointer: struct sts_question; answered in place */
+    HANDOFF_STS_ANSWER,
+    HANDOFF_STS_CHANGED, /* to a shard: pointer: struct sts_change, freed by who gets it */
 };
 
 /* One log with its queue and deliveries. */
@@ -95,8 +99,9 @@ struct server_shard {
     struct tls_hosts tls_hosts;
     struct floor_shard floors; /* attached by control, mta/control_floor.c */
     struct cert_shard certs;   /* likewise, mta/control_certificates.c */
+    struct sts_shard sts;      /* likewise, mta/control_sts.c */
     struct task tls_fill; /* makes the loop turn, so that key shares are made in its idle time */
-    struct metrics_source sources[5];
+    struct metrics_source sources[6];
     struct metrics_source tls_sources[7];
     char quarantine[SERVER_PATH_MAX];
     uint32_t messages_max; /* of a queue; tests lower them before server_shard_open */
@@ -133,6 +138,8 @@ void server_shard_crls(struct server_shard *server);
 void server_shard_start(struct server_shard *server);
 /* Mail that waits for this host, as floor memory calls it, goes now. owner: the server. */
 void server_shard_release(void *server, const char *host);
+/* Mail that waits because of this domain's policy of MTA-STS goes now. owner: the server. */
+void server_shard_sts_changed(void *server, const char *domain);
 void server_shard_drain(struct server_shard *server);
 bool server_shard_drained(struct server_shard *server);
 /* Everything is idle: gives it all back. */

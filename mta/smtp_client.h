@@ -210,6 +210,7 @@ enum smtp_tls_fault {
     SMTP_TLS_NAME, /* it is, for others */
     SMTP_TLS_PIN,  /* its key is none of those that are pinned */
     SMTP_TLS_TLSA, /* it fits no TLSA record */
+    SMTP_TLS_STS,  /* it is not what the domain's MTA-STS policy wants: see cert in the end */
     SMTP_TLS_FAULTS,
 };
 /* "starttls-none", "handshake", ...: for logs and metrics. */
@@ -218,6 +219,7 @@ const char *smtp_tls_fault_name(enum smtp_tls_fault fault);
 struct smtp_client_end {
     enum smtp_gone why;
     enum smtp_tls_fault fault; /* also when the connection was lost in the handshake */
+    enum smtp_tls_fault cert;  /* of STS: CHAIN, NAME, ...: what is wrong with the certificate */
     bool misused;              /* a certificate whose key must not sign: only TLS 1.2 may do */
     bool temporary;            /* STARTTLS was refused by a 4yz */
     bool offered_less;         /* in a handshake that failed, than the host says that it takes */

@@ -123,6 +123,8 @@ static enum smtp_tls_fault handshake_fault(const struct smtp_client *c)
         return SMTP_TLS_NAME;
     if (tls_client_pin_missed(session))
         return SMTP_TLS_PIN;
+    if (tls_of(c)->target.also_must && facts.peer != NULL && !tls_client_also_ok(session))
+        return SMTP_TLS_STS;
     return tls_client_too_weak(session) ? SMTP_TLS_TOO_WEAK : SMTP_TLS_HANDSHAKE;
 }
 
@@ -139,7 +141,14 @@ static enum client_step handshake_failed(struct smtp_client *c)
     }
     c->end.offered_less = tls_client_offered_less(connection->tls);
     c->end.misused = tls_client_misused(connection->tls);
-    return client_fault(c, handshake_fault(c), why);
+    enum smtp_tls_fault fault = handshake_fault(c);
+    if (fault == SMTP_TLS_STS) {
+        struct tls_facts facts;
+        tls_session_facts(connection->tls, &facts);
+        c->end.cert = facts.peer->verdict == TLS_VERDICT_VALID ? SMTP_TLS_NAME
+                                                               : chain_fault(facts.peer->verdict);
+    }
+    return client_fault(c, fault, why);
 }
 
 enum client_step smtp_client_handshake(struct smtp_client *c)

@@ -82,7 +82,7 @@ static bool record_value_ok(struct slice value)
     return value.size > 0;
 }
 
-static enum sts_record read_fields(struct slice text, char id[static STS_ID_MAX])
+static enum sts_txt read_fields(struct slice text, char id[static STS_ID_MAX])
 {
     bool found = false;
     while (text.size > 0) {
@@ -92,29 +92,29 @@ static enum sts_record read_fields(struct slice text, char id[static STS_ID_MAX]
         struct slice name = take_until(&value, '=');
         bool is_id = slice_equal(name, SLICE("id"));
         if (!field_name_ok(name) || (is_id ? !id_ok(value) : !record_value_ok(value)))
-            return STS_RECORD_INVALID;
+            return STS_TXT_INVALID;
         if (is_id && !found)
             slice_to_string(value, id, STS_ID_MAX);
         found = found || is_id;
     }
-    return found ? STS_RECORD_VALID : STS_RECORD_INVALID;
+    return found ? STS_TXT_VALID : STS_TXT_INVALID;
 }
 
-enum sts_record sts_record_read(struct slice rdata, char id[static STS_ID_MAX])
+enum sts_txt sts_txt_read(struct slice rdata, char id[static STS_ID_MAX])
 {
     uint8_t bytes[1'024];
     size_t size = 0;
     while (rdata.size > 0) { /* strings that are one text, RFC 8461 3.1 */
         struct slice part = slice_part(rdata, 1, rdata.data[0]);
         if (part.size != rdata.data[0] || size + part.size > sizeof(bytes))
-            return STS_RECORD_OTHER;
+            return STS_TXT_OTHER;
         memcpy(bytes + size, part.data, part.size);
         size += part.size;
         rdata = slice_from(rdata, 1 + part.size);
     }
     struct slice text = slice_of(bytes, size);
     if (!slice_equal(trim(take_until(&text, ';')), SLICE("v=STSv1")) || bytes[0] != 'v')
-        return STS_RECORD_OTHER;
+        return STS_TXT_OTHER;
     return read_fields(text, id);
 }
 

@@ -32,13 +32,13 @@ struct sts_policy {
     char patterns[STS_PATTERNS_BYTES]; /* of MX hosts, lower case, one behind the other */
 };
 
-enum sts_record {
-    STS_RECORD_OTHER,   /* not one of MTA-STS */
-    STS_RECORD_INVALID, /* one, and malformed */
-    STS_RECORD_VALID,
+enum sts_txt {
+    STS_TXT_OTHER,   /* not one of MTA-STS */
+    STS_TXT_INVALID, /* one, and malformed */
+    STS_TXT_VALID,
 };
 /* rdata of a TXT record at _mta-sts.DOMAIN. id: when VALID. */
-enum sts_record sts_record_read(struct slice rdata, char id[static STS_ID_MAX]);
+enum sts_txt sts_txt_read(struct slice rdata, char id[static STS_ID_MAX]);
 
 /* 0, or -EINVAL and why. */
 [[nodiscard]] int sts_policy_read(struct slice text, struct sts_policy *policy,

@@ -5,6 +5,7 @@ Peers listen on 127.0.0.10 and up, all on one port: the port of a route to `mx` 
 import json
 import pathlib
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -31,11 +32,14 @@ ZONE += "".join(f"many MX {n + 1} h{n}.many\nh{n}.many A 127.0.0.{10 if n == 0 e
 
 
 class Nsd:
+    """zone: of flow.example."""
+
     def __init__(self, holder, zone=ZONE):
         self.port = harness.free_port()
         base = pathlib.Path(tempfile.mkdtemp(prefix="ringpost-nsd."))
         holder.addCleanup(shutil.rmtree, base, True)
-        (base / "flow.zone").write_text(zone)
+        self.zone_file = base / "flow.zone"
+        self.zone_file.write_text(zone)
         (base / "nsd.conf").write_text(
             f"server:\n ip-address: 127.0.0.1@{self.port}\n username: \"\"\n chroot: \"\"\n zonesdir: \"{base}\"\n"
             f" database: \"\"\n pidfile: \"{base}/pid\"\n logfile: \"{base}/log\"\n xfrdfile: \"{base}/xfrd\"\n"
@@ -52,6 +56,11 @@ class Nsd:
             self.process.wait(30)
         holder.addCleanup(end)
         harness.wait_listening("127.0.0.1", self.port, self.process)
+
+    def change(self, zone):
+        """From now on, or a moment later: its serial must be a higher one."""
+        self.zone_file.write_text(zone)
+        self.process.send_signal(signal.SIGHUP)
 
 
 class Dns(unittest.TestCase):

@@ -42,7 +42,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct slice rest = slice_of(data + 1, size - 1);
     if (data[0] & 1) {
         char id[STS_ID_MAX] = "";
-        if (sts_record_read(rest, id) == STS_RECORD_VALID)
+        if (sts_txt_read(rest, id) == STS_TXT_VALID)
             CHECK(strlen(id) > 0);
         return 0;
     }

@@ -8,7 +8,7 @@
 #include <stdio.h>
 
 /* text as one string of a TXT record, or two when it has a '|'. */
-static enum sts_record record(const char *text, char id[static STS_ID_MAX])
+static enum sts_txt record(const char *text, char id[static STS_ID_MAX])
 {
     uint8_t rdata[600];
     const char *bar = strchr(text, '|');
@@ -24,41 +24,41 @@ static enum sts_record record(const char *text, char id[static STS_ID_MAX])
         size += second;
     }
     strcpy(id, "");
-    return sts_record_read(slice_of(rdata, size), id);
+    return sts_txt_read(slice_of(rdata, size), id);
 }
 
 Test(sts_policy, records)
 {
     static const struct {
         const char *text;
-        enum sts_record is;
+        enum sts_txt is;
         const char *id;
     } cases[] = {
-        { "", STS_RECORD_OTHER, "" },
-        { "v=spf1 -all", STS_RECORD_OTHER, "" },
-        { "v=STSv2; id=1", STS_RECORD_OTHER, "" },
-        { "V=STSv1; id=1", STS_RECORD_OTHER, "" },
-        { " v=STSv1; id=1", STS_RECORD_OTHER, "" },
-        { "v=STSv1", STS_RECORD_INVALID, "" },
-        { "v=STSv1;", STS_RECORD_INVALID, "" },
-        { "v=STSv1; id=", STS_RECORD_INVALID, "" },
-        { "v=STSv1; id=a b", STS_RECORD_INVALID, "" },
-        { "v=STSv1; id=2026-01-01", STS_RECORD_INVALID, "" },
-        { "v=STSv1; id=012345678901234567890123456789012", STS_RECORD_INVALID, "" },
-        { "v=STSv1; ; id=1", STS_RECORD_INVALID, "" },
-        { "v=STSv1; id=1; more", STS_RECORD_INVALID, "" },
-        { "v=STSv1; id=1; more=a=b", STS_RECORD_INVALID, "" },
-        { "v=STSv1; id=20160831085700Z;", STS_RECORD_VALID, "20160831085700Z" },
-        { "v=STSv1;id=01234567890123456789012345678901", STS_RECORD_VALID,
+        { "", STS_TXT_OTHER, "" },
+        { "v=spf1 -all", STS_TXT_OTHER, "" },
+        { "v=STSv2; id=1", STS_TXT_OTHER, "" },
+        { "V=STSv1; id=1", STS_TXT_OTHER, "" },
+        { " v=STSv1; id=1", STS_TXT_OTHER, "" },
+        { "v=STSv1", STS_TXT_INVALID, "" },
+        { "v=STSv1;", STS_TXT_INVALID, "" },
+        { "v=STSv1; id=", STS_TXT_INVALID, "" },
+        { "v=STSv1; id=a b", STS_TXT_INVALID, "" },
+        { "v=STSv1; id=2026-01-01", STS_TXT_INVALID, "" },
+        { "v=STSv1; id=012345678901234567890123456789012", STS_TXT_INVALID, "" },
+        { "v=STSv1; ; id=1", STS_TXT_INVALID, "" },
+        { "v=STSv1; id=1; more", STS_TXT_INVALID, "" },
+        { "v=STSv1; id=1; more=a=b", STS_TXT_INVALID, "" },
+        { "v=STSv1; id=20160831085700Z;", STS_TXT_VALID, "20160831085700Z" },
+        { "v=STSv1;id=01234567890123456789012345678901", STS_TXT_VALID,
           "01234567890123456789012345678901" },
-        { "v=STSv1 ; more=x ; id=1 ; id=2 ; ", STS_RECORD_VALID, "1" },
-        { "v=STSv|1; id=ab|c", STS_RECORD_INVALID, "" },
-        { "v=STSv1; id=a|bc;", STS_RECORD_VALID, "abc" },
+        { "v=STSv1 ; more=x ; id=1 ; id=2 ; ", STS_TXT_VALID, "1" },
+        { "v=STSv|1; id=ab|c", STS_TXT_INVALID, "" },
+        { "v=STSv1; id=a|bc;", STS_TXT_VALID, "abc" },
     };
     for (size_t i = 0; i < ARRAY_COUNT(cases); i++) {
         char id[STS_ID_MAX];
         cr_assert_eq(record(cases[i].text, id), cases[i].is, "%s", cases[i].text);
-        if (cases[i].is == STS_RECORD_VALID)
+        if (cases[i].is == STS_TXT_VALID)
             cr_assert_str_eq(id, cases[i].id, "%s: %s", cases[i].text, id);
     }
 }
@@ -67,8 +67,8 @@ Test(sts_policy, rdata_that_is_cut_is_no_record)
 {
     char id[STS_ID_MAX];
     static const char rdata[] = "\x10v=STSv1; id=1";
-    cr_assert_eq(sts_record_read(slice_of(rdata, sizeof(rdata) - 1), id), STS_RECORD_OTHER);
-    cr_assert_eq(sts_record_read(slice_of(NULL, 0), id), STS_RECORD_OTHER);
+    cr_assert_eq(sts_txt_read(slice_of(rdata, sizeof(rdata) - 1), id), STS_TXT_OTHER);
+    cr_assert_eq(sts_txt_read(slice_of(NULL, 0), id), STS_TXT_OTHER);
 }
 
 static int read_text(const char *text, struct sts_policy *policy)
