@@ -93,6 +93,8 @@ static void log_revocation(const struct smtp_server *s, struct log_line *line)
 {
     char why[TLS_WHY_MAX] = "";
     enum tls_crl_status worst = TLS_CRL_NONE;
+    if (s->connection.tls == NULL)
+        return;
     for (unsigned i = 0; i < s->facts.certificates_count; i++) {
         if (s->facts.certificates[i].revocation <= worst)
             continue;

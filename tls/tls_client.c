@@ -58,6 +58,16 @@ static uint8_t alert_of(enum tls_verdict verdict)
     }
 }
 
+/* Not of a host that is refused anyway: nobody else's lists are fetched. */
+static bool wants_look_up(const struct tls_session *session)
+{
+    const struct tls_client_policy *policy = session->policy;
+    bool chain_counts = policy->level >= TLS_LEVEL_CHAIN || session->target.also_must;
+    return chain_counts && policy->revocation != TLS_REVOCATION_OFF &&
+           session->peer->verdict == TLS_VERDICT_VALID &&
+           (session->is_name_ok || policy->level < TLS_LEVEL_NAME);
+}
+
 /* A valid chain: does some list say otherwise? Resumed sessions come by here, too. */
 static void look_up(struct tls_session *session)
 {
@@ -86,15 +96,12 @@ static bool also_ok(const struct tls_session *session, char why[static TLS_WHY_M
            tls_verify_name(peer, &session->target.also, 1, TLS_ALLOW_WILDCARD, &matched, why);
 }
 
-/* By the level's conditions; the reason is in peer. */
-static bool level_ok(struct tls_session *session, uint8_t *alert)
+/* By the level's conditions; the reason is in peer. why: the name is none that was wanted. */
+static bool level_ok(struct tls_session *session, const char why[static TLS_WHY_MAX],
+                     uint8_t *alert)
 {
     const struct tls_client_policy *policy = session->policy;
     struct tls_peer *peer = session->peer;
-    char why[TLS_WHY_MAX] = "";
-    struct slice matched;
-    session->is_name_ok = tls_verify_name(peer, session->target.names, session->target.names_count,
-                                          TLS_ALLOW_WILDCARD, &matched, why);
     if (policy->level >= TLS_LEVEL_CHAIN && peer->verdict != TLS_VERDICT_VALID) {
         *alert = alert_of(peer->verdict);
         return false;
@@ -102,7 +109,7 @@ static bool level_ok(struct tls_session *session, uint8_t *alert)
     if (session->is_name_ok)
         return true;
     if (peer->reason[0] == '\0')
-        memcpy(peer->reason, why, sizeof(why));
+        memcpy(peer->reason, why, sizeof(peer->reason));
     *alert = SSL_AD_BAD_CERTIFICATE;
     return policy->level < TLS_LEVEL_NAME;
 }
@@ -151,13 +158,15 @@ static enum ssl_verify_result_t on_verify(SSL *ssl, uint8_t *alert)
     if (tls_verify_chain(SSL_get0_peer_certificates(ssl), policy->roots, TLS_PURPOSE_SERVER,
                          *session->shard->wall_us / US_IN_S, peer) < 0)
         return ssl_verify_invalid;
-    bool chain_counts = policy->level >= TLS_LEVEL_CHAIN || session->target.also_must;
-    if (chain_counts && policy->revocation != TLS_REVOCATION_OFF &&
-        peer->verdict == TLS_VERDICT_VALID)
-        look_up(session);
+    char why[TLS_WHY_MAX] = "";
     char also[TLS_WHY_MAX] = "";
+    struct slice matched;
+    session->is_name_ok = tls_verify_name(peer, session->target.names, session->target.names_count,
+                                          TLS_ALLOW_WILDCARD, &matched, why);
+    if (wants_look_up(session))
+        look_up(session);
     session->is_also_ok = session->target.also.size > 0 && also_ok(session, also);
-    bool ok = level_ok(session, alert);
+    bool ok = level_ok(session, why, alert);
     ok = dane_ok(session, alert) && ok;
     ok = ok && pin_ok(session, alert);
     if (ok && session->target.also_must && !session->is_also_ok) {

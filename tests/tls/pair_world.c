@@ -44,7 +44,8 @@ void pair_pki_make(struct pair_pki *p)
     p->roots = pki_roots(p->root, NULL);
     const struct slice server = SLICE("server.example");
     p->credentials[PAIR_ECDSA] =
-        credential_make(directory, p->root, "ecdsa", (struct pki_options) { .names = { server } });
+        credential_make(directory, p->root, "ecdsa",
+                        (struct pki_options) { .names = { server }, .crls = { PAIR_CRL } });
     p->credentials[PAIR_RSA] =
         credential_make(directory, p->root, "rsa",
                         (struct pki_options) { .names = { server }, .key = PKI_RSA_2048 });

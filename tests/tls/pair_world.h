@@ -9,6 +9,8 @@
 #include "tls/tls_credential.h"
 #include "tls/tls_shard.h"
 
+#define PAIR_CRL "http://crl.example/root.crl" /* that PAIR_ECDSA points to */
+
 enum pair_credential {
     PAIR_ECDSA,
     PAIR_RSA,

@@ -2,8 +2,10 @@
  * test_tls_client.c - levels, steps, and what is resumed by whom
  */
 #include <criterion/criterion.h>
+#include <stdlib.h>
 
 #include "tests/tls/pair_world.h"
+#include "tests/tls/pki_crl.h"
 #include "tls/tls_verify.h"
 
 static struct pair_pki pki;
@@ -208,6 +210,108 @@ Test(tls_client, a_hybrid_that_is_wanted_is_told_from_what_is_none)
     cr_assert_eq(tls_client_step_after(&policy, TLS_STEP_ALL), TLS_STEPS);
     for (enum tls_step step = TLS_STEP_ALL; step < TLS_STEPS; step++)
         cr_assert_eq(tls_client_step_fits(&policy, step), step == TLS_STEP_ALL);
+}
+
+/* A set with the one list that the server's certificate points to. */
+static void lists_are(bool revoked)
+{
+    struct pki leaf = { .x509 = X509_parse_from_buffer(
+                            (CRYPTO_BUFFER *)(uintptr_t)tls_credential_chain_at(
+                                pki.credentials[PAIR_ECDSA], 0)) };
+    int64_t now = w.wall_us / 1'000'000;
+    struct pki_crl_options options = { .this_update = now - PKI_DAY,
+                                       .next_update = now + PKI_DAY,
+                                       .revoked = { revoked ? &leaf : NULL },
+                                       .many = 3 };
+    struct tls_crl *list = pki_crl(pki.root, PAIR_CRL, &options);
+    struct tls_crls *set;
+    cr_assert_eq(tls_crls_make(&list, 1, &set), 0);
+    tls_crl_watch_take(&w.shard.crls, set);
+    tls_crl_drop(list);
+    X509_free(leaf.x509);
+}
+
+static enum tls_verdict verdict(void)
+{
+    struct tls_facts facts;
+    tls_session_facts(pair.client, &facts);
+    return facts.peer->verdict;
+}
+
+static unsigned told;
+
+static void on_told(void *owner, struct tls_crl_pointer *pointer)
+{
+    cr_assert_eq(owner, &w);
+    cr_assert_str_eq(pointer->url, PAIR_CRL);
+    told++;
+    free(pointer);
+}
+
+Test(tls_client, revocation_by_mode_and_level)
+{
+    static const struct {
+        enum tls_revocation mode;
+        enum tls_level level;
+        enum tls_crl_status status;
+        enum tls_verdict verdict; /* VALID: it works */
+    } cases[] = {
+        { TLS_REVOCATION_OFF, TLS_LEVEL_NAME, TLS_CRL_REVOKED, TLS_VERDICT_VALID },
+        { TLS_REVOCATION_SOFT, TLS_LEVEL_ENCRYPT, TLS_CRL_REVOKED, TLS_VERDICT_VALID },
+        { TLS_REVOCATION_SOFT, TLS_LEVEL_CHAIN, TLS_CRL_REVOKED, TLS_VERDICT_REVOKED },
+        { TLS_REVOCATION_SOFT, TLS_LEVEL_NAME, TLS_CRL_UNKNOWN, TLS_VERDICT_VALID },
+        { TLS_REVOCATION_HARD, TLS_LEVEL_NAME, TLS_CRL_UNKNOWN, TLS_VERDICT_REVOCATION_UNKNOWN },
+        { TLS_REVOCATION_HARD, TLS_LEVEL_NAME, TLS_CRL_GOOD, TLS_VERDICT_VALID },
+        { TLS_REVOCATION_HARD, TLS_LEVEL_NAME, TLS_CRL_REVOKED, TLS_VERDICT_REVOKED },
+    };
+    w.options.credentials = (struct tls_credential *const *)&pki.credentials[PAIR_ECDSA];
+    w.options.credentials_count = 1;
+    pair_world_reload(&w);
+    for (size_t i = 0; i < ARRAY_COUNT(cases); i++) {
+        struct tls_client_policy policy = pair_policy(&w, cases[i].level);
+        struct tls_client_target target = pair_target("server.example");
+        policy.revocation = cases[i].mode;
+        if (cases[i].status == TLS_CRL_UNKNOWN)
+            tls_crl_watch_take(&w.shard.crls, NULL);
+        else
+            lists_are(cases[i].status == TLS_CRL_REVOKED);
+        tls_client_cache_clear(&w.sessions);
+        bool fails = cases[i].verdict != TLS_VERDICT_VALID;
+        cr_assert_eq(once(&policy, &target), fails ? PAIR_FAILED : PAIR_DONE, "case %zu: %s", i,
+                     why());
+        cr_assert_eq(verdict(), cases[i].verdict, "case %zu", i);
+        if (fails)
+            cr_assert_not_null(strstr(why(), cases[i].status == TLS_CRL_REVOKED
+                                                 ? "is revoked"
+                                                 : "cannot be looked up"),
+                               "%s", why());
+    }
+}
+
+Test(tls_client, a_resumed_session_is_looked_up_again)
+{
+    w.options.credentials = (struct tls_credential *const *)&pki.credentials[PAIR_ECDSA];
+    w.options.credentials_count = 1;
+    pair_world_reload(&w);
+    struct tls_client_policy policy = pair_policy(&w, TLS_LEVEL_NAME);
+    struct tls_client_target target = pair_target("server.example");
+    struct tls_facts facts;
+    policy.revocation = TLS_REVOCATION_SOFT;
+    w.shard.crls.tell = on_told;
+    w.shard.crls.owner = &w;
+    cr_assert_eq(once(&policy, &target), PAIR_DONE); /* nothing is known yet */
+    cr_assert_eq(once(&policy, &target), PAIR_DONE);
+    tls_session_facts(pair.client, &facts);
+    cr_assert(facts.is_resumed);
+    cr_assert_eq(told, 1, "once, however often it is missed");
+    w.wall_us += INT64_C(1'000'000) * TLS_CRL_TELL_S;
+    cr_assert_eq(once(&policy, &target), PAIR_DONE);
+    cr_assert_eq(told, 2);
+    lists_are(true);
+    cr_assert_eq(once(&policy, &target), PAIR_FAILED);
+    cr_assert_eq(verdict(), TLS_VERDICT_REVOKED);
+    cr_assert_eq(w.shard.crls.numbers.client[TLS_CRL_UNKNOWN], 3);
+    cr_assert_eq(w.shard.crls.numbers.client[TLS_CRL_REVOKED], 1);
 }
 
 Test(tls_client, a_ticket_is_used_once)
