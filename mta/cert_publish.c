@@ -111,16 +111,13 @@ static void add_root(const struct publishing *p, json_t *column,
 {
     const struct config_roots *bundle;
     struct tls_credential_text text;
-    char words[CERT_WORDS_MAX];
     if (cert_root(p->config, credential, p->now, &bundle, &text) < 0 || bundle == NULL) {
         json_object_set_new(column, "root", cli_string(""));
         return;
     }
-    if (*bundle->name == '\0')
-        snprintf(words, sizeof(words), "%s", text.root);
-    else
-        snprintf(words, sizeof(words), "%s (roots %s)", text.root, bundle->name);
-    json_object_set_new(column, "root", cli_string(words));
+    json_object_set_new(column, "root", cli_string(text.root));
+    json_object_set_new(column, "root_bundle",
+                        cli_string(*bundle->name == '\0' ? "system" : bundle->name));
     json_object_set_new(column, "root_sha256", cli_string(text.root_sha256));
 }
 

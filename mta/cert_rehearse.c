@@ -108,7 +108,7 @@ static void print_points(const struct rehearsal *r)
         if (*cli_text(point, "way") != '\0')
             printf("                        way out: %s\n", cli_text(point, "way"));
     }
-    printf("%u ok, %u to look at, %u that fail: %s\n", r->counts[REHEARSAL_OK],
+    printf("%u ok, %u to look at, %u failing: %s\n", r->counts[REHEARSAL_OK],
            r->counts[REHEARSAL_WARN], r->counts[REHEARSAL_FAIL],
            r->counts[REHEARSAL_FAIL] > 0 ? "not yet" : "it may take over");
 }

@@ -633,5 +633,35 @@ class Expiry(Cert):
         bank.stop()
 
 
+class Readme(Cert):
+    """The chapter's configuration is good, and each of its commands does what it says there."""
+
+    def test_commands_of_the_chapter(self):
+        text = (harness.TREE / "README.md").read_text().partition("### Certificates of ours\n")[2].partition("\n### ")[0]
+        config, = re.findall(r"```conf\n(.*?)```", text, re.S)
+        commands = re.findall(r"^\$ ringpost (cert .*)$", text, re.M)
+        self.assertEqual({c.split()[1] for c in commands}, {"publish", "rehearse", "roots"})
+        self.authorities()
+        etc = self.server.directory / "etc"
+        etc.mkdir()
+        (etc / "private-roots.pem").write_text(self.root.pem.read_text())
+        for name, days in (("mx1", (-60, 30)), ("mx1-next", (-1, 90)), ("mx1-old", (-80, 5))):
+            for path in self.middle.issue(name, ["mx1.example.org"], days=days):
+                path.rename(etc / path.name)
+        change = day(20)
+        config = config.replace("/etc/ringpost", str(etc)).replace("2030-06-01", change).replace("0.0.0.0:25", self.server.address[0])
+        self.server.sections, self.server.listeners = {}, {"other": {}}
+        self.server.top["hostname"] = "mx1.example.org"
+        self.server.write_config()
+        self.server.config_path.write_text(self.server.config_path.read_text() + config)
+        self.server.spool.mkdir(mode=0o700)
+        for command in commands:
+            with self.subTest(command=command):
+                self.assertNotEqual(self.say(*command.replace("/etc/ringpost", str(etc)).split()[1:]), "")
+        told, = json.loads(self.say("publish", "--json"))["certificates"]
+        self.assertEqual([c["role"] for c in told["columns"]], ["current", "next", "deprecated"])
+        self.assertIn(change, told["columns"][1]["presented"])
+
+
 if __name__ == "__main__":
     harness.main()
