@@ -29,7 +29,7 @@ static const struct {
     { "connector", connector_main, "bring connectors from Exchange" },
     { "queue", queue_main, "look at the queue of the running server" },
     { "reload", reload_main, "have the running server read its configuration again" },
-    { "cert", cert_main, "show the certificates of a configuration, make a self-signed one" },
+    { "cert", cert_main, "certificates of ours: show, publish, rehearse a change; trust stores" },
     { "tls", tls_main,
       "probe a next hop, report what hosts were capable of, decide about one, lists of revoked "
       "certificates, rotate ticket keys" },

@@ -181,3 +181,26 @@ Test(tls_roots, shared_by_threads)
     pki_free(root);
     pki_free(leaf);
 }
+
+Test(tls_roots, one_by_one_and_by_digest)
+{
+    struct bundle *bundle = bundle_make();
+    struct tls_roots *roots = NULL;
+    pki_pem_certificate(bundle->a, bundle->text, TEXT_BYTES);
+    size_t used = strlen(bundle->text);
+    pki_pem_certificate(bundle->b, bundle->text + used, TEXT_BYTES - used);
+    cr_assert_eq(load(bundle, &roots), 0, "%s", bundle->why);
+    cr_assert_eq(tls_roots_count(roots), 2U);
+    uint8_t digest[2][TLS_DIGEST_BYTES], other[TLS_DIGEST_BYTES] = { 0 };
+    for (unsigned i = 0; i < 2; i++) {
+        unsigned size = TLS_DIGEST_BYTES;
+        cr_assert(X509_digest(tls_roots_at(roots, i), EVP_sha256(), digest[i], &size));
+        X509 *found = tls_roots_find(roots, digest[i]);
+        cr_expect_eq(found, tls_roots_at(roots, i));
+        X509_free(found);
+    }
+    cr_expect_neq(memcmp(digest[0], digest[1], TLS_DIGEST_BYTES), 0);
+    cr_expect_null(tls_roots_find(roots, other));
+    tls_roots_drop(roots);
+    bundle_free(bundle);
+}
