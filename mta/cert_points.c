@@ -303,6 +303,20 @@ static void own_connector(struct rehearsal *r, const struct inbound *c)
     }
 }
 
+/* A next hop that presents this very certificate: another node of ours. */
+static void own_next_hop(struct rehearsal *r, const struct outbound *c)
+{
+    const struct tls_client_policy *tls = &c->route.tls;
+    if (!pin_is_among(tls->pins, tls->pins_count, old_leaf(r)->spki))
+        return;
+    if (pin_is_among(tls->pins, tls->pins_count, tls_credential_leaf(r->new)->spki))
+        rehearsal_say(r, REHEARSAL_OK, "own pins", c->route.name, "", "tls-pin has both");
+    else
+        rehearsal_say(r, REHEARSAL_FAIL, "own pins", c->route.name,
+                      "add the new one's to tls-pin beside it, and reload",
+                      "tls-pin has the key in use, and not the new one");
+}
+
 static void expected_names(struct rehearsal *r, const struct config_expectation *e)
 {
     struct slice best;
@@ -378,6 +392,8 @@ void rehearse_offline(struct rehearsal *r)
     usage(r);
     for (unsigned i = 0; i < inbound_count(r->config->inbound); i++)
         own_connector(r, inbound_at(r->config->inbound, i));
+    for (unsigned i = 0; i < r->config->outbound.count; i++)
+        own_next_hop(r, &r->config->outbound.connectors[i]);
     for (unsigned i = 0; i < r->config->expectations_count; i++) {
         const struct config_expectation *e = &r->config->expectations[i];
         if (e->certificate != NULL && e->certificate != r->certificate)

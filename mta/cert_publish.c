@@ -23,7 +23,7 @@ static const char publish_help[] =
     "records,\n"
     "and the addresses of CRLs, OCSP responders and issuers' certificates, which a firewall of "
     "theirs\n"
-    "has to let through. Notes say what to publish before the next one takes over.\n"
+    "has to let through. What to do before the next one takes over is told on standard error.\n"
     "  -c, --config FILE   default /etc/ringpost/ringpost.conf\n"
     "  -m, --markdown      a table for a wiki\n"
     "      --html          a page that needs nothing else\n"
@@ -180,7 +180,8 @@ static json_t *publish(struct publishing *p)
     json_t *current = column_of(p, "current", words, c->credential);
     json_array_append_new(columns, current);
     if (has_next) {
-        snprintf(words, sizeof(words), "from %s on", *day != '\0' ? day : "a day to be announced");
+        snprintf(words, sizeof(words), "from %s on: to be recorded beside the current one before",
+                 *day != '\0' ? day : "a day to be announced");
         json_t *next = column_of(p, "next", words, c->next_credential);
         json_array_append_new(columns, next);
         hints_of_next(p, current, next, day);
@@ -193,6 +194,8 @@ static json_t *publish(struct publishing *p)
         const struct tls_credential *credential = c->deprecated_credentials[i];
         if (credential != NULL)
             json_array_append_new(columns, column_of(p, "deprecated", "not any more", credential));
+        if (credential != NULL && tls_credential_leaf(credential)->not_after < p->now)
+            hint(p, "%s has expired: its line in deprecated can go", c->deprecated[i]);
         p->failed = p->failed || credential == NULL;
     }
     return json_pack("{s:s, s:o, s:o, s:o}", "title", c->name, "used_by", cert_users(p->config, c),
@@ -238,6 +241,18 @@ static json_t *table_of(struct publishing *p, char **titles, int count)
                      "certificates", list, "firewall", p->firewall);
 }
 
+/* They are for us, and the table is for partners. */
+static void print_hints(const json_t *certificates)
+{
+    for (size_t i = 0; i < json_array_size(certificates); i++) {
+        const json_t *certificate = json_array_get(certificates, i);
+        const json_t *hints = json_object_get(certificate, "hints");
+        for (size_t k = 0; k < json_array_size(hints); k++)
+            fprintf(stderr, "ringpost: certificate \"%s\": %s\n", cli_text(certificate, "title"),
+                    json_string_value(json_array_get(hints, k)));
+    }
+}
+
 static int publish_all(const char *file, char **titles, int count, bool as_json,
                        enum cert_format format)
 {
@@ -252,6 +267,7 @@ static int publish_all(const char *file, char **titles, int count, bool as_json,
         status = cli_print_json(table, status);
     } else {
         cert_table_print(stdout, table, format);
+        print_hints(json_object_get(table, "certificates"));
         json_decref(table);
     }
     config_free(config);

@@ -22,7 +22,7 @@ static const char rehearse_help[] =
     "of the configuration. Without NEW.pem: its `next`. Nothing is changed.\n"
     "  names, key, dates   of the listeners that present it, and against the one in use now\n"
     "  roots               whether the chain builds to each root bundle in use\n"
-    "  pins, names         of our own inbound connectors that know the one in use now\n"
+    "  own pins, own names of connectors that know the one in use now\n"
     "  partner-expects     what partners have recorded of us: names, pins, roots\n"
     "  tlsa                records published now, compared with both\n"
     "  crl, ocsp           whether their addresses answer from this node, and call it good\n"

@@ -117,7 +117,6 @@ static void text_certificate(FILE *out, const json_t *certificate)
 {
     const json_t *columns = json_object_get(certificate, "columns");
     const json_t *used = json_object_get(certificate, "used_by");
-    const json_t *hints = json_object_get(certificate, "hints");
     fprintf(out, "\n%s\n", cli_text(certificate, "title"));
     cli_line_list("used by", used);
     for (size_t i = 0; i < json_array_size(columns); i++) {
@@ -126,8 +125,6 @@ static void text_certificate(FILE *out, const json_t *certificate)
         for (size_t k = 0; k < ARRAY_COUNT(lines); k++)
             line(out, lines[k].label, json_object_get(column, lines[k].key));
     }
-    for (size_t i = 0; i < json_array_size(hints); i++)
-        fprintf(out, "  NOTE: %s\n", json_string_value(json_array_get(hints, i)));
 }
 
 /* ---- Markdown and HTML ---- */
@@ -212,7 +209,6 @@ static void marked_certificate(FILE *out, const json_t *certificate, enum cert_f
         markdown_grid(out, json_object_get(certificate, "columns"));
     else
         html_grid(out, json_object_get(certificate, "columns"));
-    list(out, json_object_get(certificate, "hints"), format);
 }
 
 static void paragraph(FILE *out, const char *before, const char *text, enum cert_format format)

@@ -2,7 +2,7 @@
  * cert_table.h - the table of `ringpost cert publish`: as text, Markdown or HTML, of one object
  *
  *   { "node": .., "as_of": .., "firewall": [..], "certificates": [
- *       { "title": .., "used_by": [..], "hints": [..], "columns": [ { "role": .., ... } ] } ] }
+ *       { "title": .., "used_by": [..], "columns": [ { "role": .., ... } ] } ] }
  *
  * A member of a column is a text or a list of texts; what none of the columns has gets no line.
  */

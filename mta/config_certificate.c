@@ -146,24 +146,6 @@ static const struct config_value *values_of(const struct config_section *section
     return values;
 }
 
-static void pins_build(struct config_builder *builder, const struct config_section *section,
-                       struct config_expectation *expectation)
-{
-    unsigned count;
-    const struct config_value *values = values_of(section, "pin", &count);
-    uint8_t(*pins)[TLS_DIGEST_BYTES] = config_take(builder, count, sizeof(*pins));
-    for (unsigned i = 0; pins != NULL && i < count; i++) {
-        if (config_parse_pin(values[i].text, pins[expectation->pins_count]))
-            expectation->pins_count++;
-        else
-            config_file_error(section, "pin", values[i].line,
-                              "`%.80s` is no pin; write sha256: and the 64 hex digits that "
-                              "`ringpost cert publish` told the partner",
-                              values[i].text);
-    }
-    expectation->pins = (const uint8_t(*)[TLS_DIGEST_BYTES])pins;
-}
-
 /* Digests of root certificates, and titles of bundles. */
 static void roots_build(struct config_builder *builder, const struct config_section *section,
                         struct config_expectation *expectation)
@@ -207,7 +189,7 @@ static void expectation_build(struct config_builder *builder, const struct confi
     const struct config_value *names = values_of(section, "name", &count);
     expectation->names =
         config_certificate_names(builder, section, "name", names, count, &expectation->names_count);
-    pins_build(builder, section, expectation);
+    expectation->pins = config_pins(builder, section, "pin", &expectation->pins_count);
     roots_build(builder, section, expectation);
     if (!config_file_given(section, "name") && !config_file_given(section, "pin") &&
         !config_file_given(section, "root") && !builder->partial)

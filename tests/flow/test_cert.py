@@ -228,7 +228,7 @@ class Publish(Cert):
         self.assertEqual(node["used_by"], ["listener in", "outbound bank"])
         now, new, old = node["columns"]
         self.assertEqual([c["role"] for c in node["columns"]], ["current", "next", "deprecated"])
-        self.assertEqual((now["presented"], new["presented"]), (f"now, until {self.change}", f"from {self.change} on"))
+        self.assertEqual((now["presented"], new["presented"]), (f"now, until {self.change}", f"from {self.change} on: to be recorded beside the current one before"))
         self.assertEqual((now["organisation"], now["unit"], now["names"]), (["Flow Mail"], ["Post"], ["mx.flow.test"]))
         self.assertEqual([now["not_before"], now["not_after"]], [date(ends(self.now, "-startdate")), date(ends(self.now))])
         self.assertIn("CN=Flow Root", now["root"])
@@ -244,8 +244,10 @@ class Publish(Cert):
         self.assertEqual(told["firewall"], ["crl.flow.test:80", "ocsp.flow.test:8080", "aia.flow.test:80"])
         self.assertTrue(any("publish the TLSA records of both" in h and self.change in h for h in node["hints"]), node["hints"])
         text = self.say("publish")
-        for words in (now["pin"], new["pin"], "ocsp.flow.test:8080", "Root issuer", "NOTE: publish the TLSA"):
+        for words in (now["pin"], new["pin"], "ocsp.flow.test:8080", "Root issuer"):
             self.assertIn(words, text)
+        self.assertNotIn("publish the TLSA", text)      # that is for us
+        self.refused(("publish",), "publish the TLSA records of both", status=0)
         one, = json.loads(self.say("publish", "--json", "node"))["certificates"]
         self.assertEqual([c["fingerprint"] for c in one["columns"]], [c["fingerprint"] for c in node["columns"]])
 
@@ -275,9 +277,11 @@ class Publish(Cert):
 
     def test_without_a_next_one(self):
         self.authorities()
-        self.present(*self.middle.issue("now", ["mx.flow.test"], days=(-80, 9)))
+        over, _ = self.middle.issue("over", ["mx.flow.test"], days=(-80, -1))
+        self.present(*self.middle.issue("now", ["mx.flow.test"], days=(-80, 9)), deprecated=[over])
         node, = json.loads(self.say("publish", "--json"))["certificates"]
         self.assertIn("there is no next one", node["hints"][0])
+        self.assertIn("over.pem has expired", node["hints"][1])
         self.assertEqual(node["columns"][0]["crl"], [])
         self.assertNotIn("CRL", self.say("publish"))
 
@@ -430,6 +434,10 @@ class Rehearse(Cert):
                                          "client-certificate": "node"}}
         self.server.write_config()
         self.assertEqual(self.rehearse("--offline", servers)[("usage", "bank")], "warn")
+        self.server.outbound["bank"]["tls-pin"] = [f"sha256:{spki(self.now)}"]
+        self.server.write_config()
+        failure = self.failed("--offline", servers)
+        self.assertEqual((failure["point"], failure["about"], "tls-pin" in failure["way"]), ("own pins", "bank", True))
 
     def test_revocation(self):
         new, _ = self.middle.issue("new", ["mx.flow.test"])

@@ -14,10 +14,9 @@ static char *printed(const char *column, enum cert_format format)
     size_t size = 0;
     json_t *cells = json_loads(column, 0, &error);
     cr_assert_not_null(cells, "%s", error.text);
-    json_t *table =
-        json_pack("{s:s, s:s, s:[s], s:[{s:s, s:[s], s:[s], s:[o]}]}", "node", "mx.<b>.test",
-                  "as_of", "2026-11-26", "firewall", "crl.test:80", "certificates", "title", "node",
-                  "used_by", "listener in", "hints", "publish & wait", "columns", cells);
+    json_t *table = json_pack("{s:s, s:s, s:[s], s:[{s:s, s:[s], s:[o]}]}", "node", "mx.<b>.test",
+                              "as_of", "2026-11-26", "firewall", "crl.test:80", "certificates",
+                              "title", "node", "used_by", "listener in", "columns", cells);
     FILE *out = open_memstream(&text, &size);
     cert_table_print(out, table, format);
     fclose(out);
@@ -45,7 +44,6 @@ Test(cert_table, html_has_entities)
     has(text, "<title>Certificates of mx.&lt;b&gt;.test</title>");
     has(text, "<td>A&lt;i&gt;|&quot;&#39;&amp;*_[x](y)</td>");
     has(text, "<td>a.test<br>b.test</td>");
-    has(text, "<li>publish &amp; wait</li>");
     has(text, "<li>crl.test:80</li>");
     has_not(text, "<b>");
     has_not(text, "<i>");
@@ -62,7 +60,6 @@ Test(cert_table, markdown_has_backslashes_and_entities)
     has(text, "\n|  | current |\n|---|---|\n");
     has(text, "| Organisation | A&lt;i&gt;\\|&quot;&#39;&amp;\\*\\_\\[x\\]\\(y\\) |\n");
     has(text, "| Certificate name | a.test<br>b.test |\n");
-    has(text, "\n- publish &amp; wait\n");
     has_not(text, "Organisational unit");
     free(text);
 }
@@ -73,7 +70,6 @@ Test(cert_table, text_is_as_it_is)
     has(text, "Certificates of mx.<b>.test, as of 2026-11-26\n");
     has(text, "\n    Organisation          A<i>|\"'&*_[x](y)\n");
     has(text, "\n    Certificate name      a.test\n                          b.test\n");
-    has(text, "\n  NOTE: publish & wait\n");
     has(text, "\n    crl.test:80\n");
     has_not(text, "unit");
     free(text);
