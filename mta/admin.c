@@ -11,8 +11,10 @@
 #include <errno.h>
 #include <microhttpd.h>
 #include <poll.h>
+#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -167,6 +169,60 @@ static enum MHD_Result answer_sts_refresh(struct admin_daemon *daemon,
         return answer_text(connection, MHD_HTTP_FORBIDDEN, "only on the unix socket\n");
     char words[CONTROL_WORDS_MAX];
     int r = control_sts_refresh(daemon->admin->control, domain == NULL ? "" : domain, words);
+    return answer_text(connection, r < 0 ? MHD_HTTP_CONFLICT : MHD_HTTP_OK, words);
+}
+
+/* ---- connectors ---- */
+
+static const char *text_of(struct MHD_Connection *connection, const char *key)
+{
+    const char *text = argument_of(connection, key);
+    return text == NULL ? "" : text;
+}
+
+static enum MHD_Result answer_connectors(struct admin *admin, struct MHD_Connection *connection)
+{
+    uint64_t from = 0;
+    const enum connector_direction direction =
+        strcmp(text_of(connection, "direction"), "out") == 0 ? CONNECTOR_OUT : CONNECTOR_IN;
+    if (slice_to_u64(slice_of_string(text_of(connection, "from")), CONNECTORS_MAX, &from) < 0)
+        from = 0;
+    return answer_json(connection, MHD_HTTP_OK,
+                       control_connectors_list(admin->control, direction, (unsigned)from));
+}
+
+/* Who is at the other end of the unix socket. */
+static void peer_of(struct MHD_Connection *connection, char by[static CONNECTOR_BY_MAX])
+{
+    struct ucred peer = { 0 };
+    socklen_t size = sizeof(peer);
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+    snprintf(by, CONNECTOR_BY_MAX, "unknown");
+    if (info == NULL || getsockopt(info->connect_fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0)
+        return;
+    const struct passwd *user = getpwuid(peer.uid);
+    if (user != NULL)
+        snprintf(by, CONNECTOR_BY_MAX, "%s", user->pw_name);
+    else
+        snprintf(by, CONNECTOR_BY_MAX, "uid %u", peer.uid);
+}
+
+static enum MHD_Result answer_mark(struct admin_daemon *daemon, struct MHD_Connection *connection,
+                                   bool blocks)
+{
+    if (!daemon->local)
+        return answer_text(connection, MHD_HTTP_FORBIDDEN, "only on the unix socket\n");
+    char words[CONTROL_ORDER_WORDS];
+    char by[CONNECTOR_BY_MAX];
+    peer_of(connection, by);
+    const struct control_order order = { .name = text_of(connection, "name"),
+                                         .direction = argument_of(connection, "direction"),
+                                         .reason = argument_of(connection, "reason"),
+                                         .by = by };
+    struct control *control = daemon->admin->control;
+    int r = blocks ? control_connectors_block(control, &order, words)
+                   : control_connectors_unblock(control, &order, words);
     return answer_text(connection, r < 0 ? MHD_HTTP_CONFLICT : MHD_HTTP_OK, words);
 }
 
@@ -351,6 +407,16 @@ static enum MHD_Result admin_on_request(void *cls, struct MHD_Connection *connec
     if (post && strcmp(url, "/v1/tls/rotate") == 0)
         return answer_change(daemon, connection, control_tls_rotate,
                              "rotated: new keys seal session tickets\n");
+    if (get && strcmp(url, "/v1/connectors") == 0)
+        return answer_connectors(daemon->admin, connection);
+    if (get && strcmp(url, "/v1/connectors/show") == 0)
+        return answer_json(
+            connection, MHD_HTTP_OK,
+            control_connectors_show(daemon->admin->control, text_of(connection, "name")));
+    if (post && strcmp(url, "/v1/connectors/block") == 0)
+        return answer_mark(daemon, connection, true);
+    if (post && strcmp(url, "/v1/connectors/unblock") == 0)
+        return answer_mark(daemon, connection, false);
     if (get && strcmp(url, "/v1/tls/report") == 0)
         return answer_report(daemon->admin, connection);
     if (get && strcmp(url, "/v1/tls/crl") == 0)

@@ -6,6 +6,10 @@
  *   GET  /v1/queue[?shard=S&log=L&cursor=C]          a page of messages, and where the next begins
  *   GET  /v1/queue/ID       one message, with recipients and outcomes
  *   GET  /v1/tls/report     floor memory, a page of it; ?name=HOST_OR_DOMAIN
+ *   GET  /v1/connectors[?direction=D&from=N]         a page of them, and where the next begins
+ *   GET  /v1/connectors/show?name=NAME               all that is known of those of this name
+ *   POST /v1/connectors/block   ?name=NAME&reason=TEXT[&direction=D] (unix socket only)
+ *   POST /v1/connectors/unblock ?name=NAME[&direction=D] (likewise)
  *   POST /v1/reload         200 when all shards have it, or 409 and why (unix socket only)
  *   POST /v1/tls/floor/VERB ?host=H[&domain=D]: accept, keep, forget (likewise)
  *

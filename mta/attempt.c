@@ -245,8 +245,9 @@ static void attempt_send(struct attempt *a)
     const struct envelope *e = &a->envelope;
     struct link *link = a->link;
     bool going = link->client == NULL || link->client->state == SMTP_CLIENT_QUIT;
-    if (going || link->generation != a->deliver->generations->current) {
-        /* It went while the envelope was read, is going, or was begun with less than is wanted. */
+    if (going || link->generation != a->deliver->generations->current ||
+        hop_is_blocked(link->hop)) {
+        /* It went while the envelope was read, is going, or may not be used any more. */
         link->ready = link->ready && !going;
         queue_put_back(a->deliver->queue, a->unit);
         attempt_free(a);

@@ -18,7 +18,7 @@
 #include "mta/cli.h"
 #include "mta/config.h"
 
-enum { ANSWER_BYTES_MAX = 64 << 20, URL_MAX = 256 };
+enum { ANSWER_BYTES_MAX = 64 << 20, URL_MAX = 2'304 };
 
 static size_t reply_add(char *data, size_t size, size_t count, void *argument)
 {
@@ -61,6 +61,15 @@ long client_ask(const char *socket, const char *path, bool post, struct client_r
             socket, curl_easy_strerror(code));
     curl_easy_cleanup(curl);
     return code == CURLE_OK ? reply->status : -1;
+}
+
+void client_path_add(char *path, size_t room, const char *key, const char *value)
+{
+    char *escaped = curl_easy_escape(NULL, value, 0);
+    size_t size = strlen(path);
+    snprintf(path + size, room - size, "%c%s=%s", strchr(path, '?') == NULL ? '?' : '&', key,
+             escaped == NULL ? "" : escaped);
+    curl_free(escaped);
 }
 
 char *client_socket(const struct client_arguments *arguments)

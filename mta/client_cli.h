@@ -33,6 +33,8 @@ struct client_reply {
     long status;
 };
 
+/* Puts key=value behind a path, escaped. */
+void client_path_add(char *path, size_t room, const char *key, const char *value);
 /* The answer's status, or -1 (said why). */
 long client_ask(const char *socket, const char *path, bool post, struct client_reply *reply);
 /* Has the server do something and prints what it says; the exit status. */

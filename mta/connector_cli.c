@@ -7,6 +7,10 @@
 #include "mta/cli.h"
 
 static const struct cli_command commands[] = {
+    { "list", connector_list_main, "all connectors of the running server, and what they did" },
+    { "show", connector_show_main, "all that is known of one" },
+    { "block", connector_block_main, "nothing comes or goes by one any more, from now on" },
+    { "unblock", connector_unblock_main, "it works again" },
     { "import", connector_import_main, "make sections of what Exchange's cmdlets print as JSON" },
 };
 

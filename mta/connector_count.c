@@ -41,6 +41,25 @@ void connector_counts_free(struct connector_counts *counts)
     *counts = (struct connector_counts) { .in = NULL };
 }
 
+struct connector_now *connector_now_new(void)
+{
+    return reserve(sizeof(struct connector_now) * CONNECTOR_SLOTS_MAX);
+}
+
+void connector_now_free(struct connector_now *now)
+{
+    if (now != NULL)
+        munmap(now, sizeof(*now) * CONNECTOR_SLOTS_MAX);
+}
+
+const char *connector_direction_name(enum connector_direction direction)
+{
+    static const char *const names[] = { [CONNECTOR_IN] = "in", [CONNECTOR_OUT] = "out" };
+    static_assert(ARRAY_COUNT(names) == CONNECTOR_DIRECTIONS);
+    CHECK(direction < CONNECTOR_DIRECTIONS);
+    return names[direction];
+}
+
 const char *connector_result_name(enum connector_direction direction, enum connector_result result)
 {
     static const char *const names[CONNECTOR_DIRECTIONS][CONNECTOR_RESULTS] = {

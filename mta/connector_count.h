@@ -62,9 +62,16 @@ struct connector_out_row {
     uint64_t regressions[FLOOR_ACTIONS];
 };
 
+/* What all shards know of a connector now, by slot: the only thing about connectors that they share
+ * and write, by atomic operations on one word. */
+struct connector_now {
+    uint32_t blocked; /* control's: nothing comes or goes by it */
+};
+
 struct connector_counts {
     struct connector_in_row *in; /* by slot */
     struct connector_out_row *out;
+    struct connector_now *now[CONNECTOR_DIRECTIONS]; /* control's; NULL: there is none */
 };
 
 [[nodiscard]] int connector_counts_init(struct connector_counts *counts);
@@ -77,6 +84,20 @@ static inline void connector_count(struct connector_traffic *traffic, uint64_t *
     metric_add(number, by);
 }
 
+/* Read anew for each message: a mark acts at once, whatever generation a session has. */
+static inline bool connector_is_blocked(const struct connector_counts *counts,
+                                        enum connector_direction direction, uint32_t slot)
+{
+    return counts != NULL && counts->now[direction] != NULL &&
+           __atomic_load_n(&counts->now[direction][slot].blocked, __ATOMIC_ACQUIRE) != 0;
+}
+
+/* All zero, CONNECTOR_SLOTS_MAX of them; NULL: no memory. */
+struct connector_now *connector_now_new(void);
+void connector_now_free(struct connector_now *now); /* NULL is allowed */
+
+/* "in", "out" */
+const char *connector_direction_name(enum connector_direction direction);
 /* "accept", "defer", "reject"; outbound "delivered", "deferred", "bounced". */
 const char *connector_result_name(enum connector_direction direction, enum connector_result result);
 const char *connector_clear_name(enum connector_clear clear);

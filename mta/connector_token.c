@@ -62,6 +62,31 @@ static const struct row rows[] = {
         { 550, { 5, 7, 1 }, "This sender domain must be authenticated" },
         { 550, { 5, 7, 1 }, "This sender domain must be authenticated" },
         { 550, { 5, 7, 68 }, "TenantInboundAttribution; Direct Send not allowed" } },
+    [TOKEN_BLOCKED] = {
+        "connector-blocked",
+        { 550, { 5, 7, 1 }, "Not accepted from this source" },
+        { 550, { 5, 7, 1 }, "Not accepted from this source" },
+        { 550, { 5, 7, 711 }, "Access denied, bad inbound connector" } },
+    [TOKEN_RATE] = {
+        "rate",
+        { 450, { 4, 7, 28 }, "Too many messages now, try again later" },
+        { 450, { 4, 7, 28 }, "Too many messages now, try again later" },
+        { 451, { 4, 7, 500 }, "Server busy, try again later" } },
+    [TOKEN_CONNECTIONS] = {
+        "connections",
+        { 421, { 4, 3, 2 }, "Too many connections now, try again later" },
+        { 421, { 4, 3, 2 }, "Too many connections now, try again later" },
+        { 421, { 4, 3, 2 }, "Too many connections now, try again later" } },
+    [TOKEN_RECIPIENTS] = {
+        "recipients",
+        { 452, { 4, 5, 3 }, "Too many recipients" },
+        { 452, { 4, 5, 3 }, "Too many recipients" },
+        { 452, { 4, 5, 3 }, "Too many recipients" } },
+    [TOKEN_SIZE] = {
+        "size",
+        { 552, { 5, 3, 4 }, "Message too big" },
+        { 552, { 5, 3, 4 }, "Message too big" },
+        { 552, { 5, 3, 4 }, "Message too big" } },
 };
 /* clang-format on */
 static_assert(ARRAY_COUNT(rows) == TOKENS);

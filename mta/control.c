@@ -202,6 +202,7 @@ int control_reload(struct control *control, char words[static CONTROL_WORDS_MAX]
         return -EINVAL;
     }
     control_connectors_assign(control, next);
+    control_marks_apply(control, next);
     control_keep(control, next);
     control_tls_files(control);
     control_certificates_look(control);
@@ -631,6 +632,8 @@ static int control_start(struct control *control)
         r = control_certificates_open(control, config);
     if (r == 0)
         r = control_sts_open(control, config);
+    if (r == 0)
+        r = control_marks_open(control, config);
     if (r == 0)
         r = control_logs(control);
     if (r == 0)

@@ -12,7 +12,7 @@
 #include "core/check.h"
 #include "mta/control.h"
 
-enum { LABELS_BYTES = 256 };
+enum { LABELS_BYTES = 256, STATE_BLOCKED = 3 };
 
 struct view {
     struct control *control;
@@ -24,7 +24,6 @@ struct view {
     struct connector_out_row *out;
 };
 
-static const char *const directions[] = { [CONNECTOR_IN] = "in", [CONNECTOR_OUT] = "out" };
 static const char *const words_01[] = { "0", "1" };
 
 static const char *name_of(const struct view *v, enum connector_direction direction, unsigned i)
@@ -112,8 +111,8 @@ static void messages_of(struct view *v, enum connector_direction d, unsigned i)
             for (unsigned result = 0; result < CONNECTOR_RESULTS; result++)
                 number(v, t->messages[tls][forced][result],
                        "dir=\"%s\",connector=\"%s\",tls=\"%s\",forced=\"%s\",result=\"%s\"",
-                       directions[d], name_of(v, d, i), connector_tls_name(tls), words_01[forced],
-                       connector_result_name(d, result));
+                       connector_direction_name(d), name_of(v, d, i), connector_tls_name(tls),
+                       words_01[forced], connector_result_name(d, result));
 }
 
 static void traffic(struct view *v)
@@ -129,15 +128,15 @@ static void traffic(struct view *v)
            METRIC_COUNTER);
     for (unsigned d = 0; d < CONNECTOR_DIRECTIONS; d++)
         for (unsigned i = 0; i < v->count[d]; i++)
-            number(v, traffic_of(v, d, i)->bytes, "dir=\"%s\",connector=\"%s\"", directions[d],
-                   name_of(v, d, i));
+            number(v, traffic_of(v, d, i)->bytes, "dir=\"%s\",connector=\"%s\"",
+                   connector_direction_name(d), name_of(v, d, i));
     family(v, "ringpost_connector_hybrid_handshakes_total",
            "Connections that carried mail, with a post-quantum hybrid key exchange",
            METRIC_COUNTER);
     for (unsigned d = 0; d < CONNECTOR_DIRECTIONS; d++)
         for (unsigned i = 0; i < v->count[d]; i++)
             number(v, traffic_of(v, d, i)->hybrid_handshakes, "dir=\"%s\",connector=\"%s\"",
-                   directions[d], name_of(v, d, i));
+                   connector_direction_name(d), name_of(v, d, i));
 }
 
 static void inbound(struct view *v)
@@ -189,6 +188,29 @@ static void outbound(struct view *v)
                    name_of(v, CONNECTOR_OUT, i), floor_action_names[action]);
 }
 
+/* Of those that did something, and those that are blocked. */
+static void states(struct view *v)
+{
+    const struct config *config = v->control->config;
+    const struct connector_marks *marks = &v->control->connectors.marks;
+    family(v, "ringpost_connector_state", "0 off, 1 test, 2 enforce, 3 blocked", METRIC_GAUGE);
+    for (unsigned i = 0; i < marks->count; i++)
+        number(v, STATE_BLOCKED, "dir=\"%s\",connector=\"%s\"",
+               connector_direction_name(marks->marks[i].direction), marks->marks[i].name);
+    for (unsigned d = 0; d < CONNECTOR_DIRECTIONS; d++)
+        for (unsigned i = 0; i < v->count[d]; i++) {
+            const char *name = name_of(v, d, i);
+            const struct slice title = slice_of_string(name);
+            if (connector_is_blocked(&v->control->servers[0].connectors, d, v->slots[d][i]) ||
+                !control_connectors_has(config, d, name))
+                continue;
+            number(v,
+                   d == CONNECTOR_IN ? inbound_named(config->inbound, title)->state
+                                     : outbound_named(&config->outbound, title)->state,
+                   "dir=\"%s\",connector=\"%s\"", connector_direction_name(d), name);
+        }
+}
+
 void control_connectors_write(struct metrics_writer *writer, struct metrics_text *text)
 {
     struct view v = { .control = container_of(writer, struct control, connectors.writer),
@@ -197,6 +219,7 @@ void control_connectors_write(struct metrics_writer *writer, struct metrics_text
         traffic(&v);
         inbound(&v);
         outbound(&v);
+        states(&v);
     }
     view_close(&v);
 }

@@ -6,6 +6,8 @@
  */
 #include "mta/control_connectors.h"
 
+#include <errno.h>
+
 #include "core/check.h"
 #include "core/log.h"
 #include "mta/control.h"
@@ -15,8 +17,9 @@ int control_connectors_open(struct control *control)
     struct control_connectors *c = &control->connectors;
     for (unsigned i = 0; i < CONNECTOR_DIRECTIONS; i++) {
         int r = connector_slots_init(&c->slots[i], CONNECTOR_SLOTS_MAX);
-        if (r < 0)
-            return r;
+        c->now[i] = connector_now_new();
+        if (r < 0 || c->now[i] == NULL)
+            return -ENOMEM;
     }
     control_connectors_assign(control, control->config);
     return 0;
@@ -26,12 +29,19 @@ void control_connectors_start(struct control *control)
 {
     control->connectors.writer.write = control_connectors_write;
     metrics_add_writer(&control->metrics, &control->connectors.writer);
+    for (unsigned i = 0; i < control->servers_count; i++)
+        for (unsigned d = 0; d < CONNECTOR_DIRECTIONS; d++)
+            control->servers[i].connectors.now[d] = control->connectors.now[d];
+    control_marks_apply(control, control->config);
 }
 
 void control_connectors_stop(struct control *control)
 {
-    for (unsigned i = 0; i < CONNECTOR_DIRECTIONS; i++)
+    control_marks_close(control);
+    for (unsigned i = 0; i < CONNECTOR_DIRECTIONS; i++) {
         connector_slots_free(&control->connectors.slots[i]);
+        connector_now_free(control->connectors.now[i]);
+    }
 }
 
 /* ---- slots ---- */
@@ -42,8 +52,8 @@ struct sweep {
     enum connector_direction direction;
 };
 
-static bool config_has(const struct config *config, enum connector_direction direction,
-                       const char *name)
+bool control_connectors_has(const struct config *config, enum connector_direction direction,
+                            const char *name)
 {
     const struct slice words = slice_of_string(name);
     return direction == CONNECTOR_IN ? inbound_named(config->inbound, words) != NULL
@@ -52,6 +62,7 @@ static bool config_has(const struct config *config, enum connector_direction dir
 
 static void row_clear(struct control *control, enum connector_direction direction, uint32_t slot)
 {
+    control->connectors.now[direction][slot] = (struct connector_now) { 0 };
     for (unsigned i = 0; i < control->servers_count; i++) {
         const struct connector_counts *counts = &control->servers[i].connectors;
         if (direction == CONNECTOR_IN)
@@ -66,9 +77,9 @@ static bool slot_lives(void *owner, uint32_t slot)
     const struct sweep *sweep = owner;
     struct control *control = sweep->control;
     const char *name = control->connectors.slots[sweep->direction].names[slot];
-    bool lives = config_has(sweep->next, sweep->direction, name);
+    bool lives = control_connectors_has(sweep->next, sweep->direction, name);
     for (unsigned i = 0; !lives && i < control->generations_count; i++)
-        lives = config_has(control->generations[i].config, sweep->direction, name);
+        lives = control_connectors_has(control->generations[i].config, sweep->direction, name);
     if (!lives)
         row_clear(control, sweep->direction, slot);
     return lives;

@@ -6,15 +6,23 @@
 #ifndef RINGPOST_MTA_CONTROL_CONNECTORS_H
 #define RINGPOST_MTA_CONTROL_CONNECTORS_H
 
+#include <jansson.h>
+
 #include "core/metrics.h"
+#include "core/timer.h"
 #include "mta/config.h"
 #include "mta/connector_count.h"
+#include "mta/connector_marks.h"
 #include "mta/connector_slots.h"
 
 struct control;
 
 struct control_connectors {
     struct connector_slots slots[CONNECTOR_DIRECTIONS];
+    struct connector_now *now[CONNECTOR_DIRECTIONS]; /* of all shards */
+    struct connector_marks marks;
+    struct timer untold_timer;
+    uint64_t untold; /* shards that were not told of an unblocking yet, a bit each */
     struct metrics_writer writer;
     bool full; /* some connectors have no slot, and the log says so */
 };
@@ -31,6 +39,42 @@ void control_connectors_in(const struct control *control, uint32_t slot,
                            struct connector_in_row *sum);
 void control_connectors_out(const struct control *control, uint32_t slot,
                             struct connector_out_row *sum);
+
+bool control_connectors_has(const struct config *config, enum connector_direction direction,
+                            const char *name);
+
+/* ---- control_connector_marks.c ---- */
+
+/* As the user we are to be. 0, or an errno that was told. */
+[[nodiscard]] int control_marks_open(struct control *control, const struct config *config);
+void control_marks_close(struct control *control);
+/* After slots have been given out: what is blocked stays so, and what is not there any more is
+ * told. */
+void control_marks_apply(struct control *control, const struct config *config);
+
+enum { CONTROL_ORDER_WORDS = 512 };
+struct control_order {
+    const char *name;
+    const char *direction; /* "in", "out"; NULL: there is only one of that name */
+    const char *reason;    /* of a block */
+    const char *by;        /* who wants it */
+};
+/* 0, or -EINVAL; words either way. */
+[[nodiscard]] int control_connectors_block(struct control *control,
+                                           const struct control_order *order,
+                                           char words[static CONTROL_ORDER_WORDS]);
+[[nodiscard]] int control_connectors_unblock(struct control *control,
+                                             const struct control_order *order,
+                                             char words[static CONTROL_ORDER_WORDS]);
+
+/* ---- control_connector_json.c ---- */
+
+/* A page of {"connectors": [..], "next": {..}} from number from on; then marks of those that are
+ * gone. */
+json_t *control_connectors_list(struct control *control, enum connector_direction direction,
+                                unsigned from);
+/* {"connectors": [..]}: all that have this name. */
+json_t *control_connectors_show(struct control *control, const char *name);
 
 /* ---- control_connector_metrics.c ---- */
 

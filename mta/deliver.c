@@ -233,6 +233,12 @@ void deliver_switched(struct deliver *deliver)
     }
 }
 
+void deliver_unblocked(struct deliver *deliver)
+{
+    if (!deliver->draining)
+        queue_each_ready(deliver->queue, deliver_wanted, deliver);
+}
+
 void deliver_drain(struct deliver *deliver)
 {
     deliver->draining = true;
@@ -660,7 +666,7 @@ static void link_give(struct link *link)
     struct deliver *deliver = hop->deliver;
     if (!link->ready || link->attempt != NULL)
         return;
-    if (link->generation != deliver->generations->current) {
+    if (link->generation != deliver->generations->current || hop_is_blocked(hop)) {
         link->ready = false;
         smtp_client_quit(link->client);
         return;
@@ -689,6 +695,8 @@ void hop_pump(struct next_hop *hop)
         hop_move_all(hop);
         return;
     }
+    if (hop_is_blocked(hop))
+        return; /* deliver_unblocked comes by here again */
     if (hop_must_wait(hop))
         return;
     while (d->ready_count > 0 && !list_empty(&hop->idle) && !hop_must_wait(hop)) {

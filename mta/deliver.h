@@ -72,6 +72,8 @@ void deliver_switched(struct deliver *deliver);
 void deliver_release(struct deliver *deliver, const char *host);
 /* The domain's policy of MTA-STS is another one: mail that was refused by the old one goes now. */
 void deliver_sts_changed(struct deliver *deliver, const char *domain);
+/* Some connector may be used again (mta/connector_count.h): what waits for it goes. */
+void deliver_unblocked(struct deliver *deliver);
 /* No new attempts; connections end when their message is settled. */
 void deliver_drain(struct deliver *deliver);
 bool deliver_idle(const struct deliver *deliver);

@@ -3,7 +3,6 @@
  */
 #include "mta/floor_cli.h"
 
-#include <curl/curl.h>
 #include <getopt.h>
 #include <jansson.h>
 #include <stdio.h>
@@ -43,16 +42,6 @@ static const char floor_help[] =
     "  -c, --config FILE   the server's configuration, to find the socket (default: built in)\n"
     "  -s, --socket PATH   the socket itself\n"
     "Exit status: 0 done, 1 nothing is remembered of it, or not reachable, 2 usage.\n";
-
-/* Puts key=value behind the path, escaped. */
-static void path_add(char path[static PATH_BYTES], const char *key, const char *value)
-{
-    char *escaped = curl_easy_escape(NULL, value, 0);
-    size_t size = strlen(path);
-    snprintf(path + size, PATH_BYTES - size, "%c%s=%s", strchr(path, '?') == NULL ? '?' : '&', key,
-             escaped == NULL ? "" : escaped);
-    curl_free(escaped);
-}
 
 /* ---- report ---- */
 
@@ -157,10 +146,10 @@ static int report(const char *socket, const char *name, bool as_json)
     json_t *next = NULL;
     do {
         char path[PATH_BYTES] = "/v1/tls/report";
-        path_add(path, "name", name);
+        client_path_add(path, sizeof(path), "name", name);
         if (next != NULL) {
-            path_add(path, "host", cli_text(next, "host"));
-            path_add(path, "domain", cli_text(next, "domain"));
+            client_path_add(path, sizeof(path), "host", cli_text(next, "host"));
+            client_path_add(path, sizeof(path), "domain", cli_text(next, "domain"));
         }
         json_decref(next);
         next = NULL;
@@ -206,9 +195,9 @@ int floor_main(int argc, char **argv)
     }
     char path[PATH_BYTES];
     snprintf(path, sizeof(path), "/v1/tls/floor/%s", argv[optind]);
-    path_add(path, "host", argv[optind + 1]);
+    client_path_add(path, sizeof(path), "host", argv[optind + 1]);
     if (left == 3)
-        path_add(path, "domain", argv[optind + 2]);
+        client_path_add(path, sizeof(path), "domain", argv[optind + 2]);
     char *socket = client_socket(&a);
     int result = socket == NULL ? 1 : client_post(socket, path);
     free(socket);

@@ -10,16 +10,25 @@
 
 enum { US_IN_MS = 1'000 };
 
+static uint32_t slot_of(const struct next_hop *hop)
+{
+    const struct route *route = hop->route;
+    if (route == NULL || *route->name == '\0')
+        return 0;
+    uint32_t slot = hop->generation->config->outbound_slots[route->index];
+    CHECK(slot < CONNECTOR_SLOTS_MAX);
+    return slot;
+}
+
 static struct connector_out_row *row_of(const struct next_hop *hop)
 {
     const struct connector_counts *counts = hop->deliver->connectors;
-    const struct route *route = hop->route;
-    if (counts == NULL || route == NULL)
-        return NULL;
-    uint32_t slot =
-        *route->name == '\0' ? 0 : hop->generation->config->outbound_slots[route->index];
-    CHECK(slot < CONNECTOR_SLOTS_MAX);
-    return &counts->out[slot];
+    return counts == NULL || hop->route == NULL ? NULL : &counts->out[slot_of(hop)];
+}
+
+bool hop_is_blocked(const struct next_hop *hop)
+{
+    return connector_is_blocked(hop->deliver->connectors, CONNECTOR_OUT, slot_of(hop));
 }
 
 void link_count_begun(struct link *link)

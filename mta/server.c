@@ -423,6 +423,14 @@ static void server_on_hook(struct hook *hook)
                         (struct handoff) { .kind = HANDOFF_DRAINED });
 }
 
+static void server_on_unblocked(struct shard *shard, const struct handoff *handoff)
+{
+    (void)handoff;
+    struct server_shard *server = shard->owner;
+    for (unsigned i = 0; i < server->logs_count; i++)
+        deliver_unblocked(&server->logs[i].deliver);
+}
+
 int server_shard_init(struct server_shard *server, struct ring *ring, struct shard_group *group,
                       unsigned index, const struct config *config, struct tls_id_cache *ids)
 {
@@ -481,6 +489,7 @@ int server_shard_init(struct server_shard *server, struct ring *ring, struct sha
     shard_handle(shard, HANDOFF_CONFIG, server_on_config);
     shard_handle(shard, HANDOFF_DRAIN, server_on_drain);
     shard_handle(shard, HANDOFF_ASK, inspect_asked);
+    shard_handle(shard, HANDOFF_UNBLOCKED, server_on_unblocked);
     shard_hook(shard, &server->hook, server_on_hook);
     return 0;
 }

@@ -55,6 +55,7 @@ enum server_handoff {
     HANDOFF_STS,           /* to control: pointer: struct sts_question; answered in place */
     HANDOFF_STS_ANSWER,
     HANDOFF_STS_CHANGED, /* to a shard: pointer: struct sts_change, freed by who gets it */
+    HANDOFF_UNBLOCKED,   /* to a shard: mail of some outbound connector may go again */
 };
 
 /* One log with its queue and deliveries. */

@@ -1,21 +1,32 @@
 /*
- * smtp_connector.c - an inbound session and its connector's numbers
+ * smtp_connector.c - an inbound session and its connector: the mark that blocks it, its numbers
  */
 #include "core/check.h"
 #include "mta/cert_watch.h"
 #include "mta/smtp_session.h"
 #include "tls/tls_server.h"
 
-static struct connector_in_row *row_of(const struct smtp_server *s, const struct inbound *connector)
+static uint32_t slot_of(const struct smtp_server *s, const struct inbound *connector)
 {
-    const struct connector_counts *counts = s->service->connectors;
     const struct config *config = smtp_config(s);
-    if (counts == NULL)
-        return NULL;
     uint32_t slot =
         connector == NULL ? 0 : config->inbound_slots[inbound_index(config->inbound, connector)];
     CHECK(slot < CONNECTOR_SLOTS_MAX);
-    return &counts->in[slot];
+    return slot;
+}
+
+static struct connector_in_row *row_of(const struct smtp_server *s, const struct inbound *connector)
+{
+    const struct connector_counts *counts = s->service->connectors;
+    return counts == NULL ? NULL : &counts->in[slot_of(s, connector)];
+}
+
+bool smtp_connector_is_blocked(const struct smtp_server *s, enum inbound_kind kind,
+                               const struct inbound *connector, enum connector_token token)
+{
+    return (kind == INBOUND_OWN || kind == INBOUND_PARTNER) &&
+           (token == TOKEN_NONE || token > TOKEN_BLOCKED) &&
+           connector_is_blocked(s->service->connectors, CONNECTOR_IN, slot_of(s, connector));
 }
 
 static enum connector_tls tls_of(const struct inbound_session *session)

@@ -204,6 +204,11 @@ bool smtp_policy_mail(struct smtp_server *s, struct slice sender, enum step *ref
     look_up(s, &s->facts);
     inbound_mail(smtp_config(s)->inbound, session, sender, &mail);
     want_lists(s, mail.status_unknown);
+    if (smtp_connector_is_blocked(s, mail.kind, mail.connector, mail.token)) {
+        mail.token = TOKEN_BLOCKED;
+        mail.class = CONNECTOR_REJECT;
+        mail.by = mail.connector;
+    }
     if (mail.token == TOKEN_NONE)
         return true;
     smtp_connector_would(s, &mail.would);
@@ -238,6 +243,11 @@ bool smtp_policy_rcpt(struct smtp_server *s, struct slice recipient, struct slic
     const struct inbound_session *session = facts_of(s);
     struct inbound_rcpt rcpt;
     inbound_rcpt(smtp_config(s)->inbound, session, t->sender_domain, recipient, &rcpt);
+    if (smtp_connector_is_blocked(s, rcpt.kind, rcpt.connector, rcpt.token)) {
+        rcpt.token = TOKEN_BLOCKED;
+        rcpt.class = CONNECTOR_REJECT;
+        rcpt.by = rcpt.connector;
+    }
     smtp_connector_would(s, &rcpt.would);
     want_lists(s, rcpt.status_unknown);
     if (rcpt.is_own_sender)

@@ -129,8 +129,12 @@ bool smtp_policy_content(struct smtp_server *s, enum step *refused);
 /* To whom the message is attributed, for the lines of the log. */
 void smtp_log_policy(const struct smtp_server *s, struct log_line *line);
 
-/* ---- smtp_connector.c: what connectors did, counted ---- */
+/* ---- smtp_connector.c: marks and numbers of connectors ---- */
 
+/* Mail that is attributed so may not come now, for an operator has marked the connector; and no
+ * other token is told first. */
+bool smtp_connector_is_blocked(const struct smtp_server *s, enum inbound_kind kind,
+                               const struct inbound *connector, enum connector_token token);
 /* by: whose rule it is, NULL: nobody's. */
 void smtp_connector_refused(struct smtp_server *s, const struct inbound *by,
                             enum connector_token token, unsigned code);

@@ -1,11 +1,11 @@
 """test_connector_ops.py - connectors while they run: what they did, and what an operator does about them"""
+import json
 import ssl
-import unittest
 
 import harness
 import test_connectors
-from harness import Peer, Ringpost
-from test_connectors import BANK
+from harness import Peer
+from test_connectors import BANK, RELAY
 from tls_wire import TlsPeer, server_context
 
 COUNTED = "ringpost_connector_"
@@ -90,6 +90,108 @@ class Metrics(Operated):
         harness.wait_for(lambda: self.messages("out", "inner", "none", 0, "delivered") == 1, "its outcome")
         self.assertEqual({m.partition('connector="')[2].partition('"')[0] for m in server.metrics() if "connector=" in m},
                          {"c2999", "inner"})
+
+
+class Blocked(Operated):
+    def connector(self, *words, status=0):
+        done = self.server.cli("connector", *words)
+        self.assertEqual(done.returncode, status, done.stdout + done.stderr)
+        return done.stdout if status == 0 else done.stderr
+
+    def shown(self, name):
+        return [json.loads(line) for line in self.connector("show", name, "--json").splitlines()]
+
+    def test_I_34_and_a_restart(self):
+        """Blocked in the middle of a session, at its next MAIL; still so after a restart; until it is
+        unblocked, for the session that is open too."""
+        server = self.serve({"site": RELAY, "bank": BANK})
+        leaf = self.leaf("a.relay.example.org", authority=self.private)
+        client = self.client(leaf)
+        client.message("a@example.org", ["b@far.example"])
+        self.assertIn("refused from the next MAIL on", self.connector("block", "site", "--reason", "key stolen"))
+        self.assertEqual(self.refusal(client, "a@example.org", at="MAIL")[:3], (550, "5.7.1", "connector-blocked"))
+        event = server.wait_log("connector_blocked")[0]
+        self.assertEqual([event[k] for k in ("connector", "dir", "reason")], ["site", "in", "key stolen"])
+        self.assertNotEqual(event["by"], "unknown")
+        self.client().message("a@elsewhere.example")    # nobody else is
+        self.assertEqual(self.counted("refusals_total", connector="site", token="connector-blocked", state="enforce"), 1)
+        self.assertEqual(self.counted("state", dir="in", connector="site"), 3)
+        client.close()
+        server.stop()
+        server.start()
+        client = self.client(leaf)
+        self.assertEqual(self.refusal(client, "a@example.org", at="MAIL")[2], "connector-blocked")
+        self.reload(bank=BANK)      # gone, and its mark is kept
+        self.assertEqual(server.wait_log("connector_mark_unused")[0]["reason"], "key stolen")
+        self.assertEqual([(c["state"], c["blocked"]["reason"]) for c in self.shown("site")], [("gone", "key stolen")])
+        self.reload(bank=BANK, site=RELAY)
+        client = self.client(leaf)
+        self.assertEqual(self.refusal(client, "a@example.org", at="MAIL")[2], "connector-blocked")
+        self.assertRegex(self.connector("show", "site"), r"(?s)inbound site: own blocked.*BLOCKED .* by .*: key stolen")
+        self.assertRegex(self.connector("list"), r"in +site +blocked +own")
+        self.connector("unblock", "site")
+        client.message("a@example.org", ["b@far.example"])
+        self.assertEqual(self.shown("site")[0]["blocked"], None)
+        self.assertIn("no such connector is blocked", self.connector("unblock", "site", status=1))
+
+    def test_exchange_words(self):
+        self.serve({"bank": BANK}, **{"inbound-defaults": {"replies": "exchange"}})
+        self.connector("block", "bank", "--reason", "x")
+        self.assertEqual(self.refusal(self.client(self.leaf("mx.bank.example")), "a@bank.example", at="MAIL")[:3],
+                         (550, "5.7.711", "connector-blocked"))
+
+    def test_what_is_not_blocked(self):
+        server = self.serve({"inner": BANK})
+        self.assertIn("no such connector", self.connector("block", "nobody", "--reason", "x", status=1))
+        self.assertIn("--direction", self.connector("block", "inner", "--reason", "x", status=1))
+        self.assertIn("a reason is needed", self.connector("block", "inner", "--reason", "", status=1))
+        self.assertIn("--reason", self.connector("block", "inner", status=2))
+        self.assertEqual(server.http("/v1/connectors/block?name=inner&reason=x", "POST")[0], 403)
+        self.connector("show", "nobody", status=1)
+        self.assertEqual(server.log("connector_blocked"), [])
+
+    def test_outbound(self):
+        """Mail waits, over a restart too, and over connections that are open; others' goes."""
+        one, two = Peer(self), Peer(self)
+        server = self.serve({}, outbound={"one": one.route(["one.test"]), "two": two.route(["two.test"])})
+        server.send(recipients=["x@one.test"])
+        one.wait(1)
+        self.connector("block", "one", "--reason", "wrong host", "--direction", "out")
+        server.send(recipients=["y@one.test", "y@two.test"])
+        two.wait(1)
+        self.assertEqual(len(server.queue()), 1)
+        server.stop()
+        server.start()
+        server.send(recipients=["z@two.test"])
+        two.wait(2)
+        self.assertEqual(len(one.messages), 1)
+        connections = one.connections
+        self.connector("unblock", "one")
+        one.wait(2)
+        self.assertEqual(one.connections, connections + 1)
+        server.wait_empty()
+
+    def test_a_damaged_file_keeps_it_down(self):
+        server = self.serve({"bank": BANK})
+        self.connector("block", "bank", "--reason", "x")
+        server.stop()
+        file = server.spool / "connector-marks.json"
+        text = file.read_text()
+        file.write_text(text[:-20])
+        done = server.cli("serve")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("connector-marks.json", done.stderr)
+        file.write_text(text)
+        server.start()
+        self.assertEqual(self.shown("bank")[0]["blocked"]["reason"], "x")
+
+    def test_pages(self):
+        """More than a page, each once, in the order of the server."""
+        self.serve({f"c{i}": {**BANK, "sender-domains": [f"d{i}.example"]} for i in range(1100)})
+        lines = [json.loads(line) for line in self.connector("list", "--json").splitlines()]
+        names = [(c["direction"], c["name"]) for c in lines]
+        self.assertEqual(len(names), 1101)
+        self.assertEqual(set(names), {("out", "inner"), *(("in", f"c{i}") for i in range(1100))})
 
 
 if __name__ == "__main__":
