@@ -191,6 +191,23 @@ static enum MHD_Result answer_connectors(struct admin *admin, struct MHD_Connect
                        control_connectors_list(admin->control, direction, (unsigned)from));
 }
 
+static enum MHD_Result answer_sums(struct admin *admin, struct MHD_Connection *connection)
+{
+    struct sums_key key = { .direction = CONNECTOR_IN };
+    uint64_t day = 0;
+    uint64_t days = 0;
+    if (slice_to_u64(slice_of_string(text_of(connection, "days")), UINT16_MAX, &days) < 0)
+        days = 1;
+    if (slice_to_u64(slice_of_string(text_of(connection, "day")), UINT32_MAX, &day) == 0)
+        key.day = (uint32_t)day;
+    if (strcmp(text_of(connection, "direction"), "out") == 0)
+        key.direction = CONNECTOR_OUT;
+    snprintf(key.name, sizeof(key.name), "%s", text_of(connection, "connector"));
+    return answer_json(
+        connection, MHD_HTTP_OK,
+        control_sums_report(admin->control, argument_of(connection, "name"), (unsigned)days, &key));
+}
+
 /* Who is at the other end of the unix socket. */
 static void peer_of(struct MHD_Connection *connection, char by[static CONNECTOR_BY_MAX])
 {
@@ -413,6 +430,8 @@ static enum MHD_Result admin_on_request(void *cls, struct MHD_Connection *connec
         return answer_json(
             connection, MHD_HTTP_OK,
             control_connectors_show(daemon->admin->control, text_of(connection, "name")));
+    if (get && strcmp(url, "/v1/connectors/report") == 0)
+        return answer_sums(daemon->admin, connection);
     if (post && strcmp(url, "/v1/connectors/block") == 0)
         return answer_mark(daemon, connection, true);
     if (post && strcmp(url, "/v1/connectors/unblock") == 0)

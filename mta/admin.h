@@ -8,6 +8,7 @@
  *   GET  /v1/tls/report     floor memory, a page of it; ?name=HOST_OR_DOMAIN
  *   GET  /v1/connectors[?direction=D&from=N]         a page of them, and where the next begins
  *   GET  /v1/connectors/show?name=NAME               all that is known of those of this name
+ *   GET  /v1/connectors/report[?days=N&name=NAME]    daily sums, a page of them
  *   POST /v1/connectors/block   ?name=NAME&reason=TEXT[&direction=D] (unix socket only)
  *   POST /v1/connectors/unblock ?name=NAME[&direction=D] (likewise)
  *   POST /v1/reload         200 when all shards have it, or 409 and why (unix socket only)

@@ -9,6 +9,7 @@
 static const struct cli_command commands[] = {
     { "list", connector_list_main, "all connectors of the running server, and what they did" },
     { "show", connector_show_main, "all that is known of one" },
+    { "report", connector_report_main, "what came and went by each, day by day" },
     { "block", connector_block_main, "nothing comes or goes by one any more, from now on" },
     { "unblock", connector_unblock_main, "it works again" },
     { "import", connector_import_main, "make sections of what Exchange's cmdlets print as JSON" },

@@ -635,6 +635,8 @@ static int control_start(struct control *control)
     if (r == 0)
         r = control_marks_open(control, config);
     if (r == 0)
+        r = control_sums_open(control, config);
+    if (r == 0)
         r = control_logs(control);
     if (r == 0)
         r = control_signals(control);
@@ -669,6 +671,7 @@ static void control_stop(struct control *control)
 {
     for (unsigned i = 0; i < control->threads_count; i++)
         pthread_join(control->threads[i], NULL);
+    control_sums_close(control);
     for (unsigned i = 0; i < control->servers_count; i++) {
         server_shard_close(&control->servers[i]);
         ring_free(control->servers[i].shard.ring);

@@ -33,6 +33,7 @@ void control_connectors_start(struct control *control)
         for (unsigned d = 0; d < CONNECTOR_DIRECTIONS; d++)
             control->servers[i].connectors.now[d] = control->connectors.now[d];
     control_marks_apply(control, control->config);
+    control_sums_start(control);
 }
 
 void control_connectors_stop(struct control *control)
@@ -63,6 +64,7 @@ bool control_connectors_has(const struct config *config, enum connector_directio
 static void row_clear(struct control *control, enum connector_direction direction, uint32_t slot)
 {
     control->connectors.now[direction][slot] = (struct connector_now) { 0 };
+    control_sums_clear(control, direction, slot);
     for (unsigned i = 0; i < control->servers_count; i++) {
         const struct connector_counts *counts = &control->servers[i].connectors;
         if (direction == CONNECTOR_IN)

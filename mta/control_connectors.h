@@ -14,8 +14,20 @@
 #include "mta/connector_count.h"
 #include "mta/connector_marks.h"
 #include "mta/connector_slots.h"
+#include "mta/connector_sums.h"
 
 struct control;
+
+/* Daily sums (control_connector_sums.c). */
+struct control_sums {
+    struct store *store; /* NULL: there is none any more */
+    struct store_report report;
+    struct timer timer;
+    bool failing;                /* and the log says so */
+    struct connector_in_row *in; /* by slot: what of its rows is in the store */
+    struct connector_out_row *out;
+    char path[STORE_PATH_MAX];
+};
 
 struct control_connectors {
     struct connector_slots slots[CONNECTOR_DIRECTIONS];
@@ -24,6 +36,7 @@ struct control_connectors {
     struct timer untold_timer;
     uint64_t untold; /* shards that were not told of an unblocking yet, a bit each */
     struct metrics_writer writer;
+    struct control_sums sums;
     bool full; /* some connectors have no slot, and the log says so */
 };
 
@@ -75,6 +88,20 @@ json_t *control_connectors_list(struct control *control, enum connector_directio
                                 unsigned from);
 /* {"connectors": [..]}: all that have this name. */
 json_t *control_connectors_show(struct control *control, const char *name);
+
+/* ---- control_connector_sums.c ---- */
+
+/* As the user we are to be, before any thread. 0, or an errno that was told. */
+[[nodiscard]] int control_sums_open(struct control *control, const struct config *config);
+void control_sums_start(struct control *control);
+/* With the shards' rows still there. */
+void control_sums_close(struct control *control);
+/* The slot is given to another name. */
+void control_sums_clear(struct control *control, enum connector_direction direction, uint32_t slot);
+/* A page of {"records": [..], "next": {..}} behind key, of the last days with today's; name NULL:
+ * all. */
+json_t *control_sums_report(struct control *control, const char *name, unsigned days,
+                            struct sums_key *key);
 
 /* ---- control_connector_metrics.c ---- */
 

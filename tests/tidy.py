@@ -51,6 +51,7 @@ MAY_ALLOCATE = {
     "mta/store.c", "mta/control_floor.c", "mta/control_sts.c",
     "mta/connector_import_cli.c", "mta/connector_slots.c", "mta/control_connector_metrics.c",
     "mta/connector_slots.c", "mta/control_connector_metrics.c", "mta/connector_marks.c",
+    "mta/connector_slots.c", "mta/control_connector_metrics.c", "mta/connector_marks.c", "mta/control_connector_sums.c",
     "mta/control.c", "mta/server.c", "mta/client_cli.c", "mta/cli.c", "mta/address.c", "mta/listener.c",
 }
 ALLOCATE = re.compile(r"(?<![\w.>])(malloc|calloc|realloc|strdup|strndup|asprintf)\s*\(")

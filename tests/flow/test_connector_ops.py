@@ -1,4 +1,5 @@
 """test_connector_ops.py - connectors while they run: what they did, and what an operator does about them"""
+import csv
 import json
 import ssl
 
@@ -28,6 +29,12 @@ class Operated(test_connectors.Connectors):
         self.server.write_config()
         done = self.server.cli("reload")
         self.assertEqual(done.returncode, 0, done.stderr)
+        self.server.queue()     # each shard has been asked, behind the new configuration
+
+    def connector(self, *words, status=0):
+        done = self.server.cli("connector", *words)
+        self.assertEqual(done.returncode, status, done.stdout + done.stderr)
+        return done.stdout if status == 0 else done.stderr
 
 
 class Metrics(Operated):
@@ -92,12 +99,36 @@ class Metrics(Operated):
                          {"c2999", "inner"})
 
 
-class Blocked(Operated):
-    def connector(self, *words, status=0):
-        done = self.server.cli("connector", *words)
-        self.assertEqual(done.returncode, status, done.stdout + done.stderr)
-        return done.stdout if status == 0 else done.stderr
+class Report(Operated):
+    def test_days(self):
+        """Sums of today, in three forms, and over a restart; other tokens than messages."""
+        server = self.serve({"bank": BANK})
+        self.connector("report", status=1)
+        self.client(self.leaf("mx.bank.example"), version=ssl.TLSVersion.TLSv1_2).message("a@bank.example")
+        stranger = self.client()
+        self.refusal(stranger, "a@bank.example")
+        stranger.close()
+        self.inner.wait(1)
+        server.wait_empty()
+        server.stop()
+        server.start()
+        self.client(self.leaf("mx.bank.example"), version=ssl.TLSVersion.TLSv1_2).message("a@bank.example")
+        record, = [json.loads(line) for line in self.connector("report", "--json", "bank").splitlines()]
+        self.assertEqual((record["direction"], record["forced"]["1.2"], record["refused"], record["tokens"]),
+                         ("in", 2, 1, {"cert-none": 1}))
+        self.assertEqual(sum(record["messages"].values()), 0)
+        table = list(csv.DictReader(self.connector("report", "--csv", "--days", "1").splitlines()))
+        self.assertEqual({(row["direction"], row["connector"]) for row in table}, {("in", "bank"), ("out", "inner")})
+        row, = [row for row in table if row["connector"] == "bank"]
+        self.assertEqual((row["messages"], row["demanded_tls_1_2"], row["refused"], row["tokens"]),
+                         ("2", "2", "1", "cert-none=1"))
+        self.assertGreater(int(row["bytes"]), 0)
+        self.assertRegex(self.connector("report"), r"(?m)^\d{4}-\d\d-\d\d +in +bank +2 .* cert-none=1$")
+        self.connector("report", "nobody", status=1)
+        self.connector("report", "--days", "0", status=2)
 
+
+class Blocked(Operated):
     def shown(self, name):
         return [json.loads(line) for line in self.connector("show", name, "--json").splitlines()]
 
