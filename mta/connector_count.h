@@ -18,7 +18,7 @@
 #include "mta/connector.h"
 #include "mta/connector_token.h"
 #include "mta/floor.h"
-#include "mta/smtp_client.h"
+#include "mta/outbound_token.h"
 
 enum { CONNECTOR_SLOTS_MAX = 1 << 16 };
 
@@ -57,8 +57,8 @@ struct connector_in_row {
 };
 struct connector_out_row {
     struct connector_traffic traffic;
-    uint64_t failures[SMTP_TLS_FAULTS];
-    uint64_t clear[CONNECTOR_CLEARS]; /* connections that carried mail so */
+    uint64_t failures[OUTBOUND_TOKENS]; /* hosts that did not get mail for want of protection */
+    uint64_t clear[CONNECTOR_CLEARS];   /* connections that carried mail so */
     uint64_t regressions[FLOOR_ACTIONS];
 };
 

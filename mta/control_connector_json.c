@@ -125,8 +125,8 @@ static json_t *outbound_json(struct control *control, unsigned index, bool all)
         return entry;
     details(entry, CONNECTOR_OUT, c->route.line, c->cost, c->label, &row.traffic);
     json_t *failures = json_object();
-    for (unsigned fault = SMTP_TLS_NO_FAULT + 1; fault < SMTP_TLS_FAULTS; fault++)
-        number(failures, smtp_tls_fault_name(fault), row.failures[fault]);
+    for (unsigned token = FAULT_NONE + 1; token < OUTBOUND_TOKENS; token++)
+        number(failures, outbound_token_name(token), row.failures[token]);
     json_t *clear = json_object();
     for (unsigned why = 0; why < CONNECTOR_CLEARS; why++)
         number(clear, connector_clear_name(why), row.clear[why]);

@@ -171,9 +171,9 @@ static void outbound(struct view *v)
     family(v, "ringpost_connector_tls_failures_total",
            "Connections that could not be protected as wanted", METRIC_COUNTER);
     for (unsigned i = 0; i < v->count[CONNECTOR_OUT]; i++)
-        for (unsigned fault = SMTP_TLS_NO_FAULT + 1; fault < SMTP_TLS_FAULTS; fault++)
-            number(v, v->out[i].failures[fault], "connector=\"%s\",token=\"%s\"",
-                   name_of(v, CONNECTOR_OUT, i), smtp_tls_fault_name(fault));
+        for (unsigned token = FAULT_NONE + 1; token < OUTBOUND_TOKENS; token++)
+            number(v, v->out[i].failures[token], "connector=\"%s\",token=\"%s\"",
+                   name_of(v, CONNECTOR_OUT, i), outbound_token_name(token));
     family(v, "ringpost_connector_cleartext_total",
            "Connections that carried mail in clear, by why", METRIC_COUNTER);
     for (unsigned i = 0; i < v->count[CONNECTOR_OUT]; i++)

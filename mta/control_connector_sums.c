@@ -132,8 +132,8 @@ static void gather_out(struct control *control, uint32_t slot)
     subtract(&delta, before, sizeof(delta));
     *before = now;
     traffic_sums(&delta.traffic, &sums);
-    for (unsigned fault = SMTP_TLS_NO_FAULT + 1; fault < SMTP_TLS_FAULTS; fault++)
-        connector_sums_token(&sums, smtp_tls_fault_name(fault), delta.failures[fault]);
+    for (unsigned token = FAULT_NONE + 1; token < OUTBOUND_TOKENS; token++)
+        connector_sums_token(&sums, outbound_token_name(token), delta.failures[token]);
     put(control, CONNECTOR_OUT, slot, &sums);
 }
 

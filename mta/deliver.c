@@ -816,7 +816,6 @@ static void link_on_gone(struct smtp_client *client, const struct smtp_client_en
     link->ready = false;
     if (end->why == SMTP_GONE_CHUNKING)
         hop->client_flags |= SMTP_CLIENT_NO_CHUNKING;
-    link_count_fault(link, end->fault);
     if (end->fault == SMTP_TLS_NOT_OFFERED)
         link_floor_missed(link);
     if (!link->was_ready && end->why != SMTP_GONE_ABORT && end->why != SMTP_GONE_QUIT &&

@@ -64,11 +64,11 @@ void link_count_ready(struct link *link)
                         slice_of_string(link->floor.name.host), facts.peer);
 }
 
-void link_count_fault(struct link *link, enum smtp_tls_fault fault)
+void link_count_refused(const struct link *link, enum outbound_token token)
 {
     struct connector_out_row *row = link->row;
-    if (row != NULL && fault != SMTP_TLS_NO_FAULT)
-        connector_count(&row->traffic, &row->failures[fault], 1);
+    if (row != NULL && token != FAULT_CONNECT)
+        connector_count(&row->traffic, &row->failures[token], 1);
 }
 
 static enum connector_result result_of(const struct outcome *outcomes, uint32_t count)

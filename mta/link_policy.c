@@ -95,6 +95,7 @@ void link_refused(const struct link *link, enum outbound_token token, struct sli
     metric_add(&deliver->metrics.tokens.hosts[token], 1);
     if (token == FAULT_STS_MX || token == FAULT_STS_CERT)
         sts_watch_refused(deliver->sts, link->sts.domain);
+    link_count_refused(link, token);
     if (shard->log == NULL)
         return;
     struct log_line line;

@@ -140,14 +140,14 @@ enum floor_judgement link_floor_judge(struct link *link, char why[static FLOOR_W
 /* The connection has ended for want of STARTTLS: remembered too. */
 void link_floor_missed(struct link *link);
 
-/* link_count.c: what became of a recipient; a connection begins; is ready; could not be secured; an
+/* link_count.c: what became of a recipient; a connection begins; is ready; is refused; an
  * attempt has ended. */
 void deliver_count(struct deliver *deliver, const struct outcome *outcome, int64_t arrival_us);
 /* An operator has marked the connector: nothing is sent, mail waits. */
 bool hop_is_blocked(const struct next_hop *hop);
 void link_count_begun(struct link *link);
 void link_count_ready(struct link *link);
-void link_count_fault(struct link *link, enum smtp_tls_fault fault);
+void link_count_refused(const struct link *link, enum outbound_token token);
 void link_count_message(struct link *link, const struct outcome *outcomes, uint32_t count,
                         uint64_t bytes);
 
