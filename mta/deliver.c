@@ -282,6 +282,7 @@ static void hop_fail(struct next_hop *hop, enum outbound_token token, struct sli
     struct shard *shard = deliver->shard;
     metric_add(&deliver->metrics.destination_failures, 1);
     hop->token = token;
+    hop_all_failed(hop, token);
     queue_destination_failed(deliver->queue, hop->destination, why);
     hop->targets_until_ms = 0;
     hop->target_next = 0;
@@ -751,6 +752,7 @@ void link_open(struct link *link)
         link_count_ready(link);
         hop->connecting--;
         queue_destination_works(hop->deliver->queue, hop->destination);
+        hop_works(hop);
     }
     link->ready = true;
     link_give(link);
@@ -788,6 +790,7 @@ static void hop_target_failed(struct next_hop *hop, const struct link *link,
                               enum outbound_token token, const char *what, struct slice text)
 {
     link_refused(link, token, text);
+    hop_host_failed(hop, token);
     if (link->target != hop->target_next)
         return; /* another connection has found that out already */
     hop->target_next++;

@@ -1,6 +1,9 @@
 /*
  * hop_limits.c - how old mail to a next hop may get, and how fast it may go there
  *
+ * tls-max-age holds from when all hosts failed for want of TLS until one of them takes mail, or
+ * fails by something else: mail does not expire earlier because a host is down.
+ *
  * max-rate is a bucket of each shard's part of it: what is not used in a second is lost, so that a
  * next hop that was down does not get all at once. The wait is the destination's timer, which its
  * back-off uses too: whichever ends later.
@@ -30,6 +33,33 @@ uint64_t deliver_age_max(void *argument, const char *key)
     const struct route *route = current == NULL ? NULL : route_of_key(current->config, key);
     return route == NULL || route->age_max_ms == 0 ? deliver->queue->options.age_max_ms
                                                    : route->age_max_ms;
+}
+
+/* Nothing but the protection that is wanted stands in the way: the host is there. */
+static bool is_tls(enum outbound_token token)
+{
+    return outbound_token_row(token)->retry.subject == 7;
+}
+
+void hop_host_failed(struct next_hop *hop, enum outbound_token token)
+{
+    hop->failed_otherwise = hop->failed_otherwise || !is_tls(token);
+}
+
+void hop_all_failed(struct next_hop *hop, enum outbound_token token)
+{
+    uint64_t age_ms = deliver_age_max(hop->deliver, hop->destination->key);
+    bool only_tls = is_tls(token) && !hop->failed_otherwise;
+    if (only_tls && hop->route != NULL && hop->route->tls_age_max_ms != 0)
+        age_ms = MIN(age_ms, hop->route->tls_age_max_ms);
+    hop->failed_otherwise = false;
+    queue_destination_age(hop->destination, age_ms);
+}
+
+void hop_works(struct next_hop *hop)
+{
+    hop->failed_otherwise = false;
+    queue_destination_age(hop->destination, deliver_age_max(hop->deliver, hop->destination->key));
 }
 
 static uint64_t interval_us(const struct next_hop *hop)

@@ -44,6 +44,7 @@ struct next_hop {
     struct list links;
     unsigned links_count;
     unsigned connecting;
+    bool failed_otherwise; /* some host, in this round: not for want of TLS */
     bool skipped;          /* by floor memory, since a host of it took mail last */
     unsigned client_flags; /* enum smtp_client_flags: what this next hop cannot do */
     unsigned targets_count;
@@ -125,6 +126,10 @@ bool hop_must_wait(struct next_hop *hop);
 /* A message goes. */
 void hop_sends(struct next_hop *hop);
 
+/* hop_limits.c: a host was given no mail; all of them; one takes it: by which age mail expires. */
+void hop_host_failed(struct next_hop *hop, enum outbound_token token);
+void hop_all_failed(struct next_hop *hop, enum outbound_token token);
+void hop_works(struct next_hop *hop);
 /* hop_sts.c: what the policy of MTA-STS says of the target that is next is in sts_facts; false: it
  * is being asked for, and the hop is pumped again. */
 bool hop_sts_known(struct next_hop *hop);

@@ -91,6 +91,16 @@ class OutboundKeys(unittest.TestCase):
         server.wait_log("expired", to="x@dead.test")
         self.assertEqual(server.log("expired")[1:], [])
 
+    def test_mail_that_only_tls_holds_back_expires_earlier_and_says_so(self):
+        clear, rest = Peer(self), Peer(self)
+        server = self.serve({"strict": clear.route(["strict.test"], tls="encrypt", **{"tls-max-age": "2s"}),
+                             "rest": rest.route(["*"])})
+        server.send(recipients=["x@strict.test"], sender="s@example.com")
+        bounce = rest.wait(1)[0]
+        self.assertIn(b"Final-Recipient: rfc822; x@strict.test", bounce.content)
+        self.assertIn(b"Status: 5.7.0", bounce.content)
+        self.assertEqual(clear.messages, [])
+
 
 if __name__ == "__main__":
     harness.main()

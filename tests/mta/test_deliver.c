@@ -146,6 +146,46 @@ Test(deliver, mail_of_a_connector_expires_by_its_max_age)
     }
 }
 
+Test(deliver, mail_that_only_tls_holds_back_expires_by_tls_max_age)
+{
+    EACH_SEED(seed)
+    {
+        struct deliver_world *w =
+            deliver_world_new(seed, CALM_RETRY "outbound x { type = partner state = enforce "
+                                               "domains = { x.test, y.test } hosts = { mx } "
+                                               "tls = encrypt max-age = 1d tls-max-age = 1h }");
+        (void)deliver_domain(w, "x.test", "9.9.8.2"); /* without STARTTLS */
+        (void)deliver_domain(w, "y.test", "9.9.8.3");
+        sim_host(w->sim, deliver_address("9.9.8.3"), SIM_HOST_REFUSES);
+        uint32_t x = deliver_mail(w, "x", 500);
+        uint32_t y = deliver_mail(w, "y", 500);
+        deliver_world_run(w, HOUR_MS - MINUTE_MS);
+        cr_assert_eq(w->queue.metrics.messages, 2);
+        deliver_world_run(w, 10 * MINUTE_MS);
+        cr_assert_eq(deliver_of(w, x, 0)->bounced, 1);
+        cr_assert_eq(deliver_of(w, y, 0)->bounced, 0, "its host is down: that may pass");
+        deliver_world_run(w, DAY_MS);
+        cr_assert_eq(deliver_of(w, y, 0)->bounced, 1);
+        deliver_world_free(w);
+    }
+}
+
+Test(deliver, a_host_that_is_down_beside_one_without_tls_is_waited_for)
+{
+    struct deliver_world *w = deliver_world_new(
+        43, CALM_RETRY "outbound x { type = partner state = enforce domains = { x.test } hosts = { "
+                       "mx } tls = encrypt tls-max-age = 1h }");
+    (void)deliver_domain(w, "x.test", "9.9.8.2");
+    sim_dns_mx(w->names, "x.test", 20, "backup.x.test");
+    sim_dns_a(w->names, "backup.x.test", "9.9.8.4");
+    (void)deliver_hop(w, "9.9.8.4");
+    sim_host(w->sim, deliver_address("9.9.8.4"), SIM_HOST_REFUSES);
+    uint32_t x = deliver_mail(w, "x", 500);
+    deliver_world_run(w, 6 * HOUR_MS);
+    cr_assert_eq(deliver_of(w, x, 0)->bounced, 0);
+    deliver_world_free(w);
+}
+
 Test(deliver, a_reload_changes_how_old_waiting_mail_may_get)
 {
     struct deliver_world *w = deliver_world_new(41, CALM_RETRY TO_X "tls = none }");
