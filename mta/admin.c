@@ -113,12 +113,32 @@ static enum MHD_Result answer_change(struct admin_daemon *daemon, struct MHD_Con
     return answer_text(connection, MHD_HTTP_OK, done);
 }
 
-/* ---- floor memory ---- */
-
 static const char *argument_of(struct MHD_Connection *connection, const char *key)
 {
     return MHD_lookup_connection_value(connection, MHD_GET_ARGUMENT_KIND, key);
 }
+
+/* ---- validations ---- */
+
+static enum MHD_Result answer_validated(struct admin_daemon *daemon,
+                                        struct MHD_Connection *connection)
+{
+    if (!daemon->local)
+        return answer_text(connection, MHD_HTTP_FORBIDDEN, "only on the unix socket\n");
+    const char *name = argument_of(connection, "name"), *why = argument_of(connection, "why");
+    const char *digest = argument_of(connection, "digest"), *good = argument_of(connection, "good");
+    if (name == NULL || digest == NULL || good == NULL)
+        return answer_text(connection, MHD_HTTP_BAD_REQUEST, "name, digest and good\n");
+    const struct validation found = { .name = name,
+                                      .digest = strtoull(digest, NULL, 16),
+                                      .good = strcmp(good, "1") == 0,
+                                      .why = why == NULL ? "" : why };
+    char words[CONTROL_WORDS_MAX];
+    int r = control_validated_put(daemon->admin->control, &found, words);
+    return answer_text(connection, r < 0 ? MHD_HTTP_CONFLICT : MHD_HTTP_OK, words);
+}
+
+/* ---- floor memory ---- */
 
 static enum MHD_Result answer_floor(struct admin_daemon *daemon, struct MHD_Connection *connection,
                                     const char *verb)
@@ -359,7 +379,10 @@ static enum MHD_Result answer_reload(struct admin_request *request)
     if (!request->daemon->local)
         return answer_text(request->connection, MHD_HTTP_FORBIDDEN, "only on the unix socket\n");
     char words[CONTROL_WORDS_MAX];
-    if (control_reload(admin->control, words) < 0)
+    unsigned wishes = argument_of(request->connection, "require-validated") != NULL
+                          ? RELOAD_REQUIRE_VALIDATED
+                          : 0U;
+    if (control_reload(admin->control, wishes, words) < 0)
         return answer_text(request->connection, MHD_HTTP_CONFLICT, words);
     request->asked = true;
     list_push(&admin->reloading, &request->node);
@@ -421,6 +444,8 @@ static enum MHD_Result admin_on_request(void *cls, struct MHD_Connection *connec
         return admin_queue(request, url + 10);
     if (post && strcmp(url, "/v1/reload") == 0)
         return answer_reload(request);
+    if (post && strcmp(url, "/v1/connectors/validated") == 0)
+        return answer_validated(daemon, connection);
     if (post && strcmp(url, "/v1/tls/rotate") == 0)
         return answer_change(daemon, connection, control_tls_rotate,
                              "rotated: new keys seal session tickets\n");

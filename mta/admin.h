@@ -11,7 +11,9 @@
  *   GET  /v1/connectors/report[?days=N&name=NAME]    daily sums, a page of them
  *   POST /v1/connectors/block   ?name=NAME&reason=TEXT[&direction=D] (unix socket only)
  *   POST /v1/connectors/unblock ?name=NAME[&direction=D] (likewise)
- *   POST /v1/reload         200 when all shards have it, or 409 and why (unix socket only)
+ *   POST /v1/reload[?require-validated]   200 when all shards have it, or 409 and why (unix socket
+ *                           only)
+ *   POST /v1/connectors/validated?name=N&digest=D&good=0|1[&why=W]   likewise
  *   POST /v1/tls/floor/VERB ?host=H[&domain=D]: accept, keep, forget (likewise)
  *
  * Runs on the control thread, driven by its ring; libmicrohttpd does the protocol. Mail does not

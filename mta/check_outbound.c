@@ -2,13 +2,15 @@
  * check_outbound.c - outbound connectors that are right one by one, and not what was meant
  *
  * The findings have numbers, so that they can be looked up: L-09 a chain that names nobody, L-11 a
- * domain without what is below it, or the other way round, L-15 a connector that never wins, L-19 a
- * circle. L-04 and L-20 are refused where a section is read (config_tls.c, config_outbound.c).
+ * domain without what is below it, or the other way round, L-15 a connector that never wins, L-16
+ * one that was not validated as it is, L-19 a circle. L-04 and L-20 are refused where a section is
+ * read (config_tls.c, config_outbound.c).
  */
 #include <stdio.h>
 
 #include "mta/check.h"
 #include "mta/config.h"
+#include "mta/connector_validated.h"
 
 enum { KEY_MAX = 128 };
 
@@ -184,9 +186,33 @@ static void lint_shadow(const struct config *config, struct config_report *repor
     warn(config, report, CONFIG_WARNING, c, "domains", words);
 }
 
+/* L-16: only where somebody validates, for else each connector would be told of at each check. */
+static void lint_validated(const struct config *config, struct config_report *report)
+{
+    const struct outbound_set *set = &config->outbound;
+    char path[VALIDATED_PATH_MAX];
+    connector_validated_path(config, path);
+    json_t *all = connector_validated_read(path);
+    for (unsigned i = 0; i < set->count && json_object_size(all) > 0; i++) {
+        const struct outbound *c = &set->connectors[i];
+        enum validated state = connector_validated_state(all, c);
+        char words[CONNECTOR_NAME_MAX + 192];
+        if (c->state != CONNECTOR_ENFORCE || state == VALIDATED_GOOD)
+            continue;
+        snprintf(words, sizeof(words), "enforce, and %s; run ringpost connector validate %s (L-16)",
+                 state == VALIDATED_NEVER    ? "never validated"
+                 : state == VALIDATED_FAILED ? "its last validation failed"
+                                             : "changed since it was validated",
+                 c->route.name);
+        warn(config, report, CONFIG_WARNING, c, "state", words);
+    }
+    json_decref(all);
+}
+
 void check_outbound(const struct config *config, struct config_report *report)
 {
     const struct outbound_set *set = &config->outbound;
+    lint_validated(config, report);
     for (unsigned i = 0; i < set->count; i++) {
         const struct outbound *c = &set->connectors[i];
         lint_level(config, report, c);

@@ -215,9 +215,12 @@ static const char queue_help[] =
     "Exit status: 0, 1 not found or not reachable, 2 usage.\n";
 
 static const char reload_help[] =
-    "ringpost reload                            read the configuration again\n"
+    "ringpost reload [--require-validated]      read the configuration again\n"
     "\n"
     "All shards take the new configuration, or none does and the reasons are printed.\n"
+    "      --require-validated   refused, too, when an outbound connector in state enforce was "
+    "not\n"
+    "                            found good by `connector validate` as it is written now\n"
     "  -c, --config FILE   the server's configuration, to find the socket (default: built in)\n"
     "  -s, --socket PATH   the socket itself\n"
     "Exit status: 0 reloaded, 1 refused or not reachable, 2 usage.\n";
@@ -308,7 +311,17 @@ static int post_main(int argc, char **argv, const char *help, const char *path)
 
 int reload_main(int argc, char **argv)
 {
-    return post_main(argc, argv, reload_help, "/v1/reload");
+    static const char wish[] = "--require-validated";
+    const char *path = "/v1/reload";
+    int kept = 1;
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], wish) == 0)
+            path = "/v1/reload?require-validated=1";
+        else
+            argv[kept++] = argv[i];
+    }
+    argv[kept] = NULL;
+    return post_main(kept, argv, reload_help, path);
 }
 
 int rotate_main(int argc, char **argv)

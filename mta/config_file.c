@@ -20,6 +20,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <xxhash.h>
 
 #include "core/check.h"
 #include "mta/config.h"
@@ -542,6 +543,35 @@ const struct config_value *config_file_single(const struct config_section *secti
         config_file_error(section, key, values[1].line,
                           "is given again (first in line %u); keep one of them", values[0].line);
     return count == 0 ? NULL : &values[0];
+}
+
+static uint64_t digest_text(uint64_t digest, const char *text)
+{
+    return XXH64(text, strlen(text) + 1, digest);
+}
+
+uint64_t config_file_digest(const struct config_section *section, const char *except)
+{
+    const struct config_schema *schema = section->file->schemas;
+    uint64_t digest = 0;
+    while (strcmp(schema->name, section->name) != 0)
+        schema++;
+    for (unsigned i = 0; i < CONFIG_SCHEMA_KEYS_MAX && schema->singles[i] != NULL; i++) {
+        const char *key = schema->singles[i];
+        if (!config_file_given(section, key) || strcmp(key, except) == 0)
+            continue;
+        digest = digest_text(digest_text(digest, key), config_file_text(section, key, ""));
+    }
+    for (unsigned i = 0; i < CONFIG_SCHEMA_KEYS_MAX && schema->lists[i] != NULL; i++) {
+        unsigned count;
+        const struct config_value *values = config_file_list(section, schema->lists[i], &count);
+        if (!config_file_given(section, schema->lists[i]))
+            continue;
+        digest = digest_text(digest, schema->lists[i]);
+        for (unsigned k = 0; k < count; k++)
+            digest = digest_text(digest, values[k].text);
+    }
+    return digest;
 }
 
 static void complain(const struct config_section *section, enum config_severity severity,

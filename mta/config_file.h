@@ -58,6 +58,8 @@ unsigned config_file_count(const struct config_file *file, const char *name);
 struct config_section config_file_section(struct config_file *file, const char *name,
                                           unsigned index);
 
+/* Of all keys that are given in it and of their values, but for the one that is called except. */
+uint64_t config_file_digest(const struct config_section *section, const char *except);
 /* The key is in the file, be it as an empty list. */
 bool config_file_given(const struct config_section *section, const char *key);
 /* Values of a list in the order of the file; good until config_file_free. */

@@ -277,6 +277,7 @@ static void connector_build(struct config_builder *builder, const struct config_
 {
     route_build(builder, section, &c->route);
     config_connector_head(builder, section, &c->type, &c->state);
+    c->digest = config_file_digest(section, "state");
     c->by_rule = config_file_choice(section, "scope", scopes, 0) == 1;
     c->all_mail = config_file_bool(section, "all-mail", false);
     c->bounces = config_file_choice(section, "on-unavailable", when_unavailable, 0) == 1;

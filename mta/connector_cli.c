@@ -12,6 +12,7 @@ static const struct cli_command commands[] = {
     { "report", connector_report_main, "what came and went by each, day by day" },
     { "block", connector_block_main, "nothing comes or goes by one any more, from now on" },
     { "unblock", connector_unblock_main, "it works again" },
+    { "validate", connector_validate_main, "meet each host of one, and send it a test message" },
     { "import", connector_import_main, "make sections of what Exchange's cmdlets print as JSON" },
 };
 

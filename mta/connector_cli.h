@@ -14,5 +14,6 @@ int connector_report_main(int argc, char **argv);
 int connector_block_main(int argc, char **argv);
 int connector_unblock_main(int argc, char **argv);
 int connector_import_main(int argc, char **argv);
+int connector_validate_main(int argc, char **argv);
 
 #endif

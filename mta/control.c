@@ -170,7 +170,7 @@ static const char *listeners_differ(const struct config *a, const struct config 
     return NULL;
 }
 
-int control_reload(struct control *control, char words[static CONTROL_WORDS_MAX])
+int control_reload(struct control *control, unsigned wishes, char words[static CONTROL_WORDS_MAX])
 {
     words[0] = '\0';
     struct config_report *report = calloc(1, sizeof(*report));
@@ -193,6 +193,9 @@ int control_reload(struct control *control, char words[static CONTROL_WORDS_MAX]
         config_free(next);
         r = -EINVAL;
     }
+    if (r == 0 && (wishes & RELOAD_REQUIRE_VALIDATED) != 0 &&
+        (r = control_validated_demand(control, next, words)) < 0)
+        config_free(next);
     if (report != NULL)
         config_report_free(report);
     free(report);
@@ -257,7 +260,7 @@ static void control_on_signal(struct op *op, int res, unsigned flags)
         case SIGHUP:
             sd_notify(0, "RELOADING=1");
             log_writer_reopen(control->writer);
-            if (control_reload(control, words) < 0)
+            if (control_reload(control, 0, words) < 0)
                 complain("reload refused, the old configuration stays:\n%s", words);
             sd_notify(0, "READY=1");
             break;
@@ -637,6 +640,8 @@ static int control_start(struct control *control)
     if (r == 0)
         r = control_sums_open(control, config);
     if (r == 0)
+        r = control_validated_open(control, config);
+    if (r == 0)
         r = control_logs(control);
     if (r == 0)
         r = control_signals(control);
@@ -687,6 +692,7 @@ static void control_stop(struct control *control)
     control_tls_stop(control);
     control_floor_stop(control);
     control_certificates_stop(control);
+    control_validated_close(control);
     control_connectors_stop(control);
     log_writer_stop(control->writer);
     ring_free(control->shard.ring);

@@ -15,6 +15,7 @@
 
 #include "core/fetch.h"
 #include "core/log.h"
+#include "mta/connector_validated.h"
 #include "mta/control_connectors.h"
 #include "mta/crl_store.h"
 #include "mta/floor_store.h"
@@ -104,6 +105,12 @@ struct control_sts {
     char path[STORE_PATH_MAX];
 };
 
+/* Validations of connectors (mta/control_validated.c). */
+struct control_validated {
+    json_t *all;
+    char path[VALIDATED_PATH_MAX];
+};
+
 struct control {
     struct shard shard;
     struct shard_group group;
@@ -134,6 +141,7 @@ struct control {
     struct control_connectors connectors;
     struct control_crl crl;
     struct control_sts sts;
+    struct control_validated validated;
     bool tickets_stale; /* the file cannot be read any more, and the log says so */
     struct op signals;
     int signal_fd;
@@ -147,9 +155,11 @@ struct control {
 
 /* Runs until told to stop. Exit status: 0, 1 (could not start: said on standard error). */
 int control_run(const char *file);
+enum control_reload { RELOAD_REQUIRE_VALIDATED = 1 << 0 };
 /* Loads the file again; 0, or -EINVAL and why in words (one line each), at most
- * CONTROL_WORDS_MAX - 1. */
-[[nodiscard]] int control_reload(struct control *control, char words[static CONTROL_WORDS_MAX]);
+ * CONTROL_WORDS_MAX - 1. wishes: enum control_reload. */
+[[nodiscard]] int control_reload(struct control *control, unsigned wishes,
+                                 char words[static CONTROL_WORDS_MAX]);
 /* Takes new mail on all shards. */
 bool control_ready(const struct control *control);
 
@@ -182,6 +192,18 @@ void control_certificates_start(struct control *control);
 void control_certificates_stop(struct control *control);
 /* After each reload. */
 void control_certificates_look(struct control *control);
+
+/* ---- control_validated.c ---- */
+
+/* 0 or -ENOMEM. */
+[[nodiscard]] int control_validated_open(struct control *control, const struct config *config);
+void control_validated_close(struct control *control);
+/* at and generation are ours. 0, or -EINVAL; words either way. */
+[[nodiscard]] int control_validated_put(struct control *control, const struct validation *found,
+                                        char words[static CONTROL_WORDS_MAX]);
+/* 0; or -EINVAL: some enforced connector of next is not validated as it is, which words name. */
+[[nodiscard]] int control_validated_demand(const struct control *control, const struct config *next,
+                                           char words[static CONTROL_WORDS_MAX]);
 
 /* ---- control_floor.c ---- */
 

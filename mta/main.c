@@ -26,7 +26,7 @@ static const struct {
     { "serve", serve_main, "run the server in the foreground" },
     { "check", check_main, "read a configuration and say what is wrong with it" },
     { "explain", explain_main, "what connectors would say to a message, and why" },
-    { "connector", connector_main, "bring connectors from Exchange" },
+    { "connector", connector_main, "try connectors, bring them from Exchange" },
     { "queue", queue_main, "look at the queue of the running server" },
     { "reload", reload_main, "have the running server read its configuration again" },
     { "cert", cert_main, "certificates of ours: show, publish, rehearse a change; trust stores" },

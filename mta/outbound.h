@@ -56,6 +56,7 @@ struct outbound {
     unsigned cost;
     uint64_t size_max; /* 0: none */
     const char *label; /* "" */
+    uint64_t digest;   /* of its section without state: of another one, it was changed */
     struct outbound_domains domains;
     struct outbound_domains senders;
     struct outbound_labels from_labels;

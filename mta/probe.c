@@ -34,6 +34,7 @@ enum {
     US_IN_S = 1'000'000,
     QUIT_MS = 2'000,
     LINE_BYTES = 1'024,
+    TEXTS_BYTES = 16'384,
 };
 
 /* How far an attempt got: the furthest one is shown. */
@@ -49,7 +50,12 @@ static struct {
     struct tls_shard tls;
     struct tls_client_cache sessions;
     struct tls_client *tls_client;
-    uint16_t group; /* that the host chose */
+    uint16_t group;  /* that the host chose */
+    bool mailed;     /* the message has been given to a session */
+    bool mail_given; /* its content, likewise */
+    struct smtp_transaction transaction;
+    struct smtp_recipient recipients[PROBE_RECIPIENTS_MAX];
+    uint8_t texts[TEXTS_BYTES];
 } probe;
 
 static struct attempt {
@@ -182,23 +188,70 @@ static void on_handshake(struct smtp_client *client, bool over)
         reached(REACH_TLS);
     }
     json_object_set_new(attempt.detail, "tls", tls);
+    if (probe.options->policy->credential != NULL)
+        set("client_certificate", tls_client_asked(session) ? "presented" : "not asked for");
     if (facts.peer != NULL)
         see_peer(session, facts.peer);
 }
 
+/* ---- a message ---- */
+
+static int mail_next(void *source, struct slice *out)
+{
+    const struct probe_mail *mail = source;
+    if (probe.mail_given)
+        return 0;
+    probe.mail_given = true;
+    *out = mail->content;
+    return 1;
+}
+
+static void mail_send(struct smtp_client *client, const struct probe_mail *mail)
+{
+    CHECK(mail->recipients_count > 0 && mail->recipients_count <= PROBE_RECIPIENTS_MAX);
+    for (unsigned i = 0; i < mail->recipients_count; i++)
+        probe.recipients[i] = (struct smtp_recipient) { .address = mail->recipients[i] };
+    probe.transaction = (struct smtp_transaction) {
+        .sender = mail->sender,
+        .size = mail->content.size,
+        .body = { mail_next, NULL, (void *)(uintptr_t)mail },
+        .recipients = probe.recipients,
+        .recipients_count = mail->recipients_count,
+        .texts = probe.texts,
+        .texts_capacity = sizeof(probe.texts),
+    };
+    probe.mailed = true;
+    smtp_client_transact(client, &probe.transaction);
+}
+
 static void on_ready(struct smtp_client *client)
 {
+    const struct probe_mail *mail = probe.options->mail;
     attempt.ready = true;
     attempt.secured = client->secured;
     reached(REACH_READY);
-    smtp_client_quit(client);
+    if (mail != NULL && !probe.mailed)
+        mail_send(client, mail);
+    else
+        smtp_client_quit(client);
 }
 
 static void on_done(struct smtp_client *client, struct smtp_transaction *transaction)
 {
     (void)client;
-    (void)transaction;
-    CHECK(false); /* none is handed over */
+    json_t *message = json_array();
+    for (uint32_t i = 0; i < transaction->recipients_count; i++) {
+        const struct smtp_recipient *r = &transaction->recipients[i];
+        char to[LINE_BYTES], text[LINE_BYTES], reply[LINE_BYTES + 8];
+        tls_text_escape(r->address, to, sizeof(to));
+        tls_text_escape(r->result.text, text, sizeof(text));
+        snprintf(reply, sizeof(reply), "%u %s", r->result.code, text);
+        json_array_append_new(
+            message, json_pack("{s:o, s:b, s:s, s:o}", "to", cli_string(to), "taken",
+                               r->result.verdict == SMTP_VERDICT_DELIVERED, "stage",
+                               smtp_stage_name(r->result.stage), "reply", cli_string(reply)));
+    }
+    json_object_set_new(attempt.detail, "message", message);
 }
 
 static void on_gone(struct smtp_client *client, const struct smtp_client_end *end)
@@ -252,7 +305,9 @@ static void attempt_run(const struct net_address *address, enum tls_step step)
             .implicit = o->is_implicit,
             .target = {
                 .host = host,
-                .server_name = o->is_name ? o->host : "",
+                .server_name = o->server_name != NULL ? o->server_name
+                               : o->is_name           ? o->host
+                                                      : "",
                 .names = o->names,
                 .names_count = o->names_count,
                 .step = step,
@@ -383,6 +438,7 @@ static json_t *probe_all(void)
         json_object_update(result, best.attempt.detail);
         json_decref(best.attempt.detail);
     }
+    json_object_set_new(result, "ready", json_boolean(best.attempt.ready));
     json_object_set_new(result, "secured", json_boolean(best.attempt.secured));
     if (best.attempt.secured)
         json_object_set_new(result, "resumption", try_again(&best));

@@ -530,6 +530,14 @@ static bool offer_suites(SSL *ssl, const struct tls_client_policy *policy,
     return suites == kind_suites[kind_for(policy, target)] || SSL_set_cipher_list(ssl, suites) == 1;
 }
 
+/* The host wants a certificate: it has been set already. */
+static int on_asked(SSL *ssl, void *unused)
+{
+    (void)unused;
+    tls_session_of(ssl)->is_asked = true;
+    return 1;
+}
+
 static bool offer(struct tls_session *session)
 {
     SSL *ssl = session->ssl;
@@ -546,6 +554,8 @@ static bool offer(struct tls_session *session)
 #endif
     if (target->no_tickets)
         SSL_set_options(ssl, SSL_OP_NO_TICKET);
+    if (policy->credential != NULL)
+        SSL_set_cert_cb(ssl, on_asked, NULL);
     return SSL_set_min_proto_version(ssl, (uint16_t)MIN(policy->version_min, most)) == 1 &&
            SSL_set_max_proto_version(ssl, (uint16_t)most) == 1 &&
            offer_suites(ssl, policy, target) && offer_groups(ssl, target) &&
@@ -588,6 +598,11 @@ uint16_t tls_client_group(const struct tls_session *session)
 bool tls_client_is_hybrid(const struct tls_session *session)
 {
     return tls_client_group(session) == TLS_GROUP_X25519MLKEM768;
+}
+
+bool tls_client_asked(const struct tls_session *session)
+{
+    return session->is_asked;
 }
 
 bool tls_client_pin_missed(const struct tls_session *session)
