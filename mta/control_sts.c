@@ -259,6 +259,14 @@ static enum sts_failure failure_of(const struct fetch_answer *answer, struct sts
                                                                   : STS_FETCHED;
 }
 
+/* Words that a stranger may have chosen. */
+static void make_plain(char *text)
+{
+    for (; *text != '\0'; text++)
+        if ((uint8_t)*text < ' ' || (uint8_t)*text > '~')
+            *text = '?';
+}
+
 static void on_fetched(struct fetch_request *request, const struct fetch_answer *fetched)
 {
     struct sts_lookup *lookup = container_of(request, struct sts_lookup, fetch);
@@ -271,6 +279,7 @@ static void on_fetched(struct fetch_request *request, const struct fetch_answer 
     record->tried = now;
     memcpy(record->tried_id, lookup->id, sizeof(record->tried_id));
     record->failure = (uint8_t)failure_of(fetched, record, &policy);
+    make_plain(record->why);
     metric_add(&control->sts.fetched[record->failure], 1);
     if (record->failure == STS_FETCHED) {
         record->fetched = now;
@@ -418,6 +427,10 @@ static void ask(struct control *control, struct sts_question *q)
         const int64_t age = now - record.asked;
         if (lookup == NULL && (is_due(q->domain, &record, now) || (q->failed && age >= NEWER_S)))
             (void)lookup_begin(control, q->domain, &record);
+        answer(control, q, &record);
+        return;
+    }
+    if (lookup != NULL && !timer_armed(&lookup->timer)) { /* others have waited for it in vain */
         answer(control, q, &record);
         return;
     }

@@ -23,6 +23,7 @@
 #include "mta/config_file.h"
 #include "mta/policy.h"
 #include "mta/smtp_server.h"
+#include "mta/sts_cli.h"
 #include "tls/tls_server.h"
 
 enum { RECIPIENTS_EXPLAINED_MAX = 64, WORDS_BYTES = 512, DAY_SECONDS = 86'400, DAYS_USUAL = 90 };
@@ -489,6 +490,15 @@ static json_t *way_explained(const struct config *config, const char *to, struct
     json_object_set_new(way, "would",
                         choice.would == NULL ? json_null() : cli_string(choice.would->route.name));
     json_object_set_new(way, "copies", copies_explained(config, &facts, to));
+    const struct route *route =
+        choice.connector == NULL ? &config->default_route : &choice.connector->route;
+    char domain[PATTERN_TEXT_MAX];
+    slice_to_string(recipient, domain, sizeof(domain));
+    json_t *policy = choice.verdict <= OUTBOUND_DEFAULT && route->sts && route_by_domain(route)
+                         ? sts_cli_known(config->admin.socket, domain)
+                         : NULL;
+    if (policy != NULL)
+        json_object_set_new(way, "mta-sts", policy);
     json_object_set_new(way, "considered", ways_explained(config, &facts));
     return way;
 }
@@ -580,6 +590,7 @@ static void print_way(const json_t *way)
              cli_text(way, "floor"), *cli_text(way, "reason") != '\0' ? "; " : "",
              cli_text(way, "reason"));
     cli_line("way out", words);
+    sts_cli_lines(json_object_get(way, "mta-sts"));
     print_considered(way);
     cli_line_list("copies", json_object_get(way, "copies"));
     cli_line("in test", cli_text(way, "would"));

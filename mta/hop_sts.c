@@ -15,7 +15,8 @@ static const char *subject_of(const struct next_hop *hop, const struct hop_targe
 {
     const struct route *route = hop->route;
     const char *domain = "";
-    if (!route->sts || to->host == NULL || route->tls.level == TLS_LEVEL_NONE)
+    if (!route->sts || to->host == NULL || route->tls.level == TLS_LEVEL_NONE ||
+        route->protocol != ROUTE_SMTP)
         return "";
     for (unsigned i = 0; i < route->hosts_count; i++) {
         const struct route_host *host = &route->hosts[i];

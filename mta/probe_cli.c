@@ -17,6 +17,7 @@
 #include "mta/lookup.h"
 #include "mta/probe.h"
 #include "mta/resolve_config.h"
+#include "mta/sts_cli.h"
 
 enum {
     PORT_SMTP = 25,
@@ -539,7 +540,7 @@ static int probe_targets(const struct resolve_result *found, json_t *hosts, cons
     return status;
 }
 
-static void print_hosts(const json_t *hosts, const char *why)
+static void print_hosts(const json_t *hosts, const json_t *policy, const char *why)
 {
     size_t index;
     const json_t *each;
@@ -548,6 +549,7 @@ static void print_hosts(const json_t *hosts, const char *why)
         print_people(each);
         putchar('\n');
     }
+    sts_cli_lines(policy);
     printf("%s: %s\n", look.domain, *why == '\0' ? "all MX hosts meet the level" : why);
 }
 
@@ -570,15 +572,18 @@ static int look_at_mx(void)
         json_decref(hosts);
         return 1;
     }
+    json_t *policy = look.route->sts ? sts_cli_known(look.config->admin.socket, look.domain) : NULL;
     if (!look.as_json) {
-        print_hosts(hosts, why);
+        print_hosts(hosts, policy, why);
         json_decref(hosts);
+        json_decref(policy);
         return status;
     }
     char code[16];
     snprintf(code, sizeof(code), "%u.%u.%u", found->enhanced.klass, found->enhanced.subject,
              found->enhanced.detail);
-    return cli_print_json(json_pack("{s:s, s:b, s:o, s:s, s:o, s:o}", "domain", look.domain, "ok",
+    return cli_print_json(json_pack("{s:s, s:o, s:b, s:o, s:s, s:o, s:o}", "domain", look.domain,
+                                    "mta-sts", policy == NULL ? json_null() : policy, "ok",
                                     status == 0, "why", cli_string(why), "lookup",
                                     verdicts[found->verdict], "status",
                                     none ? json_string(code) : json_null(), "hosts", hosts),

@@ -9,6 +9,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
 
 #include "core/compiler.h"
 #include "mta/cli.h"
@@ -44,9 +47,11 @@ static void print_policy(const json_t *policy)
     cli_line("mta-sts", words);
 }
 
-static void print_all(const json_t *policy)
+void sts_cli_lines(const json_t *policy)
 {
     char words[WORDS_BYTES];
+    if (policy == NULL)
+        return;
     const char *failure = cli_text(policy, "failure");
     bool none = json_integer_value(json_object_get(policy, "fetched")) == 0;
     if (none)
@@ -66,7 +71,7 @@ static void path_of(const char *verb, const char *domain, char path[static PATH_
     curl_free(escaped);
 }
 
-bool sts_cli_print(const char *socket, const char *domain, bool as_json)
+static json_t *ask(const char *socket, const char *domain)
 {
     char path[PATH_BYTES];
     struct client_reply reply;
@@ -74,6 +79,28 @@ bool sts_cli_print(const char *socket, const char *domain, bool as_json)
     long status = client_ask(socket, path, false, &reply);
     json_t *policy = status == 200 ? json_loads(reply.text, 0, NULL) : NULL;
     free(reply.text);
+    return policy;
+}
+
+static bool is_answered(const char *path)
+{
+    struct sockaddr_un name = { .sun_family = AF_UNIX };
+    snprintf(name.sun_path, sizeof(name.sun_path), "%s", path);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    bool answered = fd >= 0 && connect(fd, (struct sockaddr *)&name, sizeof(name)) == 0;
+    if (fd >= 0)
+        close(fd);
+    return answered;
+}
+
+json_t *sts_cli_known(const char *socket, const char *domain)
+{
+    return *socket != '\0' && is_answered(socket) ? ask(socket, domain) : NULL;
+}
+
+bool sts_cli_print(const char *socket, const char *domain, bool as_json)
+{
+    json_t *policy = ask(socket, domain);
     if (policy == NULL)
         return false;
     if (as_json) {
@@ -82,7 +109,7 @@ bool sts_cli_print(const char *socket, const char *domain, bool as_json)
         printf("\n");
         json_decref(object);
     } else {
-        print_all(policy);
+        sts_cli_lines(policy);
     }
     json_decref(policy);
     return true;

@@ -287,7 +287,7 @@ class Probe(Dns):
         self.assertEqual((done.returncode, done.stderr), (status, ""), done.stdout)
         result = json.loads(done.stdout)
         self.assertEqual((result["ok"], result["why"] == ""), (status == 0, status == 0))
-        self.assertEqual(set(result), {"domain", "ok", "why", "lookup", "status", "hosts"})
+        self.assertEqual(set(result), {"domain", "mta-sts", "ok", "why", "lookup", "status", "hosts"})
         result["people"] = people.stdout
         return result
 

@@ -179,7 +179,11 @@ class Enforced(Sts):
         self.assertEqual(self.hosts.asked, ["good"])    # the second one found it
         self.assertEqual(server.metric('ringpost_sts_connections_total{policy="enforce"}'), len(peer.handshakes))
         said = server.cli("tls", "report", "good.flow.example").stdout
-        self.assertRegex(said, r"mta-sts +enforce, id v1, mx mx\.example\.net \*\.flow\.example, age 0 min\n")
+        line = r"mta-sts +enforce, id v1, mx mx\.example\.net \*\.flow\.example, age 0 min\n"
+        self.assertRegex(said, line)
+        explained = server.cli("explain", "--from", "a@b.example", "--to", "x@good.flow.example").stdout
+        self.assertRegex(explained, line)
+        self.assertRegex(server.cli("tls", "probe", "--mx", "good.flow.example").stdout, line)
 
     def test_a_host_that_is_not_listed_is_passed_over(self):
         """b is the better MX, and not of the policy (T-18); a is."""
