@@ -106,18 +106,13 @@ struct pair {
     gnutls_x509_crt_t issuer;
 };
 
-static void day_of(time_t at, char text[static TLS_TEXT_DATE_BYTES])
-{
-    tls_text_date(at, text);
-}
-
 static enum outcome read_crl(gnutls_x509_crl_t crl, const struct pair *pair,
                              char why[static WHY_MAX])
 {
     unsigned verdict = 0;
     char day[TLS_TEXT_DATE_BYTES];
     const time_t next = gnutls_x509_crl_get_next_update(crl);
-    day_of(next, day);
+    tls_text_date(next, day);
     if (!gnutls_x509_crl_check_issuer(crl, pair->issuer)) {
         snprintf(why, WHY_MAX, "is the CRL of another issuer");
         return BAD;
@@ -125,7 +120,10 @@ static enum outcome read_crl(gnutls_x509_crl_t crl, const struct pair *pair,
     const unsigned stale = GNUTLS_CERT_REVOCATION_DATA_SUPERSEDED, no = GNUTLS_CERT_INVALID;
     if (gnutls_x509_crl_verify(crl, &pair->issuer, 1, 0, &verdict) < 0 ||
         (verdict & ~(stale | no)) != 0 || (verdict & (stale | no)) == no) {
-        snprintf(why, WHY_MAX, "is a CRL whose signature is not the issuer's");
+        snprintf(why, WHY_MAX, "is a CRL %s",
+                 (verdict & GNUTLS_CERT_INSECURE_ALGORITHM) != 0
+                     ? "that is signed by an algorithm that does not count any more"
+                     : "whose signature is not the issuer's");
         return BAD;
     }
     if (gnutls_x509_crt_check_revocation(pair->subject, &crl, 1) != 0) {
@@ -171,7 +169,7 @@ static enum outcome read_single(gnutls_ocsp_resp_t response, char why[static WHY
         snprintf(why, WHY_MAX, "gives an answer that cannot be read");
         return BAD;
     }
-    day_of(next, day);
+    tls_text_date(next, day);
     if (status != GNUTLS_OCSP_CERT_GOOD) {
         snprintf(why, WHY_MAX, "says that it is %s",
                  status == GNUTLS_OCSP_CERT_REVOKED ? "revoked" : "not known there");

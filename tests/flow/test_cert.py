@@ -444,9 +444,11 @@ class Rehearse(Cert):
         good = dict(self.web.files)
         self.assertEqual(self.rehearse(new)[("ocsp", f"{self.web.url}/ocsp")], "ok")
         host = f"127.0.0.1:{self.web.port}"
+        forged = Authority(self.base / "forged", "Flow CA", self.root).crl()
         stale = self.middle.crl("-crl_lastupdate", when(-3), "-crl_nextupdate", when(-1))
         for path, body, words in (("/ca.crl", None, "404"), ("/ca.crl", b"<html>", "no CRL"),
                                   ("/ca.crl", good["/root.crl"], "another issuer"), ("/root.crl", good["/ca.crl"], "another issuer"),
+                                  ("/ca.crl", forged, "signature is not the issuer's"),
                                   ("/ca.crl", stale, "out of date since")):
             self.web.files = {**good, path: body}
             failure = self.failed(new)
