@@ -257,7 +257,8 @@ static void attempt_send(struct attempt *a)
         return;
     t->sender = e->sender;
     t->flags = ((e->flags & ENVELOPE_SMTPUTF8) ? SMTP_TRANSACTION_UTF8 : 0U) |
-               ((e->flags & ENVELOPE_8BITMIME) ? SMTP_TRANSACTION_8BIT : 0U);
+               ((e->flags & ENVELOPE_8BITMIME) ? SMTP_TRANSACTION_8BIT : 0U) |
+               ((e->flags & ENVELOPE_REQUIRETLS) ? SMTP_TRANSACTION_REQUIRETLS : 0U);
     t->ret = e->ret == RET_FULL   ? SMTP_RET_FULL
              : e->ret == RET_HDRS ? SMTP_RET_HDRS
                                   : SMTP_RET_ABSENT;
@@ -667,8 +668,9 @@ static void attempt_bounce(struct attempt *a)
         .envid = a->envelope.envid,
         .now_us = deliver->shard->wall_us,
         .arrival_us = a->envelope.arrival_us,
-        .full =
-            a->failed && a->envelope.ret == RET_FULL && a->envelope.body_bytes <= BOUNCE_FULL_MAX,
+        .full = a->failed && a->envelope.ret == RET_FULL &&
+                (a->envelope.flags & ENVELOPE_REQUIRETLS) == 0 && /* RFC 8689 5: as if RET=HDRS */
+                a->envelope.body_bytes <= BOUNCE_FULL_MAX,
         .utf8 = (a->envelope.flags & ENVELOPE_SMTPUTF8) != 0,
         .recipient = bounce_recipient,
         .owner = a,
@@ -780,7 +782,7 @@ static struct envelope bounce_envelope(const struct attempt *a, struct recipient
         .body_bytes = a->writer.body_bytes,
         .flags = ENVELOPE_IS_DSN |
                  (a->bounce.facts.full ? a->envelope.flags & (ENVELOPE_8BITMIME) : 0U) |
-                 (a->envelope.flags & ENVELOPE_SMTPUTF8),
+                 (a->envelope.flags & (ENVELOPE_SMTPUTF8 | ENVELOPE_REQUIRETLS)),
         .recipients_count = 1,
         .recipients = to,
     };

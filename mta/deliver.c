@@ -133,6 +133,7 @@ static void hop_find_route(struct next_hop *hop)
         return;
     memcpy(hop->domain, parts.domain, sizeof(hop->domain));
     hop->floor = parts.floor;
+    hop->wish = parts.wish;
     hop->floor_recorded = !rules_demand(config, parts.floor);
 }
 
@@ -286,6 +287,7 @@ static void hop_fail(struct next_hop *hop, enum outbound_token token, struct sli
     queue_destination_failed(deliver->queue, hop->destination, why);
     hop->targets_until_ms = 0;
     hop->target_next = 0;
+    hop->lacking = 0;
     if (shard->log == NULL)
         return;
     struct log_line line;
@@ -316,17 +318,17 @@ static void hop_keep_targets(struct next_hop *hop, const struct resolve_result *
     ttl_ms = MIN(MAX(ttl_ms, (uint64_t)TARGETS_TTL_MIN_MS), (uint64_t)TARGETS_TTL_MAX_MS);
     hop->targets_until_ms = hop->deliver->shard->now_ms + ttl_ms;
     hop->target_next = 0;
+    hop->lacking = 0;
 }
 
 /* Nobody will ever take it: every message bounces, now and not in five days. */
-static void hop_refuse_all(struct next_hop *hop, const struct resolve_result *result)
+static void hop_refuse_all(struct next_hop *hop, const struct attempt_failure *failure)
 {
     struct deliver *deliver = hop->deliver;
-    const struct attempt_failure failure = { result->code, result->enhanced, result->why };
     struct destination *d = hop->destination;
     for (unsigned i = 0; i < PUMP_MAX; i++) {
         struct unit *unit = queue_pull(deliver->queue, d);
-        if (unit == NULL || !attempt_start(deliver, unit, ATTEMPT_FAIL, NULL, &failure))
+        if (unit == NULL || !attempt_start(deliver, unit, ATTEMPT_FAIL, NULL, failure))
             return;
     }
     if (d->ready_count > 0) /* the rest soon, by the same question: no back-off, nobody is asked */
@@ -336,12 +338,13 @@ static void hop_refuse_all(struct next_hop *hop, const struct resolve_result *re
 static void hop_on_resolved(struct resolve_request *request, const struct resolve_result *result)
 {
     struct next_hop *hop = container_of(request, struct next_hop, request);
+    const struct attempt_failure failure = { result->code, result->enhanced, result->why };
     switch (result->verdict) {
     case RESOLVE_FOUND:
         hop_keep_targets(hop, result);
         hop_pump(hop);
         return;
-    case RESOLVE_PERMANENT: hop_refuse_all(hop, result); return;
+    case RESOLVE_PERMANENT: hop_refuse_all(hop, &failure); return;
     case RESOLVE_TEMPORARY: hop_fail(hop, FAULT_CONNECT, slice_of_string(result->why)); return;
     }
 }
@@ -741,6 +744,12 @@ void link_open(struct link *link)
     struct next_hop *hop = link->hop;
     if (!link->was_ready) {
         char why[FLOOR_WHY_MAX];
+        if (!link_grants_wish(link)) {
+            hop_target_failed(hop, link, FAULT_REQUIRETLS, "requiretls",
+                              SLICE("REQUIRETLS is demanded, and not offered"));
+            smtp_client_quit(link->client);
+            return;
+        }
         enum floor_judgement judgement = link_floor_judge(link, why);
         if (judgement == FLOOR_REFUSE)
             hop_target_failed(hop, link, FAULT_MEMORY, "memory", slice_of_string(why));
@@ -794,9 +803,20 @@ static void hop_target_failed(struct next_hop *hop, const struct link *link,
     if (link->target != hop->target_next)
         return; /* another connection has found that out already */
     hop->target_next++;
+    hop->lacking += token == FAULT_REQUIRETLS;
     if (hop->target_next < hop->targets_count)
         return;
     hop->target_next = 0;
+    const bool all_lack = hop->lacking == hop->targets_count;
+    hop->lacking = 0;
+    if (all_lack) { /* CONNECTORS 8.4.9: at once; a host that did not answer might have it */
+        const struct attempt_failure failure = {
+            .enhanced = outbound_token_row(token)->expiry,
+            .why = "REQUIRETLS is demanded, and no host of the destination offers it",
+        };
+        hop_refuse_all(hop, &failure);
+        return;
+    }
     struct deliver *deliver = hop->deliver;
     if (hop->links_count > hop->connecting) {
         /* Others are connected: it serves, only not more of us. */

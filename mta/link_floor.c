@@ -27,7 +27,8 @@ void link_floor_watch(struct link *link, const struct hop_target *to)
 {
     const struct route *route = link->hop->route;
     struct floor_watch *watch = &link->floor;
-    watch->action = link->tls.level == TLS_LEVEL_NONE ? FLOOR_OFF : route->floor;
+    watch->action =
+        link->tls.level == TLS_LEVEL_NONE || link->policy.no_memory ? FLOOR_OFF : route->floor;
     watch->rules = link->generation->config->delivery.floor_rules;
     watch->answered = on_answered;
     watch->row = link->row;

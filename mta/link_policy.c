@@ -20,6 +20,18 @@ static enum host_sts sts_of(enum sts_mode mode)
     return HOST_STS_NONE;
 }
 
+static unsigned message_of(enum route_wish wish)
+{
+    switch (wish) {
+    case ROUTE_WISH_REQUIRETLS:
+    case ROUTE_WISH_REQUIRETLS_NULL: return MESSAGE_REQUIRETLS;
+    case ROUTE_WISH_TLS_OPTIONAL: return MESSAGE_TLS_NOT_REQUIRED;
+    case ROUTE_WISH_NONE:
+    case ROUTE_WISHES: break;
+    }
+    return 0;
+}
+
 void link_policy(struct link *link)
 {
     const struct next_hop *hop = link->hop;
@@ -30,10 +42,17 @@ void link_policy(struct link *link)
         .floor_recorded = hop->floor_recorded,
         .sts = sts_of(hop->sts_facts.mode),
         .sts_lists = hop->sts_facts.lists,
+        .message = message_of(hop->wish),
     };
     link->sts = hop->sts_facts;
     link->policy = host_policy(&facts);
     route_policy(route, link->policy.level, &link->tls);
+}
+
+bool link_grants_wish(const struct link *link)
+{
+    return link->hop->wish != ROUTE_WISH_REQUIRETLS ||
+           (link->client->secured && (link->client->capabilities.can & SMTP_CAN_REQUIRETLS) != 0);
 }
 
 static enum outbound_token token_of_fault(enum smtp_tls_fault fault)
@@ -100,7 +119,8 @@ void link_refused(const struct link *link, enum outbound_token token, struct sli
         return;
     struct log_line line;
     char governors[HOST_GOVERNORS_TEXT_MAX];
-    const struct smtp_enhanced status = outbound_token_row(token)->retry;
+    const struct outbound_token_row *row = outbound_token_row(token);
+    const struct smtp_enhanced status = row->retry.klass != 0 ? row->retry : row->expiry;
     host_governors_text(link->policy.governors | (token == FAULT_MEMORY ? GOVERNED_BY_MEMORY : 0U),
                         governors);
     log_begin(&line, shard->log, LOG_WARNING, shard->wall_us, "host_failed");

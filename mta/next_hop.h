@@ -45,6 +45,8 @@ struct next_hop {
     unsigned links_count;
     unsigned connecting;
     bool failed_otherwise; /* some host, in this round: not for want of TLS */
+    enum route_wish wish;  /* of its messages */
+    unsigned lacking;      /* targets without REQUIRETLS, of those tried since the first one */
     bool skipped;          /* by floor memory, since a host of it took mail last */
     unsigned client_flags; /* enum smtp_client_flags: what this next hop cannot do */
     unsigned targets_count;
@@ -113,6 +115,8 @@ void link_open(struct link *link);
 
 /* link_policy.c: what this host must show, from all that is known before connecting. */
 void link_policy(struct link *link);
+/* Its client is ready, and offers what the messages insist on (RFC 8689). */
+bool link_grants_wish(const struct link *link);
 /* Why a connection has ended that mail could not go by. */
 enum outbound_token link_token(const struct smtp_client_end *end);
 /* Of the last failure of all its hosts: for mail whose time is up. */

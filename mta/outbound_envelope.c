@@ -110,6 +110,13 @@ void outbound_decide(const struct config *config, const struct envelope *envelop
     }
 }
 
+static enum route_wish wish_of(const struct envelope *envelope)
+{
+    if (envelope->flags & ENVELOPE_REQUIRETLS)
+        return envelope->sender.size > 0 ? ROUTE_WISH_REQUIRETLS : ROUTE_WISH_REQUIRETLS_NULL;
+    return envelope->flags & ENVELOPE_TLS_OPTIONAL ? ROUTE_WISH_TLS_OPTIONAL : ROUTE_WISH_NONE;
+}
+
 size_t outbound_way(const struct config *config, const struct envelope *envelope,
                     const struct recipient *recipient, struct outbound_choice *choice,
                     char key[static DESTINATION_KEY_MAX])
@@ -127,7 +134,7 @@ size_t outbound_way(const struct config *config, const struct envelope *envelope
     outbound_select_again(set, &mail.facts, &record, choice);
     if (choice->verdict == OUTBOUND_CONNECTOR || choice->verdict == OUTBOUND_DEFAULT)
         return route_key(outbound_route(set, choice), mail.facts.recipient_domain, choice->floor,
-                         key);
+                         wish_of(envelope), key);
     memcpy(key, QUEUE_PARKING_KEY, sizeof(QUEUE_PARKING_KEY));
     return sizeof(QUEUE_PARKING_KEY) - 1;
 }

@@ -44,8 +44,15 @@ static size_t append(char out[ROUTE_KEY_BYTES], size_t at, struct slice text)
     return at + text.size;
 }
 
+static const struct slice wishes[ROUTE_WISHES] = {
+    [ROUTE_WISH_NONE] = SLICE(""),
+    [ROUTE_WISH_REQUIRETLS] = SLICE("+requiretls"),
+    [ROUTE_WISH_REQUIRETLS_NULL] = SLICE("+requiretls-null"),
+    [ROUTE_WISH_TLS_OPTIONAL] = SLICE("+tls-optional"),
+};
+
 size_t route_key(const struct route *route, struct slice domain, enum tls_level floor,
-                 char out[ROUTE_KEY_BYTES])
+                 enum route_wish wish, char out[ROUTE_KEY_BYTES])
 {
     size_t size = 0;
     CHECK(domain.size < PATTERN_TEXT_MAX);
@@ -64,6 +71,7 @@ size_t route_key(const struct route *route, struct slice domain, enum tls_level 
         size = append(out, size, SLICE("!"));
         size = append(out, size, slice_of_string(tls_level_name(floor)));
     }
+    size = append(out, size, wishes[wish]);
     out[size] = '\0';
     return size;
 }
@@ -76,11 +84,25 @@ static enum tls_level level_named(struct slice name)
     return level;
 }
 
+/* One that this version does not know was written by a later one: none is stricter. */
+static enum route_wish wish_named(struct slice name)
+{
+    for (unsigned wish = ROUTE_WISH_REQUIRETLS; wish < ROUTE_WISHES; wish++)
+        if (slice_equal(wishes[wish], name))
+            return (enum route_wish)wish;
+    return ROUTE_WISH_REQUIRETLS;
+}
+
 bool route_key_read(const char *key, struct route_key_parts *parts)
 {
     struct slice rest = slice_of_string(key);
     *parts = (struct route_key_parts) { .floor = TLS_LEVEL_NONE };
-    ptrdiff_t mark = slice_find(rest, '!'); /* in no name, and in no domain in normal form */
+    ptrdiff_t mark = slice_find(rest, '+'); /* in no name, and in no domain in normal form */
+    if (mark >= 0) {
+        parts->wish = wish_named(slice_from(rest, (size_t)mark));
+        rest = slice_part(rest, 0, (size_t)mark);
+    }
+    mark = slice_find(rest, '!'); /* nor is this */
     if (mark >= 0) {
         parts->floor = level_named(slice_from(rest, (size_t)mark + 1));
         rest = slice_part(rest, 0, (size_t)mark);

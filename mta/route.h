@@ -19,7 +19,7 @@ enum {
     ROUTE_HOSTS_MAX = 64,   /* of one route */
     ROUTE_SOURCES_MAX = 32, /* source addresses of one route, both families */
     ROUTE_NAME_MAX = CONNECTOR_NAME_MAX,
-    ROUTE_KEY_BYTES = 9 + ROUTE_NAME_MAX + 1 + 255 + 9 + 1,
+    ROUTE_KEY_BYTES = 9 + ROUTE_NAME_MAX + 1 + 255 + 9 + 16 + 1,
 };
 
 enum route_host_kind {
@@ -89,17 +89,28 @@ enum tls_level route_floor(const struct route *route);
 void route_policy(const struct route *route, enum tls_level floor,
                   struct tls_client_policy *policy);
 
+/* What a message itself asks of its way (RFC 8689). */
+enum route_wish {
+    ROUTE_WISH_NONE,
+    ROUTE_WISH_REQUIRETLS,      /* hosts that are authenticated, and offer it; no others */
+    ROUTE_WISH_REQUIRETLS_NULL, /* of the null sender, whom nobody could tell: authenticated */
+    ROUTE_WISH_TLS_OPTIONAL,    /* rather delivered than protected by what others publish */
+    ROUTE_WISHES,
+};
+
 /* Name of the next hop for scheduling, leases and operators, with a terminator; its length.
  *   "mx:DOMAIN"             the built-in route
  *   "outbound:NAME"         hosts of its own
  *   "outbound:NAME:DOMAIN"  a connector to the domain's own MX
- * and "!LEVEL" behind it where floor is more than the route demands by itself. */
+ * and "!LEVEL" behind it where floor is more than the route demands by itself, "+requiretls",
+ * "+requiretls-null" or "+tls-optional" where the message has a wish. */
 size_t route_key(const struct route *route, struct slice domain, enum tls_level floor,
-                 char out[ROUTE_KEY_BYTES]);
+                 enum route_wish wish, char out[ROUTE_KEY_BYTES]);
 struct route_key_parts {
     struct slice name;    /* of the connector; empty: the built-in route */
     char domain[256];     /* whose MX; "": the connector has hosts of its own */
     enum tls_level floor; /* NONE: what the route demands by itself */
+    enum route_wish wish;
 };
 /* False: it is no key of a route. */
 bool route_key_read(const char *key, struct route_key_parts *parts);

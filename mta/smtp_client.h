@@ -137,6 +137,8 @@ enum smtp_transaction_flags {
     SMTP_TRANSACTION_UTF8 = 1 << 0,        /* came with SMTPUTF8: passed on where offered */
     SMTP_TRANSACTION_8BIT = 1 << 1,        /* octets above 127 in the content */
     SMTP_TRANSACTION_HEADER_8BIT = 1 << 2, /* in its header: does not go without SMTPUTF8 */
+    SMTP_TRANSACTION_REQUIRETLS = 1 << 3,  /* RFC 8689: by TLS, to who offers it; a null sender's
+                                              also to who does not */
 };
 
 /*

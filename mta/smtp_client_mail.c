@@ -250,6 +250,14 @@ static void judge_by_offer(struct smtp_client *c)
     if (!smtp_client_text_clean(t->sender, ADDRESS_MAX))
         settle_all_local(c, SMTP_VERDICT_PERMANENT, (struct smtp_enhanced) { 5, 1, 7 },
                          SLICE("sender cannot stand in a command"));
+    /* Whoever connects has seen to both; here is where it must never be otherwise. */
+    if ((t->flags & SMTP_TRANSACTION_REQUIRETLS) && !c->secured)
+        settle_all_local(c, SMTP_VERDICT_TEMPORARY, (struct smtp_enhanced) { 4, 7, 0 },
+                         SLICE("message needs TLS (REQUIRETLS)"));
+    else if ((t->flags & SMTP_TRANSACTION_REQUIRETLS) && !(can & SMTP_CAN_REQUIRETLS) &&
+             t->sender.size > 0)
+        settle_all_local(c, SMTP_VERDICT_PERMANENT, (struct smtp_enhanced) { 5, 7, 30 },
+                         SLICE("message needs REQUIRETLS, which the host does not offer"));
     if ((can & SMTP_CAN_SIZE) && size_max > 0 && t->size > size_max) {
         char text[128];
         int size = snprintf(text, sizeof(text),

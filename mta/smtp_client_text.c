@@ -225,6 +225,8 @@ size_t smtp_client_write_mail(const struct smtp_client *c, const struct smtp_tra
     if ((can & SMTP_CAN_SMTPUTF8) &&
         (t->flags & (SMTP_TRANSACTION_UTF8 | SMTP_TRANSACTION_HEADER_8BIT)))
         command_add(&command, SLICE(" SMTPUTF8"));
+    if ((can & SMTP_CAN_REQUIRETLS) && c->secured && (t->flags & SMTP_TRANSACTION_REQUIRETLS))
+        command_add(&command, SLICE(" REQUIRETLS"));
     if (can & SMTP_CAN_DSN) {
         if (t->ret == SMTP_RET_FULL)
             command_add(&command, SLICE(" RET=FULL"));

@@ -28,7 +28,7 @@
 #include "queue/spool.h"
 
 enum {
-    DESTINATION_KEY_MAX = 344, /* with a terminator */
+    DESTINATION_KEY_MAX = 360, /* with a terminator */
     QUEUE_TEXT_MAX = 192,      /* of the last error of a destination */
     QUEUE_SETTLE_INLINE = 8,   /* outcomes kept in a settlement itself */
     QUEUE_LARGE_SETTLEMENTS = 64,

@@ -71,7 +71,7 @@ static void use(const struct config *config)
             if (choice.verdict == OUTBOUND_BOUNCE || choice.verdict == OUTBOUND_DEFER)
                 continue;
             const struct route *route = outbound_route(&config->outbound, &choice);
-            CHECK(route_key(route, domain, choice.floor, key) < sizeof(key));
+            CHECK(route_key(route, domain, choice.floor, ROUTE_WISH_REQUIRETLS, key) < sizeof(key));
             CHECK(route->hosts_count > 0 && route->hosts[0].port != 0);
         }
     }

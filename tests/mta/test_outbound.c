@@ -202,10 +202,12 @@ Test(outbound, S_18_recipients_of_one_message_go_different_ways)
     char one[ROUTE_KEY_BYTES], two[ROUTE_KEY_BYTES];
     struct outbound_facts facts = to("corp.example");
     outbound_select(set, &facts, &chosen);
-    route_key(outbound_route(set, &chosen), facts.recipient_domain, chosen.floor, one);
+    route_key(outbound_route(set, &chosen), facts.recipient_domain, chosen.floor, ROUTE_WISH_NONE,
+              one);
     facts = to("x.example");
     outbound_select(set, &facts, &chosen);
-    route_key(outbound_route(set, &chosen), facts.recipient_domain, chosen.floor, two);
+    route_key(outbound_route(set, &chosen), facts.recipient_domain, chosen.floor, ROUTE_WISH_NONE,
+              two);
     cr_assert_str_eq(one, "outbound:c1");
     cr_assert_str_eq(two, "mx:x.example");
 }

@@ -108,7 +108,8 @@ static const char *key_of(const struct config *config, const char *domain, enum 
     const struct outbound_facts facts = { .recipient_domain = d };
     struct outbound_choice choice;
     outbound_select(&config->outbound, &facts, &choice);
-    size_t size = route_key(outbound_route(&config->outbound, &choice), d, floor, key);
+    size_t size =
+        route_key(outbound_route(&config->outbound, &choice), d, floor, ROUTE_WISH_NONE, key);
     cr_assert_eq(size, strlen(key));
     return key;
 }
@@ -143,9 +144,11 @@ Test(route, keys_name_the_next_hop)
     char longest[255], out[ROUTE_KEY_BYTES];
     memset(longest, 'a', sizeof(longest));
     struct route route = config->default_route;
-    cr_assert_eq(route_key(&route, slice_of(longest, 255), TLS_LEVEL_MAY, out), 258);
+    cr_assert_eq(route_key(&route, slice_of(longest, 255), TLS_LEVEL_MAY, ROUTE_WISH_NONE, out),
+                 258);
     route.name = "sixty-three-octets-of-a-title-sixty-three-octets-of-a-title-63-";
-    cr_assert_eq(route_key(&route, slice_of(longest, 255), TLS_LEVEL_INTERNAL, out),
+    cr_assert_eq(route_key(&route, slice_of(longest, 255), TLS_LEVEL_INTERNAL,
+                           ROUTE_WISH_REQUIRETLS_NULL, out),
                  ROUTE_KEY_BYTES - 1);
     config_free(config);
 }
@@ -155,14 +158,20 @@ Test(route, keys_are_read_back)
     static const struct {
         const char *key, *name, *domain;
         enum tls_level floor;
+        enum route_wish wish;
     } cases[] = {
-        { "mx:d.example", "", "d.example", TLS_LEVEL_NONE },
-        { "mx:d.example!name", "", "d.example", TLS_LEVEL_NAME },
-        { "mx:[ipv6:::1]", "", "[ipv6:::1]", TLS_LEVEL_NONE },
-        { "outbound:a", "a", "", TLS_LEVEL_NONE },
-        { "outbound:a!internal", "a", "", TLS_LEVEL_INTERNAL },
-        { "outbound:a:d.example", "a", "d.example", TLS_LEVEL_NONE },
-        { "outbound:a:d.example!encrypt", "a", "d.example", TLS_LEVEL_ENCRYPT },
+        { "mx:d.example", "", "d.example", TLS_LEVEL_NONE, ROUTE_WISH_NONE },
+        { "mx:d.example!name", "", "d.example", TLS_LEVEL_NAME, ROUTE_WISH_NONE },
+        { "mx:[ipv6:::1]", "", "[ipv6:::1]", TLS_LEVEL_NONE, ROUTE_WISH_NONE },
+        { "outbound:a", "a", "", TLS_LEVEL_NONE, ROUTE_WISH_NONE },
+        { "outbound:a!internal", "a", "", TLS_LEVEL_INTERNAL, ROUTE_WISH_NONE },
+        { "outbound:a:d.example", "a", "d.example", TLS_LEVEL_NONE, ROUTE_WISH_NONE },
+        { "outbound:a:d.example!encrypt", "a", "d.example", TLS_LEVEL_ENCRYPT, ROUTE_WISH_NONE },
+        { "mx:d.example+requiretls", "", "d.example", TLS_LEVEL_NONE, ROUTE_WISH_REQUIRETLS },
+        { "outbound:a!chain+requiretls-null", "a", "", TLS_LEVEL_CHAIN,
+          ROUTE_WISH_REQUIRETLS_NULL },
+        { "outbound:a:d+tls-optional", "a", "d", TLS_LEVEL_NONE, ROUTE_WISH_TLS_OPTIONAL },
+        { "outbound:a+of-a-later-version", "a", "", TLS_LEVEL_NONE, ROUTE_WISH_REQUIRETLS },
     };
     struct route_key_parts parts;
     for (unsigned i = 0; i < ARRAY_COUNT(cases); i++) {
@@ -170,6 +179,7 @@ Test(route, keys_are_read_back)
         cr_assert(slice_equal(parts.name, slice_of_string(cases[i].name)), "%s", cases[i].key);
         cr_assert_str_eq(parts.domain, cases[i].domain);
         cr_assert_eq(parts.floor, cases[i].floor);
+        cr_assert_eq(parts.wish, cases[i].wish);
     }
     cr_assert_not(route_key_read("parked:", &parts));
     cr_assert_not(route_key_read("", &parts));
