@@ -580,6 +580,22 @@ Test(smtp_client_mail, parameters_are_passed_on_where_offered)
     }
 }
 
+Test(smtp_client_mail, requiretls_never_leaves_in_clear)
+{
+    SCRIPT(clear, GREETING, EHLO("250-mx\r\n250 REQUIRETLS\r\n"), BYE);
+    for (unsigned i = 0; i < 2; i++) {
+        struct world *w = world_new(i + 1, clear);
+        struct outcome *o = world_mail(w, A_B, SLICE(CONTENT));
+        if (i == 0)
+            o->transaction.sender = slice_of(NULL, 0);
+        o->transaction.flags = SMTP_TRANSACTION_REQUIRETLS;
+        world_run(w);
+        expect(o, 0, SMTP_VERDICT_TEMPORARY, SMTP_STAGE_LOCAL, 0, "4.7.0");
+        expect(o, 1, SMTP_VERDICT_TEMPORARY, SMTP_STAGE_LOCAL, 0, "4.7.0");
+        world_free(w);
+    }
+}
+
 Test(smtp_client_mail, empty_and_unended_bodies)
 {
     SCRIPT(bdat, GREETING, EHLO("250-mx\r\n250-PIPELINING\r\n250 CHUNKING\r\n"),
