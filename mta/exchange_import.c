@@ -490,12 +490,17 @@ static void rights(struct section *s)
         list_add(&list, "relay");
     if (is_true(s, "TreatMessagesAsInternal"))
         list_add(&list, "internal");
+    if (is_true(s, "CloudServicesMailEnabled") && !shared)
+        list_add(&list, "headers");
     (void)list_end(&list);
     if (shared)
         loss(s, "the certificate is that of a platform that sends for all of its customers, any of "
                 "whom could relay: without rights = { relay } (L-06)");
     if (is_true(s, "CloudServicesMailEnabled"))
-        loss(s, "CloudServicesMailEnabled: trusted header fields are not carried over");
+        loss(s, shared ? "CloudServicesMailEnabled: any customer of the platform could set trusted "
+                         "header fields: without rights = { headers }"
+                       : "CloudServicesMailEnabled: list your own fields in inbound-defaults { "
+                         "trusted-fields }");
 }
 
 static void inbound(struct section *s)
@@ -698,8 +703,10 @@ static void outbound(struct section *s)
     hosts(s);
     level(s);
     outside_policies(s);
-    if (is_true(s, "CloudServicesMailEnabled"))
-        loss(s, "CloudServicesMailEnabled: trusted header fields are not carried over");
+    if (is_true(s, "CloudServicesMailEnabled") && s->is_own)
+        fprintf(s->lines, "    headers = keep\n");
+    else if (is_true(s, "CloudServicesMailEnabled"))
+        loss(s, "CloudServicesMailEnabled: a partner gets no trusted header fields here");
     if (is_true(s, "SenderRewritingEnabled"))
         loss(s, "SenderRewritingEnabled: senders are not rewritten");
     if (is_true(s, "IsValidated")) {

@@ -380,8 +380,10 @@ static enum step smtp_mail(struct smtp_server *s, const struct smtp_mail *mail)
         smtp_reset(s); /* a chunk was refused: nothing is left of that transaction */
     if (s->transaction != NULL)
         return smtp_bad(s, SMTP_REPLY_NESTED_MAIL);
-    if (mail->requiretls && !s->secured)
+    if (mail->requiretls && !s->secured) {
+        metric_add(&smtp_metrics(s)->tls_demanded, 1);
         return smtp_bad(s, SMTP_REPLY_TLS_REQUIRED);
+    }
     if (s->drain)
         return smtp_finish(s, SMTP_REPLY_SHUTDOWN);
     if (s->messages >= smtp_limits(s)->messages_max)
