@@ -807,7 +807,7 @@ static void hop_target_failed(struct next_hop *hop, const struct link *link,
     if (hop->target_next < hop->targets_count)
         return;
     hop->target_next = 0;
-    const bool all_lack = hop->lacking == hop->targets_count;
+    const bool all_lack = hop->lacking > 0 && hop->lacking == hop->targets_count;
     hop->lacking = 0;
     if (all_lack) { /* CONNECTORS 8.4.9: at once; a host that did not answer might have it */
         const struct attempt_failure failure = {
