@@ -518,7 +518,7 @@ class NextHops(unittest.TestCase):
             self.assertEqual(peer.connections, first + 1, "it was known what the host can do")
             self.assertEqual([h["version"] for h in peer.handshakes], ["TLSv1.2"] * 2)
             self.assertEqual(peer.in_clear(MARK), [])
-            steps = [e for e in server.log("tls_step") if e["destination"].endswith(policy)]
+            steps = self.server.wait_log("tls_step", first - 1, destination=f"outbound:{policy}")
             self.assertEqual((steps[0]["tried"], steps[-1]["next"]), ("all", "tls-1.2"))
             self.assertIn("cut", steps[0]["why"])
         self.assertEqual(server.metric('ringpost_delivery_tls_steps_total{next="weaker"}'), 2 * (first - 1))
