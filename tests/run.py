@@ -9,6 +9,9 @@ BORINGSSL_SOURCE (debian), and BORINGSSL=system: as meson's options; tls/borings
 
 Each test of Criterion and of tests/flow counts; so does each other check. What a log is named is
 told with each failure. A step that this machine cannot do says "not run" and why; it does not count.
+
+The flow tests mostly wait. So those of a build begin as soon as it is compiled, beside all that keeps
+the processors busy, which is nicer than they are; their step waits for the last of them.
 """
 import concurrent.futures
 import hashlib
@@ -19,6 +22,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -38,9 +42,9 @@ BORINGSSL_SOURCE = os.environ.get("BORINGSSL_SOURCE", "debian")
 SANITIZED = ["-Dbuildtype=debugoptimized", "-Db_lto=false", "-Db_lundef=false"]
 BUILDS = {
     "build": ("gcc", ["-Dbuildtype=release", "-Dtests=true"]),
-    "build-clang": ("clang", ["-Dbuildtype=release", "-Db_lto=false"]),
     "build-asan": ("clang", [*SANITIZED, "-Db_sanitize=address,undefined"]),
     "build-tsan": ("clang", [*SANITIZED, "-Db_sanitize=thread"]),
+    "build-clang": ("clang", ["-Dbuildtype=plain", "-Db_lto=false"]),   # for what it says, not to be run
     "build-fuzz": ("clang", [*SANITIZED, "-Db_sanitize=address,undefined", "-Dfuzzers=true", "-Dtests=false"]),
 }
 for _, options in BUILDS.values():
@@ -53,42 +57,57 @@ OPTIONS = {     # what a sanitizer finds ends the program with 99, and is found 
 # BoxFort, which Criterion runs its tests in, and ThreadSanitizer do not share an address space: under
 # TSan the real binary and the simulator are run instead, which is where the threads are.
 rows = []   # (what, passed, failed, words)
+telling = threading.RLock()     # one at a time, with what belongs to it
+steps = []  # to be done in this run
+spent = {}  # by name of the log: seconds of the processors
 
 
 def say(words):
-    print(f"[{int(time.monotonic() - BEGUN) // 60}:{int(time.monotonic() - BEGUN) % 60:02}] {words}", flush=True)
+    with telling:
+        print(f"[{int(time.monotonic() - BEGUN) // 60}:{int(time.monotonic() - BEGUN) % 60:02}] {words}", flush=True)
 
 
-def row(what, passed, failed, words=""):
-    rows.append((what, passed, failed, words))
-    say(f"{what}: {passed} passed, {failed} failed" + (f" ({words})" if words else ""))
+def row(what, passed, failed, words="", name=None):
+    """name: of the log of what it took."""
+    with telling:
+        rows.append((what, passed, failed, words))
+        words = "; ".join(w for w in (words, f"{spent[name]:.0f} s of CPU" if spent.get(name, 0) >= 1 else "") if w)
+        say(f"{what}: {passed} passed, {failed} failed" + (f" ({words})" if words else ""))
 
 
-def run(name, words, timeout, **more):
+def run(name, words, timeout, nice=10, **more):
     """(exit status, what it said); kept in build/logs/NAME.log. 124: it took too long."""
     log = LOGS / f"{name}.log"
+    late = []
     with open(log, "wb") as f:
-        process = subprocess.Popen([str(w) for w in words], stdin=subprocess.DEVNULL, stdout=f,
+        process = subprocess.Popen(["nice", "-n", str(nice), *(str(w) for w in words)], stdin=subprocess.DEVNULL, stdout=f,
                                    stderr=subprocess.STDOUT, cwd=more.pop("cwd", ROOT), start_new_session=True,
                                    env={**os.environ, **OPTIONS, **more.pop("env", {})})
-        try:
-            status = process.wait(timeout)
-        except subprocess.TimeoutExpired:
+
+        def kill():
+            late.append(True)
             os.killpg(process.pid, signal.SIGKILL)   # its own session: only what it started
-            process.wait()
-            status = 124
-    return status, log.read_text(errors="replace")
+        timer = threading.Timer(timeout, kill)
+        timer.start()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)   # so that the id stays its own for kill()
+        timer.cancel()
+        timer.join()
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    spent[name] = usage.ru_utime + usage.ru_stime
+    return 124 if late else process.returncode, log.read_text(errors="replace")
 
 
 def tell_end(name, text, lines=25):
-    print("\n".join(text.splitlines()[-lines:]))
-    print(f"    (all of it: build/logs/{name}.log)", flush=True)
+    with telling:
+        print("\n".join(text.splitlines()[-lines:]))
+        print(f"    (all of it: build/logs/{name}.log)", flush=True)
 
 
 def check(what, name, words, timeout, **more):
     """One command, one test."""
     status, text = run(name, words, timeout, **more)
-    row(what, int(status == 0), int(status != 0), "took too long" if status == 124 else "")
+    row(what, int(status == 0), int(status != 0), "took too long" if status == 124 else "", name)
     if status != 0:
         tell_end(name, text)
     return status == 0
@@ -122,7 +141,7 @@ def build(directory):
     if status == 0:
         stamp.write_text(listed)
         status, text = run(name, ["ninja", "-C", directory, "-k0", f"-j{JOBS}"], 1200)
-    row(f"compile {directory} ({compiler})", int(status == 0), int(status != 0))
+    row(f"compile {directory} ({compiler})", int(status == 0), int(status != 0), name=name)
     if status != 0:
         wrong = [l for l in text.splitlines() if re.search(r"error[: ]|FAILED|undefined reference", l)]
         tell_end(name, "\n".join(wrong) if wrong else text, 40)
@@ -143,10 +162,11 @@ def get_boringssl():
 
 
 def step_compile():
-    """BoringSSL; then every build: gcc with LTO and jemalloc, clang, ASan+UBSan, TSan, fuzzers"""
+    """BoringSSL; then every build: gcc with LTO and jemalloc, ASan+UBSan, TSan, clang, fuzzers"""
     get_boringssl()
     for directory in BUILDS:
-        build(directory)
+        if build(directory) and "flow" in steps and directory in FLOW_WAIT:
+            flow_begin(directory)
 
 
 # ---- looking at the source ----
@@ -241,7 +261,7 @@ def unit(directory):
             passing, failed = 0, 1
         if status != 0 and failed == 0:
             failed = 1
-        row(f"{program.name} in {directory}", passing, failed)
+        row(f"{program.name} in {directory}", passing, failed, name=name)
         if failed:
             bad = [l for l in text.splitlines() if "[----]" in l or "[FAIL]" in l or "[CRASH" in l or "ERROR" in l]
             tell_end(name, "\n".join(bad) if bad else text)
@@ -302,37 +322,46 @@ def step_fuzz():
 
 # ---- the real binary ----
 
-def flow(directory, files, wait):
-    environment = {"RINGPOST_BUILD": str(ROOT / directory), "RINGPOST_WAIT": str(wait)}
+FLOW_LONGEST = ("test_delivery.py", "test_tls_hostile.py", "test_tls.py", "test_hostile.py", "test_testssl.py")
+FLOW_WAIT = {"build": 60, "build-asan": 120, "build-tsan": 120}     # seconds that a test waits at most
+flow_pool = concurrent.futures.ThreadPoolExecutor(5)
+flow_running = {}   # build: futures
 
-    def one(file):
-        name = f"{directory}.flow.{file.removesuffix('.py')}"
-        return file, name, *run(name, [*prefix_of(directory), sys.executable, file], 900,
-                                cwd=ROOT / "tests" / "flow", env=environment)
-    # they mostly wait, so four at a time even on one core
-    with concurrent.futures.ThreadPoolExecutor(4) as pool:
-        for file, name, status, text in pool.map(one, files):
-            last = re.findall(r"^(\d+) passed, (\d+) failed$", text, re.M)
-            passed, failed = map(int, last[-1]) if last else (0, 1)
-            if status != 0 and failed == 0:
-                failed = 1
-            skipped = re.findall(r"^skip .*\n +(.*)", text, re.M)
-            row(f"flow {file} in {directory}", passed, failed, "took too long" if status == 124 else
-                f"{len(skipped)} not run: {skipped[0]}" if skipped else "")
-            if failed:
-                for line in text.splitlines():
-                    if line.startswith("FAIL"):
-                        print(f"    {line}")
-                tell_end(name, text, 12)
+
+def flow(directory, file):
+    name = f"{directory}.flow.{file.removesuffix('.py')}"
+    status, text = run(name, [*prefix_of(directory), sys.executable, file], 900, nice=0, cwd=ROOT / "tests" / "flow",
+                       env={"RINGPOST_BUILD": str(ROOT / directory), "RINGPOST_WAIT": str(FLOW_WAIT[directory])})
+    last = re.findall(r"^(\d+) passed, (\d+) failed$", text, re.M)
+    passed, failed = map(int, last[-1]) if last else (0, 1)
+    if status != 0 and failed == 0:
+        failed = 1
+    skipped = re.findall(r"^skip .*\n +(.*)", text, re.M)
+    with telling:
+        row(f"flow {file} in {directory}", passed, failed, "took too long" if status == 124 else
+            f"{len(skipped)} not run: {skipped[0]}" if skipped else "", name)
+        if failed:
+            for line in text.splitlines():
+                if line.startswith("FAIL"):
+                    print(f"    {line}")
+            tell_end(name, text, 12)
+
+
+def flow_begin(directory):
+    # testssl.sh asks what the library answers: once is enough. The longest begin.
+    files = sorted((p.name for p in (ROOT / "tests" / "flow").glob("test_*.py")
+                    if directory == "build" or p.name != "test_testssl.py"),
+                   key=lambda f: (f not in FLOW_LONGEST, f))
+    flow_running[directory] = [flow_pool.submit(flow, directory, f) for f in files]
 
 
 def step_flow():
     """all of tests/flow against the release, the ASan+UBSan and the TSan build"""
-    # the longest are at the end of the alphabet, and begin
-    files = sorted((p.name for p in (ROOT / "tests" / "flow").glob("test_*.py")), reverse=True)
-    for directory, wait in (("build", 60), ("build-asan", 120), ("build-tsan", 120)):
-        # testssl.sh asks what the library answers: once is enough
-        flow(directory, [f for f in files if directory == "build" or f != "test_testssl.py"], wait)
+    for directory in FLOW_WAIT:
+        if directory not in flow_running:
+            flow_begin(directory)
+    for future in [f for futures in flow_running.values() for f in futures]:
+        future.result()
 
 
 def step_crash():
@@ -361,6 +390,7 @@ def main():
         print("Steps:\n" + "\n".join(f"  {n:8} {f.__doc__}" for n, f in STEPS.items()))
         return 0 if names[0] in ("-h", "--help") else 2
     LOGS.mkdir(parents=True, exist_ok=True)
+    steps.extend(names)
     for name in names:
         say(f"== {name}: {STEPS[name].__doc__}")
         STEPS[name]()
