@@ -332,7 +332,8 @@ static void attempt_expire(struct attempt *a)
                         "not delivered within the time allowed; last: %s",
                         parked                ? "our configuration has no way to this recipient"
                         : d->error[0] != '\0' ? d->error
-                                              : "deferred by the next hop");
+                        : hop_token(d) != FAULT_CONNECT ? outbound_token_row(hop_token(d))->words
+                                                        : "deferred by the next hop");
     memcpy(a->why, a->buffer, MIN((size_t)size, sizeof(a->why) - 1));
     const struct smtp_enhanced status =
         outbound_token_row(parked ? FAULT_CONFIG : hop_token(d))->expiry;
@@ -450,6 +451,7 @@ void attempt_done(struct attempt *a, struct smtp_transaction *transaction)
 {
     CHECK(transaction == &a->transaction);
     CHECK(a->state == ATTEMPT_SENDING);
+    link_judge_demands(a->link, transaction);
     attempt_judge(a);
 }
 

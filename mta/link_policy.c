@@ -133,3 +133,21 @@ void link_refused(const struct link *link, enum outbound_token token, struct sli
     log_text(&line, "why", text);
     log_end(&line);
 }
+
+void link_judge_demands(struct link *link, struct smtp_transaction *transaction)
+{
+    bool told = false;
+    for (uint32_t i = 0; i < transaction->recipients_count; i++) {
+        struct smtp_result *result = &transaction->recipients[i].result;
+        bool early = result->stage == SMTP_STAGE_MAIL || result->stage == SMTP_STAGE_RCPT;
+        if (!link->client->clear_unoffered || !early || result->enhanced.subject != 7 ||
+            (result->code != 530 && result->code != 451))
+            continue;
+        result->verdict = SMTP_VERDICT_TEMPORARY;
+        result->enhanced = outbound_token_row(FAULT_PEER_DEMANDS_TLS)->retry;
+        link->hop->token = FAULT_PEER_DEMANDS_TLS;
+        if (!told)
+            link_refused(link, FAULT_PEER_DEMANDS_TLS, result->text);
+        told = true;
+    }
+}

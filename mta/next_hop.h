@@ -125,6 +125,9 @@ enum outbound_token hop_token(const struct destination *destination);
 void link_log(const struct link *link, struct log_line *line);
 /* The host is not given mail: counted, and logged. */
 void link_refused(const struct link *link, enum outbound_token token, struct slice text);
+/* A host that demands TLS in a session in clear, and offered none: somebody on the way may have
+ * taken the offer out, and a bounce would do his work. Such results become temporary. */
+void link_judge_demands(struct link *link, struct smtp_transaction *transaction);
 /* hop_limits.c: max-rate lets nothing go now; the destination is wanted again when it does. */
 bool hop_must_wait(struct next_hop *hop);
 /* A message goes. */
