@@ -342,7 +342,7 @@ struct best {
 /* What this host would satisfy. A session that the certificate ended was one till then. */
 static enum tls_level satisfied(const struct attempt *a)
 {
-    bool ended_by_us = a->fault >= SMTP_TLS_TOO_WEAK;
+    bool ended_by_us = a->fault >= SMTP_TLS_TOO_WEAK && a->judged;
     if ((!a->secured && !ended_by_us) || !a->strong)
         return TLS_LEVEL_MAY;
     if (!a->judged || !a->valid)

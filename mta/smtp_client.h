@@ -204,7 +204,7 @@ enum smtp_tls_fault {
     SMTP_TLS_REFUSED,   /* offered, and then not given */
     SMTP_TLS_INJECTED,  /* something stood behind the 220 */
     SMTP_TLS_HANDSHAKE, /* alert, cut, time, nothing in common */
-    SMTP_TLS_TOO_WEAK,  /* it has nothing as strong as is wanted */
+    SMTP_TLS_TOO_WEAK,  /* it has no version or group as strong as is wanted */
     SMTP_TLS_CHAIN,     /* the certificate is not valid: from here on it is the certificate */
     SMTP_TLS_EXPIRED,   /* likewise, by its dates */
     SMTP_TLS_REVOKED,
