@@ -663,6 +663,7 @@ static int control_start(struct control *control)
         return r;
     control_certificates_start(control);
     control_connectors_start(control);
+    control_validated_start(control);
     control->started_us = (uint64_t)control->shard.wall_us;
     control->is_ready = 1;
     metrics_add_source(&control->metrics, &control->source, control_metrics_table,

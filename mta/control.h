@@ -108,6 +108,7 @@ struct control_sts {
 /* Validations of connectors (mta/control_validated.c). */
 struct control_validated {
     json_t *all;
+    struct metrics_writer writer;
     char path[VALIDATED_PATH_MAX];
 };
 
@@ -197,6 +198,7 @@ void control_certificates_look(struct control *control);
 
 /* 0 or -ENOMEM. */
 [[nodiscard]] int control_validated_open(struct control *control, const struct config *config);
+void control_validated_start(struct control *control);
 void control_validated_close(struct control *control);
 /* at and generation are ours. 0, or -EINVAL; words either way. */
 [[nodiscard]] int control_validated_put(struct control *control, const struct validation *found,

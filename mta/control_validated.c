@@ -18,6 +18,38 @@ int control_validated_open(struct control *control, const struct config *config)
     return v->all == NULL ? -ENOMEM : 0;
 }
 
+static void validated_write(struct metrics_writer *writer, struct metrics_text *text)
+{
+    static const char *const names[] = { "ringpost_connector_last_validation_timestamp",
+                                         "ringpost_connector_validated" };
+    static const char *const words[] = {
+        "When `connector validate` was last run for it, seconds since the epoch",
+        "1: the last validation was good, and the connector is still as it was then"
+    };
+    const struct control *control = container_of(writer, struct control, validated.writer);
+    const struct outbound_set *set = &control->config->outbound;
+    const json_t *all = control->validated.all;
+    for (unsigned family = 0; family < ARRAY_COUNT(names); family++) {
+        metrics_text_family(text, names[family], words[family], METRIC_GAUGE);
+        for (unsigned i = 0; i < set->count; i++) {
+            const struct outbound *c = &set->connectors[i];
+            char labels[CONNECTOR_NAME_MAX + 16];
+            int64_t at = connector_validated_at(all, c->route.name);
+            if (at == 0)
+                continue;
+            snprintf(labels, sizeof(labels), "connector=\"%s\"", c->route.name);
+            bool good = connector_validated_state(all, c) == VALIDATED_GOOD;
+            metrics_text_number(text, names[family], labels, family == 0 ? (uint64_t)at : good);
+        }
+    }
+}
+
+void control_validated_start(struct control *control)
+{
+    control->validated.writer.write = validated_write;
+    metrics_add_writer(&control->metrics, &control->validated.writer);
+}
+
 void control_validated_close(struct control *control)
 {
     json_decref(control->validated.all);

@@ -45,6 +45,8 @@ class Validate(unittest.TestCase):
         self.assertEqual(peer.in_clear("Subject"), [])
         self.assertEqual(json.loads((server.spool / "validated.json").read_text())["bank"]["good"], True)
         server.wait_log("connector_validated", connector="bank", good=True)
+        self.assertEqual(server.metric('ringpost_connector_validated{connector="bank"}'), 1)
+        self.assertGreater(server.metric('ringpost_connector_last_validation_timestamp{connector="bank"}'), 1e9)
         # put into force it is as it was validated; with another host it is not
         server.outbound["bank"]["state"] = "enforce"
         server.write_config()

@@ -197,8 +197,9 @@ Test(exchange_import, outbound_properties)
     EXPECT(PARTNER "\"Name\":\"x\",\"UseMXRecord\":true,\"AllAcceptedDomains\":true,"
                    "\"RecipientDomains\":[\"d.example\"]",
            "!all-own", "goes to no partner");
-    EXPECT(OWN "\"Name\":\"x\",\"SmartHosts\":[\"h.corp.example\"],\"AllAcceptedDomains\":true",
-           "domains = { \"all-own\" }");
+    EXPECT(OWN "\"Name\":\"x\",\"SmartHosts\":[\"h.corp.example\"],\"AllAcceptedDomains\":true,"
+               "\"CloudServicesMailEnabled\":true",
+           "domains = { \"all-own\" }", "headers = keep");
 }
 
 Test(exchange_import, all_mail_and_the_connector_that_it_comes_back_through_share_a_label)
