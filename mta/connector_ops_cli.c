@@ -131,6 +131,7 @@ static void print_all(const json_t *entry)
     printf("\n");
     print_mark(json_object_get(entry, "blocked"));
     cli_line("label", cli_text(entry, "label"));
+    cli_line("validation", cli_text(entry, "validation"));
     if (json_object_get(entry, "messages") != NULL)
         print_messages(entry);
     print_numbers("identified", json_object_get(entry, "identified"));

@@ -121,8 +121,14 @@ static json_t *outbound_json(struct control *control, unsigned index, bool all)
     control_connectors_out(control, config->outbound_slots[index], &row);
     json_t *entry =
         entry_of(control, CONNECTOR_OUT, c->route.name, c->type, c->state, &row.traffic);
+    const json_t *validated = control->validated.all;
+    json_object_set_new(
+        entry, "validation",
+        json_string(connector_validated_name(connector_validated_state(validated, c))));
     if (!all)
         return entry;
+    json_object_set_new(entry, "validated_at",
+                        json_integer(connector_validated_at(validated, c->route.name)));
     details(entry, CONNECTOR_OUT, c->route.line, c->cost, c->label, &row.traffic);
     json_t *failures = json_object();
     for (unsigned token = FAULT_NONE + 1; token < OUTBOUND_TOKENS; token++)

@@ -47,6 +47,8 @@ class Validate(unittest.TestCase):
         server.wait_log("connector_validated", connector="bank", good=True)
         self.assertEqual(server.metric('ringpost_connector_validated{connector="bank"}'), 1)
         self.assertGreater(server.metric('ringpost_connector_last_validation_timestamp{connector="bank"}'), 1e9)
+        shown = json.loads(server.cli("connector", "show", "bank", "--json").stdout)
+        self.assertIn('"validation": "good"', json.dumps(shown))
         # put into force it is as it was validated; with another host it is not
         server.outbound["bank"]["state"] = "enforce"
         server.write_config()
