@@ -42,7 +42,6 @@ MAY_ALLOCATE = {
     "mta/control_tls.c",
     "mta/floor_store.c", "mta/control_floor.c",
     "mta/cert_online.c", "mta/cert_watch.c", "mta/control_certificates.c",  # a command; once an hour for a partner
-    "mta/connector_import_cli.c", "mta/control.c", "mta/server.c", "mta/client_cli.c", "mta/cli.c", "mta/address.c", "mta/listener.c",
     "mta/store.c", "mta/control_floor.c",
     "mta/connector_slots.c", "mta/control_connector_metrics.c",
     # lists of revoked certificates, on the control thread; a pointer for one that a shard misses

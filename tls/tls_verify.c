@@ -382,7 +382,8 @@ static int verify(struct verification *v, const STACK_OF(CRYPTO_BUFFER) * chain)
         (r = check_strength(v)) != 0)
         return r;
     v->peer->verdict = TLS_VERDICT_VALID;
-    note_questions(v);
+    if (v->flags == 0) /* what is trusted by DNS is revoked there */
+        note_questions(v);
     return 0;
 }
 

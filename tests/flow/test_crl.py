@@ -254,6 +254,19 @@ class Inbound(Crl):
         self.wait_state(url, "missing", failures=1)
         self.assertEqual(self.web.asked, [])
 
+    def test_no_room(self):
+        """What was asked for within the hour makes no room: the next list is not taken on, and counted."""
+        one, two = self.web.url("/one.crl"), self.web.url("/two.crl")
+        first, second = self.issuer.leaf(BANK, url=one), self.issuer.leaf(BANK, url=two)
+        self.web.pages["/one.crl"] = self.web.pages["/two.crl"] = self.issuer.list()
+        server = self.serve(crl={"lists": 1})
+        self.expect(first, 451, "revocation-unknown")
+        self.wait_state(one, "good")
+        self.expect(second, 451, "revocation-unknown")
+        server.wait_metric("ringpost_crl_full_total", 1)
+        self.expect(first, 250)
+        self.assertEqual((self.web.asked, list(self.lists())), (["/one.crl"], [one]))
+
     def test_short_lived(self):
         """I-36: six days and no pointer need no list; three months and no pointer are never known."""
         self.serve()
