@@ -618,11 +618,22 @@ void control_sts_stop(struct control *control)
 
 /* ---- for people ---- */
 
-int control_sts_refresh(struct control *control, const char *domain,
+/* As records and shards have them. */
+static void lower_case(const char *text, char out[static STS_DOMAIN_MAX])
+{
+    size_t size = 0;
+    for (; text[size] != '\0' && size < STS_DOMAIN_MAX - 1; size++)
+        out[size] = (char)ascii_lower((uint8_t)text[size]);
+    out[size] = '\0';
+}
+
+int control_sts_refresh(struct control *control, const char *written,
                         char words[static CONTROL_WORDS_MAX])
 {
     struct sts_record record;
-    if (*domain == '\0' || strlen(domain) >= STS_DOMAIN_MAX) {
+    char domain[STS_DOMAIN_MAX];
+    lower_case(written, domain);
+    if (*domain == '\0' || strlen(written) >= STS_DOMAIN_MAX) {
         snprintf(words, CONTROL_WORDS_MAX, "a domain is wanted\n");
         return -EINVAL;
     }
@@ -638,9 +649,11 @@ int control_sts_refresh(struct control *control, const char *domain,
     return 0;
 }
 
-json_t *control_sts_report(struct control *control, const char *domain)
+json_t *control_sts_report(struct control *control, const char *written)
 {
     struct sts_record record;
+    char domain[STS_DOMAIN_MAX];
+    lower_case(written, domain);
     get(control, domain, &record);
     const int64_t now = now_s(control);
     if (record.asked == 0)

@@ -309,8 +309,11 @@ void store_close(struct store *store)
 
 /* ---- records ---- */
 
+/* LMDB knows no empty key: for it, one would be damage. */
 static int begin_at(struct store *store, struct slice key)
 {
+    if (key.size == 0)
+        return -ENOENT;
     return key.size > STORE_KEY_MAX ? -ENAMETOOLONG : begin(store);
 }
 

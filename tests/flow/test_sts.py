@@ -333,6 +333,9 @@ class CommandLine(Sts):
         self.assertIn("nothing is known", server.cli("tls", "sts", "nobody.example").stderr)
         self.assertEqual(server.http(f"/v1/tls/sts/refresh?domain=good.{ORIGIN}", "POST")[0], 403)
         self.assertEqual(server.http("/v1/tls/sts/refresh?domain=", "POST", unix=True)[0], 409)
+        for query in ("", "?domain=", "?domain=" + "a" * 600, "?domain=%00", "?domain=nobody.example"):
+            self.assertEqual(server.http("/v1/tls/sts" + query)[0], 404)
+        self.assertEqual(server.metric("ringpost_sts_errors_total"), 0)
 
 
 if __name__ == "__main__":

@@ -56,6 +56,8 @@ Test(sts_store, nothing_is_there)
     struct sts_record record;
     char domain[STS_DOMAIN_MAX] = "";
     cr_assert_eq(sts_store_get(store, "a.test", &record), -ENOENT);
+    cr_assert_eq(sts_store_get(store, "", &record), -ENOENT);
+    cr_assert_eq(sts_store_drop(store, ""), -ENOENT);
     cr_assert_eq(sts_store_drop(store, "a.test"), -ENOENT);
     cr_assert_eq(sts_store_next(store, domain, &record), -ENOENT);
 }
