@@ -578,7 +578,7 @@ static void attempt_judge(struct attempt *a)
         return;
     }
     if (a->link != NULL)
-        link_count_message(a->link, a->outcomes, a->outcomes_count, a->envelope.body_bytes);
+        link_count_message(a->link, a->outcomes, a->outcomes_count, &a->envelope);
     a->failed = failures_told > 0;
     if (failures > failures_told)
         metric_add(&a->deliver->metrics.bounces_suppressed, 1);

@@ -228,7 +228,8 @@ static void only_for(const struct config_section *section, const char *const *ke
 static void partner_build(struct config_builder *builder, const struct config_section *section,
                           struct inbound *c)
 {
-    static const char *const others[] = { "rights", "relay-senders", "relay-null-sender", NULL };
+    static const char *const others[] = { "rights", "relay-senders", "relay-null-sender",
+                                          "abuse-limit", NULL };
     only_for(section, others, "a partner connector grants nothing, an own one does");
     struct pattern_set *senders = config_take_patterns(builder);
     config_patterns(builder, section, "sender-domains", senders);
@@ -283,6 +284,27 @@ static void own_build(struct config_builder *builder, const struct config_sectio
         section, "relay-null-sender", null_relays, INBOUND_NULL_RELAY_CERT);
 }
 
+enum { LIMIT_MAX = 1'000'000 };
+
+static unsigned limit_of(const struct config_section *section, const char *key)
+{
+    return (unsigned)config_file_number(section, key, 0, LIMIT_MAX, 0);
+}
+
+static void limits_build(const struct config_section *section, struct inbound *c)
+{
+    c->size_max = config_file_size(section, "max-size", 0, UINT64_C(1) << 40, 0);
+    c->recipients_max = limit_of(section, "max-recipients");
+    c->connections_max = limit_of(section, "max-connections");
+    c->rate_max = limit_of(section, "max-rate");
+    c->abuse_max = limit_of(section, "abuse-limit");
+    if (c->recipients_max > 0 && c->recipients_max < CONFIG_RECIPIENTS_FLOOR)
+        config_file_error(section, "max-recipients", 0,
+                          "%u is less than the %d that everybody may send to at once (RFC 5321 "
+                          "4.5.3.1.8); write %d or more",
+                          c->recipients_max, CONFIG_RECIPIENTS_FLOOR, CONFIG_RECIPIENTS_FLOOR);
+}
+
 static void connector_build(struct config_builder *builder, const struct config_section *section,
                             struct inbound *c)
 {
@@ -298,6 +320,7 @@ static void connector_build(struct config_builder *builder, const struct config_
                           "is a second factor, and there is no first one: anybody can write a "
                           "header field; write cert-name or addresses as well");
     floor_build(section, c);
+    limits_build(section, c);
     if (given(section, "recipient-own-domains")) {
         struct pattern_set *recipients = config_take_patterns(builder);
         config_patterns(builder, section, "recipient-own-domains", recipients);

@@ -41,6 +41,20 @@ void connector_counts_free(struct connector_counts *counts)
     *counts = (struct connector_counts) { .in = NULL };
 }
 
+bool connector_take_one(uint64_t *full_us, uint64_t now_us, uint32_t many, uint64_t period_us)
+{
+    const uint64_t one_us = MAX(period_us / many, (uint64_t)1);
+    uint64_t full = __atomic_load_n(full_us, __ATOMIC_RELAXED);
+    for (;;) {
+        const uint64_t next = MAX(full, now_us) + one_us;
+        if (next > now_us + many * one_us)
+            return false;
+        if (__atomic_compare_exchange_n(full_us, &full, next, false, __ATOMIC_RELAXED,
+                                        __ATOMIC_RELAXED))
+            return true;
+    }
+}
+
 struct connector_now *connector_now_new(void)
 {
     return reserve(sizeof(struct connector_now) * CONNECTOR_SLOTS_MAX);

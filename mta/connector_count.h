@@ -65,8 +65,14 @@ struct connector_out_row {
 /* What all shards know of a connector now, by slot: the only thing about connectors that they share
  * and write, by atomic operations on one word. */
 struct connector_now {
-    uint32_t blocked; /* control's: nothing comes or goes by it */
+    uint32_t blocked;     /* control's: nothing comes or goes by it */
+    uint32_t connections; /* inbound: sessions that are attributed to it */
+    uint64_t rate_us;     /* inbound: when its messages of a minute are all to be had again */
+    uint64_t abuse_us;    /* the same of answers 5yz to mail that came by it, in an hour */
 };
+
+enum { CONNECTOR_MINUTE_US = 60'000'000 };
+#define CONNECTOR_HOUR_US (60ULL * CONNECTOR_MINUTE_US)
 
 struct connector_counts {
     struct connector_in_row *in; /* by slot */
@@ -91,6 +97,10 @@ static inline bool connector_is_blocked(const struct connector_counts *counts,
     return counts != NULL && counts->now[direction] != NULL &&
            __atomic_load_n(&counts->now[direction][slot].blocked, __ATOMIC_ACQUIRE) != 0;
 }
+
+/* One of many a period; that many may come at once. False: there is none now. full_us is shared by
+ * all shards, now_us their clock. */
+bool connector_take_one(uint64_t *full_us, uint64_t now_us, uint32_t many, uint64_t period_us);
 
 /* All zero, CONNECTOR_SLOTS_MAX of them; NULL: no memory. */
 struct connector_now *connector_now_new(void);

@@ -29,8 +29,11 @@ static void bit_set(struct control *control, enum connector_direction direction,
 {
     struct control_connectors *c = &control->connectors;
     uint32_t slot = connector_slots_find(&c->slots[direction], name);
-    if (slot != 0)
-        __atomic_store_n(&c->now[direction][slot].blocked, blocked, __ATOMIC_RELEASE);
+    if (slot == 0)
+        return;
+    if (!blocked) /* it begins with a clean slate, or the next answer would block it again */
+        __atomic_store_n(&c->now[direction][slot].abuse_us, 0, __ATOMIC_RELAXED);
+    __atomic_store_n(&c->now[direction][slot].blocked, blocked, __ATOMIC_RELEASE);
 }
 
 static void tell_untold(struct control *control)
@@ -159,6 +162,26 @@ static bool reason_fits(const char *reason, char words[static CONTROL_ORDER_WORD
     return fits;
 }
 
+static int mark_set(struct control *control, const struct connector_mark *mark,
+                    char words[static CONTROL_ORDER_WORDS])
+{
+    int r = connector_marks_set(&control->connectors.marks, mark);
+    if (r < 0) {
+        snprintf(words, CONTROL_ORDER_WORDS, "%.64s: not blocked, the mark cannot be written: %s\n",
+                 mark->name, strerror(-r));
+        return -EINVAL;
+    }
+    bit_set(control, mark->direction, mark->name, true);
+    log_mark(control, "connector_blocked", LOG_WARNING, mark, mark->by);
+    bool enforced = state_of(control->config, mark->direction, mark->name) == CONNECTOR_ENFORCE;
+    snprintf(words, CONTROL_ORDER_WORDS, "%s connector %s is blocked: %s%s\n",
+             adjectives[mark->direction], mark->name,
+             mark->direction == CONNECTOR_IN ? "its mail is refused from the next MAIL on"
+                                             : "its mail waits",
+             enforced ? "" : "; it is not enforced now, so this begins when it is");
+    return 0;
+}
+
 int control_connectors_block(struct control *control, const struct control_order *order,
                              char words[static CONTROL_ORDER_WORDS])
 {
@@ -169,21 +192,7 @@ int control_connectors_block(struct control *control, const struct control_order
     snprintf(mark.name, sizeof(mark.name), "%s", order->name);
     snprintf(mark.reason, sizeof(mark.reason), "%s", order->reason);
     snprintf(mark.by, sizeof(mark.by), "%s", order->by);
-    int r = connector_marks_set(&control->connectors.marks, &mark);
-    if (r < 0) {
-        snprintf(words, CONTROL_ORDER_WORDS, "%.64s: not blocked, the mark cannot be written: %s\n",
-                 mark.name, strerror(-r));
-        return -EINVAL;
-    }
-    bit_set(control, mark.direction, mark.name, true);
-    log_mark(control, "connector_blocked", LOG_WARNING, &mark, mark.by);
-    bool enforced = state_of(control->config, mark.direction, mark.name) == CONNECTOR_ENFORCE;
-    snprintf(words, CONTROL_ORDER_WORDS, "%s connector %s is blocked: %s%s\n",
-             adjectives[mark.direction], mark.name,
-             mark.direction == CONNECTOR_IN ? "its mail is refused from the next MAIL on"
-                                            : "its mail waits",
-             enforced ? "" : "; it is not enforced now, so this begins when it is");
-    return 0;
+    return mark_set(control, &mark, words);
 }
 
 int control_connectors_unblock(struct control *control, const struct control_order *order,
@@ -210,4 +219,31 @@ int control_connectors_unblock(struct control *control, const struct control_ord
     snprintf(words, CONTROL_ORDER_WORDS, "%s connector %s works again\n", adjectives[direction],
              mark.name);
     return 0;
+}
+
+/* ---- abuse-limit ---- */
+
+/* Several shards may have found it out at the same time. */
+static void on_abuse(struct shard *shard, const struct handoff *handoff)
+{
+    struct control *control = shard->owner;
+    struct control_connectors *c = &control->connectors;
+    const uint32_t slot = (uint32_t)handoff->number;
+    struct connector_mark mark = { .direction = CONNECTOR_IN, .at = shard->wall_us / US_IN_S };
+    char words[CONTROL_ORDER_WORDS];
+    snprintf(mark.name, sizeof(mark.name), "%s", c->slots[CONNECTOR_IN].names[slot]);
+    const struct inbound *from =
+        inbound_named(control->config->inbound, slice_of_string(mark.name));
+    if (from == NULL || from->abuse_max == 0 || c->now[CONNECTOR_IN][slot].blocked != 0)
+        return;
+    snprintf(mark.by, sizeof(mark.by), "abuse-limit");
+    snprintf(mark.reason, sizeof(mark.reason),
+             "more than %u answers 5yz within an hour to mail that came by it", from->abuse_max);
+    if (mark_set(control, &mark, words) < 0)
+        log_mark(control, "connector_not_blocked", LOG_ERROR, &mark, mark.by);
+}
+
+void control_marks_start(struct control *control)
+{
+    shard_handle(&control->shard, HANDOFF_ABUSE, on_abuse);
 }

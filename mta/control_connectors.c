@@ -33,6 +33,7 @@ void control_connectors_start(struct control *control)
         for (unsigned d = 0; d < CONNECTOR_DIRECTIONS; d++)
             control->servers[i].connectors.now[d] = control->connectors.now[d];
     control_marks_apply(control, control->config);
+    control_marks_start(control);
     control_sums_start(control);
 }
 

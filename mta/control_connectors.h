@@ -72,6 +72,7 @@ struct control_order {
     const char *reason;    /* of a block */
     const char *by;        /* who wants it */
 };
+void control_marks_start(struct control *control);
 /* 0, or -EINVAL; words either way. */
 [[nodiscard]] int control_connectors_block(struct control *control,
                                            const struct control_order *order,

@@ -83,6 +83,12 @@ struct inbound {
     unsigned tls_min;
     enum connector_class on_missing_tls;
     enum connector_class on_mismatch;
+    /* how much of it, over the node; 0: no limit of its own */
+    uint64_t size_max;        /* of a message */
+    unsigned recipients_max;  /* of a message */
+    unsigned connections_max; /* sessions that are attributed to it */
+    unsigned rate_max;        /* messages a minute */
+    unsigned abuse_max;       /* OWN: answers 5yz an hour to its mail, then it is blocked */
     /* what it may do */
     unsigned rights; /* enum inbound_rights; OWN only */
     bool relays_any_sender;

@@ -7,6 +7,7 @@
 #include "core/check.h"
 #include "mta/cert_watch.h"
 #include "mta/next_hop.h"
+#include "mta/server.h"
 
 enum { US_IN_MS = 1'000 };
 
@@ -83,18 +84,42 @@ static enum connector_result result_of(const struct outcome *outcomes, uint32_t 
     return result;
 }
 
+/* The outside refuses mail that came by a connector of ours: too often, and control blocks it. */
+static void count_abuse(struct deliver *deliver, struct slice name, const struct outcome *outcomes,
+                        uint32_t count)
+{
+    const struct config *config = deliver->generations->current->config;
+    const struct inbound *from = inbound_named(config->inbound, name);
+    struct connector_now *all = deliver->connectors->now[CONNECTOR_IN];
+    if (from == NULL || from->abuse_max == 0 || all == NULL)
+        return;
+    const uint32_t slot = config->inbound_slots[inbound_index(config->inbound, from)];
+    struct shard *shard = deliver->shard;
+    for (uint32_t i = 0; i < count && slot != 0; i++) {
+        if (outcomes[i].code < 500 || connector_take_one(&all[slot].abuse_us, shard->now_ms * 1'000,
+                                                         from->abuse_max, CONNECTOR_HOUR_US))
+            continue;
+        /* Control may be far behind: the next answer tells it again. */
+        (void)shard_handoff(shard, shard->group->count - 1,
+                            (struct handoff) { .kind = HANDOFF_ABUSE, .number = slot });
+        return;
+    }
+}
+
 void link_count_message(struct link *link, const struct outcome *outcomes, uint32_t count,
-                        uint64_t bytes)
+                        const struct envelope *envelope)
 {
     struct connector_out_row *row = link->row;
     if (row == NULL)
         return;
+    if (envelope->connector.size > 0)
+        count_abuse(link->hop->deliver, envelope->connector, outcomes, count);
     const enum connector_result result = result_of(outcomes, count);
     struct connector_traffic *traffic = &row->traffic;
     connector_count(traffic, &traffic->messages[link->tls_kind][link->forced][result], 1);
     if (result != CONNECTOR_DONE)
         return;
-    metric_add(&traffic->bytes, bytes);
+    metric_add(&traffic->bytes, envelope->body_bytes);
     if (link->is_hybrid)
         metric_add(&traffic->hybrid[link->forced], 1);
 }

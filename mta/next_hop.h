@@ -161,7 +161,7 @@ void link_count_begun(struct link *link);
 void link_count_ready(struct link *link);
 void link_count_refused(const struct link *link, enum outbound_token token);
 void link_count_message(struct link *link, const struct outcome *outcomes, uint32_t count,
-                        uint64_t bytes);
+                        const struct envelope *envelope);
 
 size_t attempt_bytes(void);
 size_t attempt_large_bytes(void);

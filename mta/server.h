@@ -56,6 +56,7 @@ enum server_handoff {
     HANDOFF_STS_ANSWER,
     HANDOFF_STS_CHANGED, /* to a shard: pointer: struct sts_change, freed by who gets it */
     HANDOFF_UNBLOCKED,   /* to a shard: mail of some outbound connector may go again */
+    HANDOFF_ABUSE,       /* to control; number: slot of an inbound connector over its abuse-limit */
 };
 
 /* One log with its queue and deliveries. */

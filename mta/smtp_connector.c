@@ -1,5 +1,9 @@
 /*
- * smtp_connector.c - an inbound session and its connector: the mark that blocks it, its numbers
+ * smtp_connector.c - an inbound session and its connector: the mark that blocks it, its limits, its
+ * numbers
+ *
+ * Limits are those of the node: what they count is shared by all shards (struct connector_now). A
+ * share for each shard would leave a host with one connection a fraction of what it may send.
  */
 #include "core/check.h"
 #include "mta/cert_watch.h"
@@ -28,6 +32,71 @@ bool smtp_connector_is_blocked(const struct smtp_server *s, enum inbound_kind ki
            (token == TOKEN_NONE || token > TOKEN_BLOCKED) &&
            connector_is_blocked(s->service->connectors, CONNECTOR_IN, slot_of(s, connector));
 }
+
+/* ---- limits ---- */
+
+static struct connector_now *now_of(const struct smtp_server *s, uint32_t slot)
+{
+    const struct connector_counts *counts = s->service->connectors;
+    return counts == NULL || counts->now[CONNECTOR_IN] == NULL ? NULL
+                                                               : &counts->now[CONNECTOR_IN][slot];
+}
+
+void smtp_connector_leave(struct smtp_server *s)
+{
+    struct connector_now *now = s->slot_held == 0 ? NULL : now_of(s, s->slot_held);
+    s->slot_held = 0;
+    if (now != NULL)
+        __atomic_sub_fetch(&now->connections, 1, __ATOMIC_RELAXED);
+}
+
+/* Counted whether there is a limit or not, so that a reload that brings one finds true counts. */
+static bool hold(struct smtp_server *s, struct connector_now *now, uint32_t slot, unsigned max)
+{
+    if (s->slot_held == slot)
+        return true;
+    smtp_connector_leave(s);
+    uint32_t count = __atomic_add_fetch(&now->connections, 1, __ATOMIC_RELAXED);
+    s->slot_held = slot;
+    if (max == 0 || count <= max)
+        return true;
+    smtp_connector_leave(s);
+    return false;
+}
+
+enum connector_token smtp_connector_begin(struct smtp_server *s, enum inbound_kind kind,
+                                          const struct inbound *connector, uint64_t size)
+{
+    if (kind != INBOUND_OWN && kind != INBOUND_PARTNER)
+        return TOKEN_NONE;
+    const uint32_t slot = slot_of(s, connector);
+    struct connector_now *now = slot == 0 ? NULL : now_of(s, slot);
+    const uint64_t now_us = s->service->shard->now_ms * 1'000;
+    if (now != NULL && !hold(s, now, slot, connector->connections_max))
+        return TOKEN_CONNECTIONS;
+    if (connector->size_max > 0 && size > connector->size_max)
+        return TOKEN_SIZE;
+    if (now != NULL && connector->rate_max > 0 &&
+        !connector_take_one(&now->rate_us, now_us, connector->rate_max, CONNECTOR_MINUTE_US))
+        return TOKEN_RATE;
+    return TOKEN_NONE;
+}
+
+enum connector_token smtp_connector_recipients(const struct inbound *connector, uint32_t count)
+{
+    bool full =
+        connector != NULL && connector->recipients_max > 0 && count >= connector->recipients_max;
+    return full ? TOKEN_RECIPIENTS : TOKEN_NONE;
+}
+
+uint64_t smtp_size_max(const struct smtp_server *s)
+{
+    const struct inbound *connector = s->transaction->verdict.connector;
+    uint64_t max = s->listener->size_max;
+    return connector == NULL || connector->size_max == 0 ? max : MIN(max, connector->size_max);
+}
+
+/* ---- numbers ---- */
 
 static enum connector_tls tls_of(const struct inbound_session *session)
 {

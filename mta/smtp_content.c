@@ -66,7 +66,7 @@ static int smtp_take_content(struct smtp_server *s)
         if (got) {
             t->unfiltered = content;
             t->pending_input = used;
-            if (t->data.content.size > s->listener->size_max && t->error == 0)
+            if (t->data.content.size > smtp_size_max(s) && t->error == 0)
                 t->error = -EFBIG;
             continue;
         }
@@ -88,8 +88,10 @@ static enum smtp_reply_id smtp_judge(struct smtp_server *s)
     struct smtp_server_metrics *m = smtp_metrics(s);
     if (t->error == -EPROTO)
         return t->envelope.recipients_count == 0 ? SMTP_REPLY_NEED_RCPT : SMTP_REPLY_NEED_MAIL;
-    if (content->size > s->listener->size_max) {
+    if (content->size > smtp_size_max(s)) {
         metric_add(&m->refused_size, 1);
+        if (content->size <= s->listener->size_max)
+            smtp_connector_refused(s, t->verdict.connector, TOKEN_SIZE, 552);
         return SMTP_REPLY_MESSAGE_BIG;
     }
     if (content->flags & SMTP_CONTENT_NUL) {
@@ -171,7 +173,7 @@ static enum step smtp_content_step(struct smtp_server *s, int taken)
         s->deadline_ms = 0; /* the spool keeps us waiting, not the client */
         return STEP_WAIT;
     }
-    if (t->data.content.size / DROP_FACTOR > s->listener->size_max) {
+    if (t->data.content.size / DROP_FACTOR > smtp_size_max(s)) {
         metric_add(&smtp_metrics(s)->refused_size, 1);
         return smtp_finish(s, SMTP_REPLY_MESSAGE_BIG);
     }

@@ -181,7 +181,8 @@ static enum step refuse(struct smtp_server *s, enum connector_token token,
     log_refused(s, by, reply, token, decision, sender, what);
     smtp_connector_refused(s, by, token, reply->code);
     metric_add(&smtp_metrics(s)->bad_commands, 1);
-    if (++s->bad_commands > smtp_limits(s)->bad_commands_max)
+    /* Who has more recipients than fit at once goes on with the rest. */
+    if (token != TOKEN_RECIPIENTS && ++s->bad_commands > smtp_limits(s)->bad_commands_max)
         return smtp_finish(s, SMTP_REPLY_TOO_MANY_ERRORS);
     int size = snprintf(text, sizeof(text), "%s [%s] d=%s", reply->text,
                         connector_token_name(token), decision);
@@ -194,10 +195,10 @@ static enum step refuse(struct smtp_server *s, enum connector_token token,
                                   SMTP_REPLY_LINE_MAX);
     CHECK(size > 0);
     connection_commit(&s->connection, (size_t)size);
-    return STEP_AGAIN;
+    return reply->code == 421 ? smtp_part(s) : STEP_AGAIN;
 }
 
-bool smtp_policy_mail(struct smtp_server *s, struct slice sender, enum step *refused)
+bool smtp_policy_mail(struct smtp_server *s, struct slice sender, uint64_t size, enum step *refused)
 {
     const struct inbound_session *session = facts_of(s);
     struct inbound_mail mail;
@@ -207,6 +208,11 @@ bool smtp_policy_mail(struct smtp_server *s, struct slice sender, enum step *ref
     if (smtp_connector_is_blocked(s, mail.kind, mail.connector, mail.token)) {
         mail.token = TOKEN_BLOCKED;
         mail.class = CONNECTOR_REJECT;
+        mail.by = mail.connector;
+    }
+    if (mail.token == TOKEN_NONE) {
+        mail.token = smtp_connector_begin(s, mail.kind, mail.connector, size);
+        mail.class = CONNECTOR_REJECT; /* each of these has one class only */
         mail.by = mail.connector;
     }
     if (mail.token == TOKEN_NONE)
@@ -246,6 +252,10 @@ bool smtp_policy_rcpt(struct smtp_server *s, struct slice recipient, struct slic
     if (smtp_connector_is_blocked(s, rcpt.kind, rcpt.connector, rcpt.token)) {
         rcpt.token = TOKEN_BLOCKED;
         rcpt.class = CONNECTOR_REJECT;
+        rcpt.by = rcpt.connector;
+    }
+    if (rcpt.token == TOKEN_NONE) {
+        rcpt.token = smtp_connector_recipients(rcpt.connector, t->envelope.recipients_count);
         rcpt.by = rcpt.connector;
     }
     smtp_connector_would(s, &rcpt.would);

@@ -175,16 +175,23 @@ void smtp_reset(struct smtp_server *s)
     s->transaction = NULL;
 }
 
+enum step smtp_part(struct smtp_server *s)
+{
+    connection_bye(&s->connection);
+    smtp_reset(s);
+    s->lingering = true;
+    s->connection_deadline_ms = UINT64_MAX; /* may be over, and these words have to leave */
+    smtp_wait_until(s, LINGER_MS);
+    return smtp_enter(s, SMTP_CLOSE);
+}
+
 /* Says the last words; what comes after them is dropped. */
 enum step smtp_finish(struct smtp_server *s, enum smtp_reply_id id)
 {
     smtp_say_with(s, id, slice_of_string(s->listener->banner));
-    connection_bye(&s->connection);
-    smtp_reset(s);
+    smtp_part(s);
     s->lingering = id != SMTP_REPLY_BYE;
-    s->connection_deadline_ms = UINT64_MAX; /* may be over, and these words have to leave */
-    smtp_wait_until(s, LINGER_MS);
-    return smtp_enter(s, SMTP_CLOSE);
+    return STEP_AGAIN;
 }
 
 /* The client is gone, or silent for good: nothing to say. */
@@ -401,7 +408,7 @@ static enum step smtp_mail(struct smtp_server *s, const struct smtp_mail *mail)
             return smtp_bad(s, SMTP_REPLY_BAD_SENDER);
     }
     const struct slice sender = slice_of(domain, (size_t)domain_size);
-    if (!smtp_policy_mail(s, sender, &refused))
+    if (!smtp_policy_mail(s, sender, mail->size_given ? mail->size : 0, &refused))
         return refused;
     int room = spool_room(s->service->spool, mail->size_given ? mail->size : 0);
     if (room < 0) {
@@ -668,6 +675,7 @@ static void smtp_on_closed(struct connection *connection)
     struct smtp_service *service = s->service;
     timer_disarm(&service->shard->timers, &s->timer);
     smtp_handshake_over(s);
+    smtp_connector_leave(s);
     if (s->refusal == SMTP_REPLIES)
         limits_close(service->limits, &s->counted);
     metric_sub(&service->metrics.connections_open, 1);

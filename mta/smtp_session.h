@@ -57,6 +57,7 @@ struct smtp_server {
     bool handshaking; /* counted among those under way */
     bool secured;
     bool facts_known;    /* facts tells of the connection as it is now */
+    uint32_t slot_held;  /* of the connector whose connections it is one of; 0: none */
     bool hybrid_counted; /* its handshake, for hybrid_of */
     const struct inbound *hybrid_of;
     struct inbound_session facts;
@@ -89,6 +90,8 @@ void smtp_wait_data(struct smtp_server *s);
 bool smtp_has_room(const struct smtp_server *s);
 void smtp_say(struct smtp_server *s, enum smtp_reply_id id);
 void smtp_say_with(struct smtp_server *s, enum smtp_reply_id id, struct slice detail);
+/* The last words have been said: what comes after them is dropped. */
+enum step smtp_part(struct smtp_server *s);
 /* Says and logs it. */
 enum step smtp_refuse(struct smtp_server *s, enum smtp_reply_id id, struct slice what);
 /* Gives the transaction up. */
@@ -121,7 +124,8 @@ void smtp_log_tls(const struct smtp_server *s, struct log_line *line);
 
 /* What connectors say to a sender, and to a recipient, by their domains in normal form (empty: the
  * null sender, <postmaster>). False: the client has been told, and *refused is how it goes on. */
-bool smtp_policy_mail(struct smtp_server *s, struct slice sender, enum step *refused);
+bool smtp_policy_mail(struct smtp_server *s, struct slice sender, uint64_t size,
+                      enum step *refused);
 bool smtp_policy_rcpt(struct smtp_server *s, struct slice recipient, struct slice address,
                       enum step *refused);
 /* The content is here: what require-header has to say (CONNECTORS 4.6). */
@@ -135,6 +139,15 @@ void smtp_log_policy(const struct smtp_server *s, struct log_line *line);
  * other token is told first. */
 bool smtp_connector_is_blocked(const struct smtp_server *s, enum inbound_kind kind,
                                const struct inbound *connector, enum connector_token token);
+/* A message of a sender that is attributed so begins (size: as declared), or has this many
+ * recipients so far: TOKEN_NONE, or which limit of the connector's it is over. */
+enum connector_token smtp_connector_begin(struct smtp_server *s, enum inbound_kind kind,
+                                          const struct inbound *connector, uint64_t size);
+enum connector_token smtp_connector_recipients(const struct inbound *connector, uint32_t count);
+/* The session is over. */
+void smtp_connector_leave(struct smtp_server *s);
+/* The largest message, by listener and connector. */
+uint64_t smtp_size_max(const struct smtp_server *s);
 /* by: whose rule it is, NULL: nobody's. */
 void smtp_connector_refused(struct smtp_server *s, const struct inbound *by,
                             enum connector_token token, unsigned code);

@@ -225,5 +225,78 @@ class Blocked(Operated):
         self.assertEqual(set(names), {("out", "inner"), *(("in", f"c{i}") for i in range(1100))})
 
 
+class Limits(Operated):
+    def site(self, **limits):
+        """A server that knows our site, with these limits; who comes from there."""
+        self.serve({"site": {**RELAY, **{key.replace("_", "-"): value for key, value in limits.items()}}})
+        return self.leaf("a.relay.example.org", authority=self.private)
+
+    def refused(self, token):
+        return self.counted("refusals_total", connector="site", token=token, state="enforce")
+
+    def test_size(self):
+        """At MAIL when it is told, else when the content is there; others may send as much as ever."""
+        client = self.client(self.site(max_size="2K"))
+        reply = client.cmd("MAIL FROM:<a@example.org> SIZE=5000")
+        self.assertEqual(reply.code, 552)
+        self.assertRegex(reply.text, r"^5\.3\.4 .* \[size\] d=")
+        client.begin("a@example.org", ["b@far.example"])
+        self.assertEqual(client.data("Subject: x\r\n\r\n" + "x" * 70 + "\r\n" * 2500).code, 552)
+        client.message("a@example.org")
+        self.assertEqual(self.refused("size"), 2)
+        self.client().message("a@elsewhere.example", content="Subject: x\r\n\r\n" + ("x" * 70 + "\r\n") * 100)
+
+    def test_recipients(self):
+        client = self.client(self.site(max_recipients=100))
+        client.begin("a@example.org", [f"r{i}@far.example" for i in range(100)])
+        for i in range(30):     # more than bad-commands, and it may go on
+            reply = client.cmd(f"RCPT TO:<s{i}@far.example>")
+            self.assertEqual((reply.code, "[recipients]" in reply.text), (452, True), reply)
+        self.assertEqual(client.data("Subject: x\r\n\r\n").code, 250)
+        self.assertEqual(len(self.server.wait_log("received")[0]["to"]), 100)
+
+    def test_rate(self):
+        """So many a minute, whatever connections they come by."""
+        leaf = self.site(max_rate=1)
+        self.client(leaf).message("a@example.org")
+        client = self.client(leaf)
+        self.assertEqual(self.refusal(client, "a@example.org", at="MAIL")[:3], (450, "4.7.28", "rate"))
+        self.client().message("a@elsewhere.example")
+
+    def test_connections(self):
+        """Counted from the first MAIL that it is attributed; given back when the session ends."""
+        leaf = self.site(max_connections=2)
+        one, two, three = (self.client(leaf) for _ in range(3))
+        one.message("a@example.org")
+        two.message("a@example.org")
+        two.message("a@example.org")
+        self.assertEqual(self.refusal(three, "a@example.org", at="MAIL")[:3], (421, "4.3.2", "connections"))
+        self.assertEqual(three.rest(), b"")
+        one.expect(221, "QUIT")
+
+        def goes():
+            client = self.client(leaf)
+            return client.cmd("MAIL FROM:<a@example.org>").code == 250
+        harness.wait_for(goes, "the place of the one that has left")
+
+    def test_abuse(self):
+        """The outside refuses what came by it, more often than it may: it blocks itself, until an
+        operator has looked."""
+        leaf = self.site(abuse_limit=3)
+        self.inner.answers["RCPT"] = "550 5.7.1 spam"
+        client = self.client(leaf)
+        for i in range(4):
+            client.message("a@example.org", [f"b{i}@far.example"])
+        event = self.server.wait_log("connector_blocked")[0]
+        self.assertEqual((event["connector"], event["dir"], event["by"]), ("site", "in", "abuse-limit"))
+        self.assertIn("3 answers 5yz", event["reason"])
+        self.assertEqual(self.refusal(client, "a@example.org", at="MAIL")[2], "connector-blocked")
+        self.connector("unblock", "site")
+        client.message("a@example.org", ["c@far.example"])
+        self.server.wait_log("bounced", 5)
+        client.message("a@example.org", ["d@far.example"])
+        self.assertEqual(len(self.server.log("connector_blocked")), 1)
+
+
 if __name__ == "__main__":
     harness.main()
