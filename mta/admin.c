@@ -211,6 +211,15 @@ static enum MHD_Result answer_connectors(struct admin *admin, struct MHD_Connect
                        control_connectors_list(admin->control, direction, (unsigned)from));
 }
 
+static enum MHD_Result answer_readiness(struct admin *admin, struct MHD_Connection *connection)
+{
+    json_t *object = control_connectors_readiness(admin->control, text_of(connection, "name"));
+    if (object == NULL)
+        return answer_json(connection, MHD_HTTP_NOT_FOUND,
+                           json_pack("{s:s}", "error", "no such inbound connector"));
+    return answer_json(connection, MHD_HTTP_OK, object);
+}
+
 static enum MHD_Result answer_sums(struct admin *admin, struct MHD_Connection *connection)
 {
     struct sums_key key = { .direction = CONNECTOR_IN };
@@ -455,6 +464,8 @@ static enum MHD_Result admin_on_request(void *cls, struct MHD_Connection *connec
         return answer_json(
             connection, MHD_HTTP_OK,
             control_connectors_show(daemon->admin->control, text_of(connection, "name")));
+    if (get && strcmp(url, "/v1/connectors/readiness") == 0)
+        return answer_readiness(daemon->admin, connection);
     if (get && strcmp(url, "/v1/connectors/report") == 0)
         return answer_sums(daemon->admin, connection);
     if (post && strcmp(url, "/v1/connectors/block") == 0)

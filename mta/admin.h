@@ -9,6 +9,7 @@
  *   GET  /v1/connectors[?direction=D&from=N]         a page of them, and where the next begins
  *   GET  /v1/connectors/show?name=NAME               all that is known of those of this name
  *   GET  /v1/connectors/report[?days=N&name=NAME]    daily sums, a page of them
+ *   GET  /v1/connectors/readiness?name=NAME          whom an inbound one in test would refuse
  *   POST /v1/connectors/block   ?name=NAME&reason=TEXT[&direction=D] (unix socket only)
  *   POST /v1/connectors/unblock ?name=NAME[&direction=D] (likewise)
  *   POST /v1/reload[?require-validated]   200 when all shards have it, or 409 and why (unix socket

@@ -22,11 +22,11 @@ static void *reserve(size_t bytes)
     return memory;
 }
 
-int connector_counts_init(struct connector_counts *counts)
+int connector_counts_init(struct connector_counts *counts, uint64_t seed)
 {
     counts->in = reserve(sizeof(*counts->in) * CONNECTOR_SLOTS_MAX);
     counts->out = reserve(sizeof(*counts->out) * CONNECTOR_SLOTS_MAX);
-    if (counts->in != NULL && counts->out != NULL)
+    if (counts->in != NULL && counts->out != NULL && readiness_init(&counts->readiness, seed) == 0)
         return 0;
     connector_counts_free(counts);
     return -ENOMEM;
@@ -38,6 +38,7 @@ void connector_counts_free(struct connector_counts *counts)
         munmap(counts->in, sizeof(*counts->in) * CONNECTOR_SLOTS_MAX);
     if (counts->out != NULL)
         munmap(counts->out, sizeof(*counts->out) * CONNECTOR_SLOTS_MAX);
+    readiness_free(&counts->readiness);
     *counts = (struct connector_counts) { .in = NULL };
 }
 

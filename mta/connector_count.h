@@ -19,6 +19,7 @@
 #include "mta/connector_token.h"
 #include "mta/floor.h"
 #include "mta/outbound_token.h"
+#include "mta/readiness.h"
 
 enum { CONNECTOR_SLOTS_MAX = 1 << 16 };
 
@@ -78,9 +79,11 @@ struct connector_counts {
     struct connector_in_row *in; /* by slot */
     struct connector_out_row *out;
     struct connector_now *now[CONNECTOR_DIRECTIONS]; /* control's; NULL: there is none */
+    struct readiness readiness;                      /* whom those in test would refuse */
 };
 
-[[nodiscard]] int connector_counts_init(struct connector_counts *counts);
+/* seed: so that nobody chooses who shares a place in readiness. 0 or -ENOMEM. */
+[[nodiscard]] int connector_counts_init(struct connector_counts *counts, uint64_t seed);
 void connector_counts_free(struct connector_counts *counts);
 
 /* number: of the row that traffic begins. */

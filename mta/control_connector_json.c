@@ -1,12 +1,14 @@
 /*
  * control_connector_json.c - connectors as JSON: a line of each, or all that is known of one
  */
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "core/check.h"
 #include "mta/control.h"
 
-enum { PAGE = 500 };
+enum { PAGE = 500, READINESS_ROWS = 50 };
 
 static const char *const types[] = { [CONNECTOR_PARTNER] = "partner", [CONNECTOR_OWN] = "own" };
 static const char *const states[] = {
@@ -198,4 +200,52 @@ json_t *control_connectors_show(struct control *control, const char *name)
         json_array_append_new(list, outbound_json(control, out->route.index, true));
     gone_json(control, name, list);
     return json_pack("{s:o}", "connectors", list);
+}
+
+/* ---- readiness ---- */
+
+static json_t *row_json(const struct readiness_entry *entry)
+{
+    struct net_address network = { .port = 0 };
+    char text[NET_TEXT_MAX];
+    char with_bits[NET_TEXT_MAX + 8];
+    memcpy(network.octets, entry->network, sizeof(network.octets));
+    net_text(&network, false, text);
+    snprintf(with_bits, sizeof(with_bits), "%s/%u", text,
+             net_is_v4(&network) ? entry->bits - 96 : entry->bits);
+    return json_pack("{s:s, s:s, s:s, s:I, s:I}", "network", with_bits, "domain", entry->domain,
+                     "token", connector_token_name((enum connector_token)entry->token), "count",
+                     (json_int_t)entry->count, "over", (json_int_t)entry->over);
+}
+
+static json_t *rows_json(const struct control *control, const char *name)
+{
+    json_t *rows = json_array();
+    const size_t room = (size_t)READINESS_SETS * READINESS_WAYS;
+    struct readiness_entry *entries = calloc(room * control->servers_count, sizeof(*entries));
+    unsigned count = 0;
+    for (unsigned i = 0; entries != NULL && i < control->servers_count; i++)
+        count += readiness_gather(&control->servers[i].connectors.readiness, name, entries + count);
+    if (entries != NULL)
+        count = readiness_merge(entries, count);
+    for (unsigned i = 0; i < MIN(count, (unsigned)READINESS_ROWS); i++)
+        json_array_append_new(rows, row_json(&entries[i]));
+    free(entries);
+    return rows;
+}
+
+json_t *control_connectors_readiness(struct control *control, const char *name)
+{
+    const struct config *config = control->config;
+    const struct inbound *c = inbound_named(config->inbound, slice_of_string(name));
+    struct connector_in_row row;
+    if (c == NULL)
+        return NULL;
+    control_connectors_in(control, config->inbound_slots[inbound_index(config->inbound, c)], &row);
+    uint64_t refused = 0;
+    for (unsigned token = TOKEN_NONE + 1; token < TOKENS; token++)
+        refused += row.would[token];
+    return json_pack("{s:s, s:s, s:I, s:I, s:o}", "connector", name, "state", states[c->state],
+                     "accept", (json_int_t)row.would[TOKEN_NONE], "refuse", (json_int_t)refused,
+                     "rows", rows_json(control, name));
 }

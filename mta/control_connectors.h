@@ -90,6 +90,10 @@ json_t *control_connectors_list(struct control *control, enum connector_directio
 /* {"connectors": [..]}: all that have this name. */
 json_t *control_connectors_show(struct control *control, const char *name);
 
+/* {"connector": .., "state": .., "accept": .., "refuse": .., "rows": [..]} of an inbound one; NULL:
+ * there is none. */
+json_t *control_connectors_readiness(struct control *control, const char *name);
+
 /* ---- control_connector_sums.c ---- */
 
 /* As the user we are to be, before any thread. 0, or an errno that was told. */

@@ -462,7 +462,7 @@ int server_shard_init(struct server_shard *server, struct ring *ring, struct sha
     if (r == 0)
         r = limits_new(sessions, (const uint8_t *)key, &server->limits);
     if (r == 0)
-        r = connector_counts_init(&server->connectors);
+        r = connector_counts_init(&server->connectors, key[0]);
     if (r == 0)
         r = smtp_clients_init(&server->clients, shard, &server->pools, clients);
     if (r == 0)

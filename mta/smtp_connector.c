@@ -117,11 +117,16 @@ void smtp_connector_refused(struct smtp_server *s, const struct inbound *by,
     metric_add(&row->traffic.messages[tls_of(&s->facts)][forced][result], 1);
 }
 
-void smtp_connector_would(struct smtp_server *s, const struct inbound_would *would)
+void smtp_connector_would(struct smtp_server *s, const struct inbound_would *would,
+                          struct slice sender)
 {
     struct connector_in_row *row = would->connector == NULL ? NULL : row_of(s, would->connector);
-    if (row != NULL)
-        connector_count(&row->traffic, &row->would[would->token], 1);
+    if (row == NULL)
+        return;
+    connector_count(&row->traffic, &row->would[would->token], 1);
+    if (would->token != TOKEN_NONE)
+        readiness_add(&s->service->connectors->readiness, would->connector->name, &s->peer, sender,
+                      would->token);
 }
 
 /* As the bundle of this connector judges it. */

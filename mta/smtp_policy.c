@@ -217,7 +217,7 @@ bool smtp_policy_mail(struct smtp_server *s, struct slice sender, uint64_t size,
     }
     if (mail.token == TOKEN_NONE)
         return true;
-    smtp_connector_would(s, &mail.would);
+    smtp_connector_would(s, &mail.would, sender);
     uint32_t decision = smtp_decision_id(smtp_config(s), session, sender, slice_of(NULL, 0));
     *refused = refuse(s, mail.token, mail.class, mail.by, decision, sender, slice_of(NULL, 0));
     return false;
@@ -258,7 +258,7 @@ bool smtp_policy_rcpt(struct smtp_server *s, struct slice recipient, struct slic
         rcpt.token = smtp_connector_recipients(rcpt.connector, t->envelope.recipients_count);
         rcpt.by = rcpt.connector;
     }
-    smtp_connector_would(s, &rcpt.would);
+    smtp_connector_would(s, &rcpt.would, t->sender_domain);
     want_lists(s, rcpt.status_unknown);
     if (rcpt.is_own_sender)
         metric_add(&smtp_metrics(s)->own_senders, 1);

@@ -151,7 +151,8 @@ uint64_t smtp_size_max(const struct smtp_server *s);
 /* by: whose rule it is, NULL: nobody's. */
 void smtp_connector_refused(struct smtp_server *s, const struct inbound *by,
                             enum connector_token token, unsigned code);
-void smtp_connector_would(struct smtp_server *s, const struct inbound_would *would);
+void smtp_connector_would(struct smtp_server *s, const struct inbound_would *would,
+                          struct slice sender);
 /* The message is durable. */
 void smtp_connector_accepted(struct smtp_server *s);
 

@@ -52,6 +52,7 @@ MAY_ALLOCATE = {
     "mta/connector_slots.c", "mta/control_connector_metrics.c", "mta/connector_marks.c",
     "mta/connector_slots.c", "mta/control_connector_metrics.c", "mta/connector_marks.c", "mta/control_connector_sums.c",
     "mta/control.c", "mta/server.c", "mta/client_cli.c", "mta/cli.c", "mta/address.c", "mta/listener.c",
+    "mta/control_connector_json.c",
 }
 ALLOCATE = re.compile(r"(?<![\w.>])(malloc|calloc|realloc|strdup|strndup|asprintf)\s*\(")
 SLEEP = re.compile(r"\b(usleep|nanosleep|sleep)\s*\(")

@@ -99,6 +99,28 @@ class Metrics(Operated):
                          {"c2999", "inner"})
 
 
+class Readiness(Operated):
+    def test_who_would_be_refused(self):
+        """By network, domain and token, the most frequent first, over all shards; nobody in enforce."""
+        server = self.serve({"bank": {**BANK, "state": "test"}, "other": {**BANK, "sender-domains": ["other.example"]}})
+        for sender, times in (("a@bank.example", 3), ("a@sub.bank.example", 1)):
+            for _ in range(times):
+                self.client().message(sender)
+        self.client(self.leaf("mx.other.example")).message("a@bank.example")
+        self.client(self.leaf("mx.bank.example")).message("a@bank.example")
+        self.refusal(self.client(), "a@other.example")
+        told = json.loads(self.connector("readiness", "bank", "--json"))
+        self.assertEqual((told["state"], told["accept"], told["refuse"]), ("test", 1, 5))
+        self.assertEqual([(row["network"], row["domain"], row["token"], row["count"], row["over"]) for row in told["rows"]][0],
+                         ("127.0.0.0/24", "bank.example", "cert-none", 3, 0))
+        self.assertEqual({(row["domain"], row["token"], row["count"]) for row in told["rows"][1:]},
+                         {("bank.example", "cert-name", 1), ("sub.bank.example", "cert-none", 1)})
+        self.assertRegex(self.connector("readiness", "bank"), r"(?m)^ +3  127\.0\.0\.0/24 +bank\.example +cert-none$")
+        self.assertEqual(json.loads(self.connector("readiness", "other", "--json"))["rows"], [])
+        self.connector("readiness", "inner", status=1)
+        self.assertEqual(server.http("/v1/connectors/readiness?name=nobody")[0], 404)
+
+
 class Report(Operated):
     def test_days(self):
         """Sums of today, in three forms, and over a restart; other tokens than messages."""

@@ -40,7 +40,7 @@ Test(connector_count, a_limit_beyond_the_clock_lets_all_pass)
 Test(connector_count, rows_and_marks_are_zero_at_first)
 {
     struct connector_counts counts = { .in = NULL };
-    cr_assert_eq(connector_counts_init(&counts), 0);
+    cr_assert_eq(connector_counts_init(&counts, 1), 0);
     cr_assert_not(connector_is_blocked(&counts, CONNECTOR_IN, 7));
     cr_assert_not(connector_is_blocked(NULL, CONNECTOR_OUT, 7));
     counts.now[CONNECTOR_IN] = connector_now_new();
