@@ -197,6 +197,7 @@ static int record_parse(enum dns_type type, struct slice rdata, struct dns_recor
     switch (type) {
     case DNS_A: return rdata.size == 4 ? 0 : -EINVAL;
     case DNS_AAAA: return rdata.size == 16 ? 0 : -EINVAL;
+    case DNS_SOA:
     case DNS_TXT:
     case DNS_TLSA: return rdata.size > 0 && rdata.size <= DNS_DATA_MAX ? 0 : -EINVAL;
     case DNS_MX:

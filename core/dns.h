@@ -17,12 +17,13 @@
 enum {
     DNS_NAME_MAX = 254,    /* as text without the trailing dot, and a terminator */
     DNS_RECORDS_MAX = 128, /* kept of an answer; more are cut and said so */
-    DNS_DATA_MAX = 1024,   /* bytes of a record's data; longer ones are left out (cut) */
+    DNS_DATA_MAX = 4'096,  /* bytes of a record's data; longer ones are left out (cut) */
 };
 
 enum dns_type {
     DNS_A = 1,
     DNS_CNAME = 5,
+    DNS_SOA = 6,
     DNS_PTR = 12,
     DNS_MX = 15,
     DNS_TXT = 16,

@@ -50,6 +50,9 @@ static void on_resolved(struct resolve_request *request, const struct resolve_re
         snprintf(lookup->hosts[i], sizeof(lookup->hosts[i]), "%s", result->targets[i].host);
         lookup->targets[i] = result->targets[i];
         lookup->targets[i].host = lookup->hosts[i];
+        snprintf(lookup->aliases[i], sizeof(lookup->aliases[i]), "%s",
+                 result->targets[i].canonical);
+        lookup->targets[i].canonical = lookup->aliases[i];
     }
     machine.resolved = true;
 }

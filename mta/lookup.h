@@ -13,6 +13,7 @@ struct lookup {
     struct resolve_result result;
     struct resolve_target targets[RESOLVE_TARGETS_MAX];
     char hosts[RESOLVE_TARGETS_MAX][DNS_NAME_MAX];
+    char aliases[RESOLVE_TARGETS_MAX][DNS_NAME_MAX];
     char why[RESOLVE_WHY_MAX];
 };
 

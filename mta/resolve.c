@@ -39,6 +39,7 @@ struct resolve_lookup {
     bool v4;
     bool secure;
     enum dns_status status;
+    uint16_t canonical; /* name, as in host */
     unsigned count;
     uint8_t octets[RESOLVE_HOST_ADDRESSES_MAX][16];
 };
@@ -57,6 +58,7 @@ struct resolve_failure {
     uint32_t rank;
     uint16_t code;
     struct smtp_enhanced enhanced;
+    bool bogus;
     char why[RESOLVE_WHY_MAX];
 };
 
@@ -92,7 +94,8 @@ struct resolve {
     struct resolve_lookup lookups[LOOKUPS_MAX];
     struct resolve_found found[RESOLVE_FOUND_MAX];
     struct resolve_host hosts[RESOLVE_HOSTS_MAX];
-    char names[(RESOLVE_HOSTS_MAX + RESOLVE_HOPS_MAX) * DNS_NAME_MAX]; /* used from the front */
+    char names[(RESOLVE_HOSTS_MAX + RESOLVE_HOPS_MAX + RESOLVE_ALIASES_MAX) * DNS_NAME_MAX];
+    /* used from the front */
 };
 static_assert(sizeof(((struct resolve *)0)->names) <= UINT16_MAX);
 
@@ -111,6 +114,8 @@ const struct metric resolve_metrics[] = {
     NUMBER(loops, "ringpost_resolve_loops_total", NULL, "Next hops that were ourselves"),
     NUMBER(refused_addresses, "ringpost_resolve_refused_addresses_total", NULL,
            "Loopback, private and the like, from public DNS"),
+    NUMBER(bogus, "ringpost_resolve_bogus_total", NULL,
+           "Domains and hosts that were passed over, for their records failed DNSSEC validation"),
     NUMBER(timeouts, "ringpost_resolve_timeouts_total", NULL, "Next hops not resolved in time"),
     NUMBER(questions, "ringpost_resolve_questions_total", NULL, "DNS questions asked"),
 };
@@ -167,8 +172,12 @@ static void fail_temporary(struct resolve *r, uint32_t rank, const char *what, c
         [DNS_NXDOMAIN] = "no such name", [DNS_SERVFAIL] = "server failure",
         [DNS_TIMEOUT] = "timeout",       [DNS_BOGUS] = "validation failed",
     };
+    bool first = !r->temporary.seen || rank < r->temporary.rank;
     fail(&r->temporary, rank, 0, (struct smtp_enhanced) { 4, 4, 3 }, "DNS lookup of %s %s: %s",
          what, name, words[status]);
+    if (first)
+        r->temporary.bogus = status == DNS_BOGUS;
+    metric_add(&r->resolves->numbers.bogus, status == DNS_BOGUS ? 1 : 0);
 }
 
 static void note_loop(struct resolve *r, unsigned hop, uint32_t rank, const char *name)
@@ -182,7 +191,7 @@ static void note_loop(struct resolve *r, unsigned hop, uint32_t rank, const char
          "mail loops back: next hop %s is this host", name);
 }
 
-static void add_found(struct resolve *r, const struct resolve_host *host,
+static void add_found(struct resolve *r, const struct resolve_host *host, uint16_t canonical,
                       struct net_address address, unsigned round, bool secure)
 {
     struct resolve_own_hop *hop = &r->hops[host->hop];
@@ -206,8 +215,10 @@ static void add_found(struct resolve *r, const struct resolve_host *host,
         .address = address,
         .rank = host->rank,
         .name = host->name,
+        .canonical = canonical,
         .round = (uint16_t)round,
         .secure = secure,
+        .mx_secure = host->secure,
         .v4 = net_is_v4(&address),
         .shuffle = host->shuffle,
     };
@@ -284,15 +295,34 @@ static void mx_answered(struct dns_query *query, const struct dns_answer *answer
 }
 static_assert(DNS_RECORDS_MAX <= UINT8_MAX + 1);
 
+/* Where the name at the end of the CNAMEs is kept; A and AAAA mostly agree. False: no room. */
+static bool alias_keep(struct resolve *r, struct resolve_lookup *lookup, const char *canonical)
+{
+    for (unsigned i = 0; i < r->lookups_count; i++) {
+        const struct resolve_lookup *other = &r->lookups[i];
+        if (other->host == lookup->host && strcmp(names_at(r, other->canonical), canonical) == 0) {
+            lookup->canonical = other->canonical;
+            return true;
+        }
+    }
+    if (strlen(canonical) >= sizeof(r->names) - r->names_size)
+        return false;
+    int place = names_add(r, canonical);
+    if (place >= 0)
+        lookup->canonical = (uint16_t)place;
+    return place >= 0;
+}
+
 static void address_answered(struct dns_query *query, const struct dns_answer *answer)
 {
     struct resolve_lookup *lookup = container_of(query, struct resolve_lookup, query);
     CHECK(lookup->busy);
     lookup->busy = false;
     lookup->status = answer->status;
-    lookup->secure = answer->secure;
     lookup->count = 0;
     heard(lookup->resolve, answer);
+    bool kept = answer->cnames == 0 || alias_keep(lookup->resolve, lookup, answer->canonical);
+    lookup->secure = answer->secure && kept;
     if (answer->status != DNS_OK || answer->cnames > RESOLVE_CNAMES_MAX)
         return; /* DNS_OK without an address: fail_temporary has the words */
     size_t size = lookup->v4 ? 4 : 16;
@@ -354,6 +384,7 @@ static void resolve_failed(const struct resolve *r, struct resolve_result *resul
         failure = &nothing; /* an MX list without one proper name */
     result->code = failure->code;
     result->enhanced = failure->enhanced;
+    result->bogus = failure->bogus;
     result->why = failure->why;
 }
 
@@ -370,7 +401,9 @@ static void resolve_finish(struct resolve *r)
             .address = r->found[i].address,
             .host = names_at(r, r->found[i].name),
             .rank = r->found[i].rank,
+            .canonical = names_at(r, r->found[i].canonical),
             .secure = r->found[i].secure,
+            .mx_secure = r->found[i].mx_secure,
         };
     struct resolve_result result = {
         .verdict = RESOLVE_FOUND,
@@ -439,7 +472,7 @@ static bool hop_step(struct resolve *r)
                       (hop->kind == RESOLVE_MX && resolve_literal(name, &literal) == 0);
     if (is_literal) {
         struct resolve_host host = make_host(r, index, 0, hop->name, true);
-        add_found(r, &host, literal, 0, true);
+        add_found(r, &host, host.name, literal, 0, true);
         return true;
     }
     if (hop->kind == RESOLVE_HOST) {
@@ -472,6 +505,7 @@ static void ask_address(struct resolve *r, const struct resolve_host *host, bool
         .query.answered = address_answered,
         .resolve = r,
         .host = host,
+        .canonical = host->name,
         .busy = true,
         .v4 = v4,
     };
@@ -496,6 +530,15 @@ static bool ask_hosts(struct resolve *r)
     return r->lookups_count > 0;
 }
 
+/* RFC 7672 2.2.2: a host with addresses that are forged, or cannot be told from it, is none. */
+static bool is_bogus(const struct resolve *r, const struct resolve_host *host)
+{
+    for (unsigned i = 0; i < r->lookups_count; i++)
+        if (r->lookups[i].host == host && r->lookups[i].status == DNS_BOGUS)
+            return true;
+    return false;
+}
+
 static void take_lookup(struct resolve *r, struct resolve_lookup *lookup)
 {
     const struct resolve_host *host = lookup->host;
@@ -505,10 +548,12 @@ static void take_lookup(struct resolve *r, struct resolve_lookup *lookup)
         lookup->status = DNS_TIMEOUT;
         dns_forget(r->resolves->dns, &lookup->query);
     }
+    if (lookup->status != DNS_BOGUS && is_bogus(r, host))
+        return; /* the other one says so */
     for (unsigned i = 0; i < lookup->count; i++) {
         struct net_address address = { .port = 0 };
         memcpy(address.octets, lookup->octets[i], sizeof(address.octets));
-        add_found(r, host, address, i, host->secure && lookup->secure);
+        add_found(r, host, lookup->canonical, address, i, host->secure && lookup->secure);
     }
     if (lookup->count > 0)
         return;

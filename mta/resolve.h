@@ -22,6 +22,7 @@
 enum {
     RESOLVE_HOPS_MAX = 64,
     RESOLVE_HOSTS_MAX = 100,        /* MX hosts kept, of all hops; the best ones of each */
+    RESOLVE_ALIASES_MAX = 90,       /* names at the end of their CNAMEs */
     RESOLVE_TARGETS_MAX = 20,       /* addresses handed out */
     RESOLVE_CNAMES_MAX = 8,         /* on the way to one name */
     RESOLVE_HOSTS_AT_ONCE = 8,      /* asked at a time: twice as many queries in flight */
@@ -76,13 +77,16 @@ struct resolve_target {
     struct net_address address; /* with port */
     const char *host;           /* good until resolved() returns */
     uint32_t rank;              /* place of the hop << 16 | MX preference */
-    bool secure;                /* MX and address were validated (DNSSEC) */
+    const char *canonical;      /* at the end of host's CNAMEs; host itself where there are none */
+    bool secure;                /* MX and address were validated (DNSSEC), all the way */
+    bool mx_secure;             /* the MX answer was, or the operator named the host */
 };
 
 struct resolve_result {
     enum resolve_verdict verdict;
     uint16_t code;                 /* 556 for a null MX, else 0: nobody said a code */
     struct smtp_enhanced enhanced; /* unless FOUND */
+    bool bogus;                    /* TEMPORARY, for a validation that failed */
     const char *why;               /* printable ASCII, at most RESOLVE_WHY_MAX; unless FOUND */
     uint32_t ttl_s;                /* the least of all answers that went into it */
     unsigned count;
@@ -99,7 +103,7 @@ struct resolve_request {
 /* Per shard. */
 struct resolve_numbers {
     uint64_t started, found, temporary, permanent;
-    uint64_t null_mx, loops, refused_addresses, timeouts, questions;
+    uint64_t null_mx, loops, refused_addresses, bogus, timeouts, questions;
 };
 extern const struct metric resolve_metrics[];
 extern const unsigned resolve_metrics_count;
@@ -137,9 +141,11 @@ struct resolve_host {
 struct resolve_found {
     struct net_address address; /* with port */
     uint32_t rank;
-    uint16_t name;  /* of its host, as above */
+    uint16_t name; /* of its host, as above */
+    uint16_t canonical;
     uint16_t round; /* how many of its host and family are before it */
     bool secure;
+    bool mx_secure;
     bool v4;
     uint64_t shuffle; /* its host's */
 };

@@ -75,7 +75,9 @@ static bool table_answer(struct table *table)
 
     struct dns_record records[DNS_RECORDS_MAX];
     uint8_t octets[DNS_RECORDS_MAX][16];
-    struct dns_answer answer = { .status = DNS_NXDOMAIN, .ttl_s = 60, .secure = table->secure };
+    struct dns_answer answer = {
+        .status = DNS_NXDOMAIN, .ttl_s = 60, .secure = table->secure, .canonical = name
+    };
     for (unsigned i = 0; i < table->count; i++) {
         const struct row *row = &table->rows[i];
         if (strcmp(row->name, name) != 0)
