@@ -319,10 +319,11 @@ static json_t *facts_json(const struct floor_facts *facts)
     floor_facts_text(facts, text);
     if (facts->version != 0)
         snprintf(version, sizeof(version), "%u.%u", facts->version / 10U, facts->version % 10U);
-    return json_pack("{s:s, s:s, s:s, s:b, s:b, s:b, s:s}", "level",
+    return json_pack("{s:s, s:s, s:s, s:b, s:b, s:b, s:b, s:s}", "level",
                      floor_level_name(floor_level(facts)), "version", version, "group",
                      floor_group_name(facts->group), "forward_secrecy", (int)facts->secrecy,
-                     "chain", (int)facts->chain, "name", (int)facts->name, "text", text);
+                     "chain", (int)facts->chain, "name", (int)facts->name, "dane", (int)facts->dane,
+                     "text", text);
 }
 
 static json_t *events_json(const struct floor_record *record)

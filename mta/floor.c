@@ -28,6 +28,7 @@ static struct floor_facts lesser(const struct floor_facts *a, const struct floor
         .secrecy = a->secrecy && b->secrecy,
         .chain = a->chain && b->chain,
         .name = a->name && b->name,
+        .dane = a->dane && b->dane,
     };
 }
 
@@ -39,13 +40,14 @@ static struct floor_facts greater(const struct floor_facts *a, const struct floo
         .secrecy = a->secrecy || b->secrecy,
         .chain = a->chain || b->chain,
         .name = a->name || b->name,
+        .dane = a->dane || b->dane,
     };
 }
 
 static bool same(const struct floor_facts *a, const struct floor_facts *b)
 {
     return a->version == b->version && a->group == b->group && a->secrecy == b->secrecy &&
-           a->chain == b->chain && a->name == b->name;
+           a->chain == b->chain && a->name == b->name && a->dane == b->dane;
 }
 
 static void note(struct floor_record *record, enum floor_event_kind kind, unsigned less,
@@ -86,7 +88,8 @@ unsigned floor_compare(const struct floor_record *record, const struct floor_fac
            (best->secrecy && !observed->secrecy ? FLOOR_LESS_SECRECY : 0U) |
            (best->group == FLOOR_GROUP_HYBRID && !hybrid ? FLOOR_LESS_HYBRID : 0U) |
            (best->chain && !observed->chain ? FLOOR_LESS_CHAIN : 0U) |
-           (best->name && !observed->name ? FLOOR_LESS_NAME : 0U) | (other ? FLOOR_ISSUER : 0U);
+           (best->name && !observed->name ? FLOOR_LESS_NAME : 0U) |
+           (best->dane && !observed->dane ? FLOOR_LESS_DANE : 0U) | (other ? FLOOR_ISSUER : 0U);
 }
 
 enum floor_way floor_way(const struct floor_record *record, enum floor_action action, unsigned less,
@@ -266,11 +269,11 @@ void floor_facts_text(const struct floor_facts *facts, char out[static FLOOR_TEX
         snprintf(out, FLOOR_TEXT_MAX, "no TLS");
         return;
     }
-    snprintf(out, FLOOR_TEXT_MAX, "TLS %u.%u%s%s%s%s", facts->version / 10U, facts->version % 10U,
+    snprintf(out, FLOOR_TEXT_MAX, "TLS %u.%u%s%s%s%s%s", facts->version / 10U, facts->version % 10U,
              facts->group == FLOOR_GROUP_HYBRID ? ", hybrid" : "",
              facts->secrecy ? "" : ", no forward secrecy",
              facts->chain ? ", valid certificate" : ", certificate not valid",
-             facts->name ? ", name fits" : "");
+             facts->name ? ", name fits" : "", facts->dane ? ", DANE" : "");
 }
 
 void floor_less_text(unsigned less, char out[static FLOOR_TEXT_MAX])
@@ -285,6 +288,7 @@ void floor_less_text(unsigned less, char out[static FLOOR_TEXT_MAX])
         { FLOOR_LESS_HYBRID, "hybrid" },
         { FLOOR_LESS_CHAIN, "chain" },
         { FLOOR_LESS_NAME, "name" },
+        { FLOOR_LESS_DANE, "dane" },
     };
     size_t size = 0;
     out[0] = '\0';

@@ -46,6 +46,7 @@ struct floor_facts {
     bool secrecy;    /* forward secrecy */
     bool chain;      /* the certificate was valid */
     bool name;       /* and bore, or it was not and bore, a name that was wanted */
+    bool dane;       /* it fitted a TLSA record */
 };
 
 enum floor_less {
@@ -55,8 +56,9 @@ enum floor_less {
     FLOOR_LESS_HYBRID = 1 << 3,
     FLOOR_LESS_CHAIN = 1 << 4,
     FLOOR_LESS_NAME = 1 << 5,
-    FLOOR_LESS_ANY = (1 << 6) - 1,
-    FLOOR_ISSUER = 1 << 6, /* another issuer: worth an event, and not less */
+    FLOOR_LESS_DANE = 1 << 6,
+    FLOOR_LESS_ANY = (1 << 7) - 1,
+    FLOOR_ISSUER = 1 << 7, /* another issuer: worth an event, and not less */
 };
 
 enum floor_event_kind {

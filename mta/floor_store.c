@@ -10,7 +10,7 @@
 #include <stdio.h>
 
 enum {
-    FORMAT = 1,
+    FORMAT = 2, /* 1: facts without DANE */
     RECORD_BYTES_GUESS = 2'048,
 };
 

@@ -234,6 +234,7 @@ static void facts_of(const struct floor_watch *watch, const struct smtp_client *
     struct tls_facts tls;
     tls_session_facts(client->connection.tls, &tls);
     const struct floor_facts *before = &watch->record.now;
+    facts->dane = tls_client_dane(client->connection.tls) >= TLS_DANE_EE;
     facts->version = version_of(tls.version);
     facts->secrecy = facts->version == 13 || strstr(tls.suite, "DHE") != NULL;
     facts->group = strstr(tls.group, "MLKEM") != NULL ? FLOOR_GROUP_HYBRID

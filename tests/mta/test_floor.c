@@ -14,7 +14,7 @@ static const struct floor_rules rules = {
     .learn_count = 3, .learn_s = DAY, .forget_s = 90 * DAY, .hold_s = 4 * HOUR
 };
 static const struct floor_facts none = { 0 };
-static const struct floor_facts full = { 13, FLOOR_GROUP_HYBRID, true, true, true };
+static const struct floor_facts full = { 13, FLOOR_GROUP_HYBRID, true, true, true, true };
 
 static unsigned see(struct floor_record *r, const struct floor_facts *facts, int64_t now)
 {
@@ -79,7 +79,7 @@ Test(floor, three_over_a_day_teach)
 Test(floor, a_run_teaches_its_weakest)
 {
     struct floor_record r = { 0 };
-    const struct floor_facts old = { 12, FLOOR_GROUP_CLASSIC, true, false, true };
+    const struct floor_facts old = { 12, FLOOR_GROUP_CLASSIC, true, false, true, false };
     see(&r, &full, START);
     see(&r, &old, START + 12 * HOUR);
     see(&r, &full, START + DAY);
@@ -104,7 +104,7 @@ Test(floor, a_host_that_flaps_is_not_held_to_it)
 Test(floor, more_is_learned_later)
 {
     struct floor_record r = { 0 };
-    const struct floor_facts old = { 12, FLOOR_GROUP_CLASSIC, true, false, false };
+    const struct floor_facts old = { 12, FLOOR_GROUP_CLASSIC, true, false, false, false };
     int64_t now = teach(&r, &old, START);
     cr_assert_eq(r.best.version, 12);
     now = teach(&r, &full, now + HOUR);
@@ -123,14 +123,15 @@ Test(floor, each_kind_of_less)
         struct floor_facts facts;
         unsigned less;
     } kinds[] = {
-        { { 13, FLOOR_GROUP_HYBRID, true, true, true }, 0 },
-        { { 0, FLOOR_GROUP_NONE, false, false, false }, FLOOR_LESS_TLS },
-        { { 12, FLOOR_GROUP_HYBRID, true, true, true }, FLOOR_LESS_VERSION },
-        { { 13, FLOOR_GROUP_CLASSIC, true, true, true }, FLOOR_LESS_HYBRID },
-        { { 13, FLOOR_GROUP_HYBRID, false, true, true }, FLOOR_LESS_SECRECY },
-        { { 13, FLOOR_GROUP_HYBRID, true, false, true }, FLOOR_LESS_CHAIN },
-        { { 13, FLOOR_GROUP_HYBRID, true, true, false }, FLOOR_LESS_NAME },
-        { { 12, FLOOR_GROUP_NONE, false, false, false },
+        { { 13, FLOOR_GROUP_HYBRID, true, true, true, true }, 0 },
+        { { 0, FLOOR_GROUP_NONE, false, false, false, false }, FLOOR_LESS_TLS },
+        { { 12, FLOOR_GROUP_HYBRID, true, true, true, true }, FLOOR_LESS_VERSION },
+        { { 13, FLOOR_GROUP_CLASSIC, true, true, true, true }, FLOOR_LESS_HYBRID },
+        { { 13, FLOOR_GROUP_HYBRID, false, true, true, true }, FLOOR_LESS_SECRECY },
+        { { 13, FLOOR_GROUP_HYBRID, true, false, true, true }, FLOOR_LESS_CHAIN },
+        { { 13, FLOOR_GROUP_HYBRID, true, true, false, true }, FLOOR_LESS_NAME },
+        { { 13, FLOOR_GROUP_HYBRID, true, true, true, false }, FLOOR_LESS_DANE },
+        { { 12, FLOOR_GROUP_NONE, false, false, false, false },
           FLOOR_LESS_ANY & ~(unsigned)FLOOR_LESS_TLS },
     };
     for (unsigned i = 0; i < ARRAY_COUNT(kinds); i++) {
@@ -237,7 +238,7 @@ Test(floor, ways)
 Test(floor, accepted)
 {
     struct floor_record r = { 0 };
-    const struct floor_facts old = { 12, FLOOR_GROUP_CLASSIC, true, true, true };
+    const struct floor_facts old = { 12, FLOOR_GROUP_CLASSIC, true, true, true, false };
     int64_t now = teach(&r, &full, START) + HOUR;
     see(&r, &old, now);
     floor_accept(&r, now + 1);
@@ -266,7 +267,7 @@ Test(floor, kept_until_it_is_met_again)
 Test(floor, learned_anew_after_the_hold)
 {
     struct floor_record r = { 0 };
-    const struct floor_facts old = { 12, FLOOR_GROUP_CLASSIC, true, false, false };
+    const struct floor_facts old = { 12, FLOOR_GROUP_CLASSIC, true, false, false, false };
     int64_t now = teach(&r, &full, START) + HOUR;
     see(&r, &old, now);
     floor_relearn(&r, now + rules.hold_s);
@@ -288,13 +289,14 @@ static struct floor_facts any_facts(struct random *random)
         .secrecy = random_below(random, 8) > 0,
         .chain = random_below(random, 2) > 0,
         .name = random_below(random, 2) > 0,
+        .dane = random_below(random, 2) > 0,
     };
 }
 
 static bool holds(const struct floor_facts *a, const struct floor_facts *b)
 {
     return a->version >= b->version && a->group >= b->group && a->secrecy >= b->secrecy &&
-           a->chain >= b->chain && a->name >= b->name;
+           a->chain >= b->chain && a->name >= b->name && a->dane >= b->dane;
 }
 
 /* Observations at random: best only rises, only to what was met without a gap for long enough and
@@ -353,9 +355,9 @@ Test(floor, words)
     floor_facts_text(&none, text);
     cr_assert_str_eq(text, "no TLS");
     floor_facts_text(&full, text);
-    cr_assert_str_eq(text, "TLS 1.3, hybrid, valid certificate, name fits");
+    cr_assert_str_eq(text, "TLS 1.3, hybrid, valid certificate, name fits, DANE");
     floor_less_text(FLOOR_LESS_VERSION | FLOOR_LESS_HYBRID, text);
     cr_assert_str_eq(text, "version, hybrid");
     floor_less_text(FLOOR_LESS_ANY, text);
-    cr_assert_str_eq(text, "tls, version, forward secrecy, hybrid, chain, name");
+    cr_assert_str_eq(text, "tls, version, forward secrecy, hybrid, chain, name, dane");
 }

@@ -51,7 +51,7 @@ static void reopen(void)
 static struct floor_record record_of(int64_t last)
 {
     struct floor_record r = { .first = 1, .last = last, .count = (uint32_t)last };
-    r.best = (struct floor_facts) { 13, FLOOR_GROUP_HYBRID, true, true, false };
+    r.best = (struct floor_facts) { 13, FLOOR_GROUP_HYBRID, true, true, false, false };
     snprintf(r.issuer, sizeof(r.issuer), "CN=%ld", (long)last);
     return r;
 }

@@ -87,7 +87,7 @@ static struct floor_record *floor_of(struct server_sim *s, const struct floor_na
     floor->record = (struct floor_record) {
         .first = now - DAY_S, .last = now, .best_first = now - DAY_S, .best_last = now, .count = 3
     };
-    floor->record.best = (struct floor_facts) { 13, FLOOR_GROUP_CLASSIC, true, true, true };
+    floor->record.best = (struct floor_facts) { 13, FLOOR_GROUP_CLASSIC, true, true, true, false };
     return &floor->record;
 }
 
