@@ -393,10 +393,10 @@ static void build(struct config_builder *builder)
     config_build_crl(builder);
     config_build_inbound(builder); /* before listeners, which ask for certificates */
     config_build_listeners(builder);
+    build_dns(builder);      /* before connectors: is there a trust anchor */
     build_delivery(builder); /* before connectors: ehlo; after listeners: own addresses */
     config_build_default_route(builder);
     config_build_outbound(builder);
-    build_dns(builder);
     config_build_sts(builder);
     build_admin(builder);
     build_bounce(builder);

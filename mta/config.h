@@ -254,8 +254,9 @@ struct config_delivery {
     enum tls_level tls; /* of connectors that say nothing, and of MX delivery */
     enum route_clear clear;
     unsigned tls_min;
-    enum floor_action floor; /* likewise */
-    bool sts;                /* likewise: mta-sts = may */
+    enum dane_mode dane; /* likewise, and those below */
+    enum floor_action floor;
+    bool sts; /* mta-sts = may */
     struct floor_rules floor_rules;
     uint32_t floor_records; /* at most */
     const char *floor_file; /* "": in the spool's directory */

@@ -9,7 +9,7 @@
 #define ROUTE_SINGLES                                                                              \
     "protocol", "port", "host-order", "max-connections", "max-per-connection", "allow-private",    \
         "ehlo", "tls", "tls-min", "tls-implicit", "cleartext", "roots", "client-certificate",      \
-        "floor-memory", "sni", "max-rate", "max-age", "tls-max-age", "min-group",                  \
+        "dane", "floor-memory", "sni", "max-rate", "max-age", "tls-max-age", "min-group",          \
         "tls-revocation", "mta-sts"
 #define ROUTE_LISTS "domains", "hosts", "source-addresses", "tls-name", "tls-pin"
 
@@ -116,6 +116,7 @@ const struct config_schema config_schemas[] = {
                    "tls-min",
                    "cleartext",
                    "mta-sts",
+                   "dane",
                    "floor-memory",
                    "floor-hold",
                    "floor-learn",

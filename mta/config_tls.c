@@ -320,6 +320,10 @@ static void delivery_floor(struct config_builder *builder, const struct config_s
     d->floor_file = config_take_string(builder, config_file_text(section, "floor-file", ""));
 }
 
+static const char *const dane_modes[] = {
+    [DANE_MAY] = "may", [DANE_NONE] = "none", [DANE_MUST] = "must", NULL
+};
+
 void config_delivery_tls(struct config_builder *builder, const struct config_section *section)
 {
     struct config_delivery *d = &builder->config->delivery;
@@ -328,6 +332,7 @@ void config_delivery_tls(struct config_builder *builder, const struct config_sec
         (enum route_clear)config_file_choice(section, "cleartext", clears, ROUTE_CLEAR_HANDSHAKE);
     d->tls_min = TLS_VERSION_10 + config_file_choice(section, "tls-min", client_versions, 2);
     d->sts = config_file_choice(section, "mta-sts", sts_modes, 0) == 0;
+    d->dane = (enum dane_mode)config_file_choice(section, "dane", dane_modes, DANE_MAY);
     delivery_floor(builder, section);
     if (d->tls == TLS_LEVEL_CHAIN || d->tls == TLS_LEVEL_NAME)
         config_file_warn(section, "tls", 0,
@@ -415,6 +420,26 @@ static void route_more(struct config_builder *builder, const struct config_secti
                          "build it with -Dboringssl_source=chromium");
 }
 
+/* What nobody could fulfil. */
+static void route_dane_check(struct config_builder *builder, const struct config_section *section,
+                             const struct route *route)
+{
+    if (route->dane != DANE_MUST)
+        return;
+    if (builder->config->dns.trust_anchor_file == NULL)
+        config_file_error(section, "dane", 0,
+                          "must needs DNSSEC validation; write dns { trust-anchor = FILE }, with "
+                          "the root's key (package dns-root-data: /usr/share/dns/root.key)");
+    if (route->tls.level == TLS_LEVEL_NONE)
+        config_file_error(section, "dane", 0,
+                          "must contradicts tls = none; write tls = may, or dane = none");
+    for (unsigned i = 0; i < route->hosts_count; i++)
+        if (route->hosts[i].kind == ROUTE_HOST_ADDRESS)
+            config_file_error(section, "dane", 0,
+                              "must, and a host is an address, which has no TLSA records; write "
+                              "the host by name");
+}
+
 void config_route_tls(struct config_builder *builder, const struct config_section *section,
                       struct route *route)
 {
@@ -427,6 +452,7 @@ void config_route_tls(struct config_builder *builder, const struct config_sectio
     tls->version_min = TLS_VERSION_10 + config_file_choice(section, "tls-min", client_versions,
                                                            d->tls_min - TLS_VERSION_10);
     route->clear = (enum route_clear)config_file_choice(section, "cleartext", clears, d->clear);
+    route->dane = (enum dane_mode)config_file_choice(section, "dane", dane_modes, d->dane);
     route->floor = (enum floor_action)config_file_choice(section, "floor-memory",
                                                          floor_action_names, d->floor);
     tls->revocation = config_revocation(section, "tls-revocation");
@@ -463,6 +489,8 @@ void config_route_tls(struct config_builder *builder, const struct config_sectio
     const struct config_value *names = config_file_list(section, "tls-name", &count);
     route->tls_names = config_certificate_names(builder, section, "tls-name", names, count,
                                                 &route->tls_names_count);
+    if (!builder->partial)
+        route_dane_check(builder, section, route);
     if (route->tls_implicit && tls->level <= TLS_LEVEL_MAY)
         config_file_error(section, "tls-implicit", 0,
                           "leaves no way in clear; write tls = encrypt or more");

@@ -33,6 +33,7 @@ enum {
     ADDRESS_MAX_BYTES = 1'100,
 };
 
+static void link_free(struct link *link);
 static void hop_target_failed(struct next_hop *hop, const struct link *link,
                               enum outbound_token token, const char *what, struct slice text);
 
@@ -48,6 +49,8 @@ int deliver_init(struct deliver *deliver, uint32_t connections)
                       connections + ATTEMPTS_EXTRA);
     if (r == 0)
         r = pool_init(&deliver->large, "large attempts", attempt_large_bytes(), ATTEMPT_LARGE);
+    if (r == 0)
+        r = danes_init(&deliver->danes, deliver->shard, deliver->resolves->dns, connections);
     if (r < 0)
         deliver_free(deliver);
     return r;
@@ -59,6 +62,7 @@ void deliver_free(struct deliver *deliver)
     pool_free(&deliver->links);
     pool_free(&deliver->attempts);
     pool_free(&deliver->large);
+    danes_free(&deliver->danes);
 }
 
 bool deliver_idle(const struct deliver *deliver)
@@ -247,11 +251,16 @@ void deliver_drain(struct deliver *deliver)
         struct next_hop *hop = container_of(node, struct next_hop, node);
         resolve_forget(deliver->resolves, &hop->request);
         sts_watch_end(&hop->sts);
-        list_each (each, &hop->links) {
-            const struct link *link = container_of(each, struct link, node);
+        list_each_safe(each, &hop->links)
+        {
+            struct link *link = container_of(each, struct link, node);
             /* One with a message ends when that is settled, see link_give. */
-            if (link->client != NULL && link->attempt == NULL)
+            if (link->attempt != NULL)
+                continue;
+            if (link->client != NULL)
                 smtp_client_quit(link->client);
+            else
+                link_free(link); /* not connected yet */
         }
     }
 }
@@ -301,19 +310,41 @@ static void hop_fail(struct next_hop *hop, enum outbound_token token, struct sli
     log_end(&line);
 }
 
+/* Each name once. NULL: an empty one, or no room. */
+static const char *hop_keep_name(struct next_hop *hop, const char *name)
+{
+    size_t size = strlen(name) + 1;
+    if (size == 1)
+        return NULL;
+    for (size_t at = 0; at < hop->names_size; at += strlen(hop->names + at) + 1)
+        if (strcmp(hop->names + at, name) == 0)
+            return hop->names + at;
+    if (hop->names_size + size > HOP_NAMES_BYTES)
+        return NULL;
+    hop->names_size += (uint32_t)size;
+    return memcpy(hop->names + hop->names_size - size, name, size);
+}
+
 static void hop_keep_targets(struct next_hop *hop, const struct resolve_result *result)
 {
     hop->names_size = 0;
-    hop->targets_count = MIN(result->count, (unsigned)RESOLVE_TARGETS_MAX);
-    for (unsigned i = 0; i < hop->targets_count; i++) {
+    unsigned kept = 0;
+    for (unsigned i = 0; i < MIN(result->count, (unsigned)RESOLVE_TARGETS_MAX); i++) {
         const struct resolve_target *from = &result->targets[i];
-        size_t size = strlen(from->host) + 1;
-        hop->targets[i] = (struct hop_target) { .address = from->address };
-        if (size == 1 || hop->names_size + size > HOP_NAMES_BYTES)
-            continue; /* its address stands for it */
-        hop->targets[i].host = memcpy(hop->names + hop->names_size, from->host, size);
-        hop->names_size += (uint32_t)size;
+        const char *host = hop_keep_name(hop, from->host);
+        const char *canonical = hop_keep_name(hop, from->canonical);
+        bool whole = host != NULL && canonical != NULL;
+        if (!whole && *from->host != '\0' && kept > 0)
+            continue; /* too many long names: less than all that is known of it will not do */
+        hop->targets[kept++] = (struct hop_target) {
+            .address = from->address,
+            .host = host,
+            .canonical = canonical,
+            .secure = from->secure && whole,
+            .mx_secure = from->mx_secure && whole,
+        };
     }
+    hop->targets_count = kept;
     uint64_t ttl_ms = (uint64_t)result->ttl_s * MS_IN_S;
     ttl_ms = MIN(MAX(ttl_ms, (uint64_t)TARGETS_TTL_MIN_MS), (uint64_t)TARGETS_TTL_MAX_MS);
     hop->targets_until_ms = hop->deliver->shard->now_ms + ttl_ms;
@@ -345,7 +376,9 @@ static void hop_on_resolved(struct resolve_request *request, const struct resolv
         hop_pump(hop);
         return;
     case RESOLVE_PERMANENT: hop_refuse_all(hop, &failure); return;
-    case RESOLVE_TEMPORARY: hop_fail(hop, FAULT_CONNECT, slice_of_string(result->why)); return;
+    case RESOLVE_TEMPORARY:
+        hop_fail(hop, result->bogus ? FAULT_DNSSEC : FAULT_CONNECT, slice_of_string(result->why));
+        return;
     }
 }
 
@@ -402,6 +435,7 @@ static void link_free(struct link *link)
     list_remove(&link->node);
     list_remove(&link->idle);
     floor_watch_end(&link->floor);
+    dane_lookup_forget(&link->dane);
     generation_drop(deliver->generations, link->generation);
     pool_give(&deliver->links, link);
 }
@@ -429,39 +463,13 @@ static struct tls_lru_key link_host(const struct link *link)
     return tls_lru_key_of(slice_of(link->host_key, sizeof(link->host_key)));
 }
 
-/* What the certificate may be for, where the connector does not say: the host's name as configured,
- * or the domain whose MX it is, and all below it. What DNS calls an MX host is no reference:
- * whoever forges the one could choose the other. */
-static unsigned link_names(struct link *link, const struct hop_target *to)
-{
-    const struct route *route = link->hop->route;
-    const char *domain = "";
-    for (unsigned i = 0; i < route->hosts_count; i++) {
-        const struct route_host *host = &route->hosts[i];
-        if (host->kind == ROUTE_HOST_NAME && to->host != NULL &&
-            strcmp(host->name, to->host) == 0) {
-            link->names[0] = slice_of_string(link->host);
-            return 1;
-        }
-        if (*domain == '\0' && host->kind == ROUTE_HOST_MX)
-            domain = link->hop->domain;
-        else if (*domain == '\0' && host->kind == ROUTE_HOST_MX_OF)
-            domain = host->name;
-    }
-    if (*domain == '\0')
-        return 0;
-    int size = snprintf(link->below, sizeof(link->below), "*.%s", domain);
-    CHECK(size > 2 && (size_t)size < sizeof(link->below));
-    link->names[0] = slice_of(link->below + 2, (size_t)size - 2);
-    link->names[1] = slice_of(link->below, (size_t)size);
-    return 2;
-}
-
 /* RFC 6066 3: a name, and no address. */
 static const char *link_server_name(const struct link *link, const struct hop_target *to)
 {
     if (link->hop->route->server_name != NULL)
         return link->hop->route->server_name;
+    if (link->policy.dane)
+        return link->dane.base; /* RFC 7672 8.1 */
     struct net_address ignored;
     bool named = to->host != NULL && *link->host != '[' &&
                  net_parse(slice_of_string(link->host), 0, &ignored) < 0;
@@ -506,7 +514,7 @@ static void link_tls(struct link *link, const struct hop_target *to, struct smtp
             .host = link->host_key,
             .server_name = link_server_name(link, to),
             .names = given ? route->tls_names : link->names,
-            .names_count = given ? route->tls_names_count : link_names(link, to),
+            .names_count = given ? route->tls_names_count : link_names(link),
             .step = link->step,
             .group = host.group,
             .also = link_also(link),
@@ -589,53 +597,82 @@ static bool link_step_down(struct link *link, const struct smtp_client_end *end)
     return next != TLS_STEPS; /* in clear not before the next attempt */
 }
 
+/* All is known of its host: it is connected to, or is not to have mail. False: no connection can
+ * be made here. */
+static bool link_begin(struct link *link)
+{
+    struct next_hop *hop = link->hop;
+    struct deliver *deliver = hop->deliver;
+    const struct route *route = hop->route;
+    const struct config *config = hop->generation->config;
+    link_policy(link);
+    link_count_begun(link);
+    if (link->policy.token != FAULT_NONE) {
+        const struct outbound_token_row *row = outbound_token_row(link->policy.token);
+        const char *why = link->dane.why[0] != '\0' ? link->dane.why : row->words;
+        hop_target_failed(hop, link, link->policy.token, row->name, slice_of_string(why));
+        link_free(link);
+        return true;
+    }
+    struct smtp_client_target target = {
+        .address = link->to.address,
+        .host = link->host,
+        .protocol = route->protocol == ROUTE_LMTP ? SMTP_CLIENT_LMTP : SMTP_CLIENT_SMTP,
+        .flags = hop->client_flags,
+        .helo_name = route->ehlo,
+        .source = hop_source(hop, &link->to.address),
+        .transactions_max =
+            route->messages_max != 0 ? route->messages_max : config->delivery.messages_max,
+        .timeouts = &link->timeouts,
+    };
+    link_tls(link, &link->to, &target.tls);
+    link_floor_watch(link, &link->to);
+    int r = smtp_client_start(deliver->clients, &target, &link_callbacks, link, &link->client);
+    if (r < 0)
+        link_free(link);
+    return r == 0;
+}
+
+static void hop_fail_here(struct next_hop *hop)
+{
+    if (hop->links_count == 0)
+        hop_fail(hop, FAULT_CONNECT,
+                 SLICE("no connection can be made here: out of connections, descriptors or ports"));
+}
+
+void link_known(struct link *link)
+{
+    struct next_hop *hop = link->hop;
+    if (link->generation != hop->generation || hop->route == NULL)
+        link_free(link); /* it was asked for by a configuration that is gone */
+    else if (!link_begin(link))
+        hop_fail_here(hop);
+    hop_pump(hop);
+}
+
 static bool hop_connect(struct next_hop *hop)
 {
     struct deliver *deliver = hop->deliver;
     struct link *link = pool_take(&deliver->links);
     if (link == NULL)
         return false;
-    const struct route *route = hop->route;
-    const struct config *config = hop->generation->config;
     *link = (struct link) { .hop = hop, .target = hop->target_next };
     list_init(&link->idle);
     list_push(&hop->links, &link->node);
     link->generation = generation_use(deliver->generations);
-    link->timeouts = hop_timeouts(config);
+    link->timeouts = hop_timeouts(hop->generation->config);
     hop->links_count++;
     hop->connecting++;
-    const struct hop_target *to = &hop->targets[hop->target_next];
-    if (to->host != NULL)
-        snprintf(link->host, sizeof(link->host), "%s", to->host);
+    link->to = hop->targets[hop->target_next];
+    link->sts = hop->sts_facts; /* of this target: it may be another one when DNS has answered */
+    if (link->to.host != NULL)
+        snprintf(link->host, sizeof(link->host), "%s", link->to.host);
     else
-        net_text(&to->address, false, link->host);
-    struct smtp_client_target target = {
-        .address = to->address,
-        .host = link->host,
-        .protocol = route->protocol == ROUTE_LMTP ? SMTP_CLIENT_LMTP : SMTP_CLIENT_SMTP,
-        .flags = hop->client_flags,
-        .helo_name = route->ehlo,
-        .source = hop_source(hop, &to->address),
-        .transactions_max =
-            route->messages_max != 0 ? route->messages_max : config->delivery.messages_max,
-        .timeouts = &link->timeouts,
-    };
-    link_policy(link);
-    if (link->policy.token != FAULT_NONE) {
-        const struct outbound_token_row *row = outbound_token_row(link->policy.token);
-        hop_target_failed(hop, link, link->policy.token, row->name, slice_of_string(row->words));
-        link_free(link);
-        return true;
-    }
-    link_tls(link, to, &target.tls);
-    link_count_begun(link);
-    link_floor_watch(link, to);
-    int r = smtp_client_start(deliver->clients, &target, &link_callbacks, link, &link->client);
-    if (r < 0) {
-        link_free(link);
-        return false;
-    }
-    return true;
+        net_text(&link->to.address, false, link->host);
+    bool known = link_ask(link);
+    link->to.host = link->to.host != NULL ? link->host : NULL; /* the hop's go with its targets */
+    link->to.canonical = NULL;
+    return !known || link_begin(link);
 }
 
 /* Connections that this shard may have there. */
@@ -730,10 +767,7 @@ void hop_pump(struct next_hop *hop)
         if (!hop_sts_known(hop))
             return;
         if (!hop_connect(hop)) {
-            if (hop->links_count == 0)
-                hop_fail(hop, FAULT_CONNECT,
-                         SLICE("no connection can be made here: out of connections, "
-                               "descriptors or ports"));
+            hop_fail_here(hop);
             return;
         }
     }

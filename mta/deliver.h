@@ -12,6 +12,7 @@
 #define RINGPOST_MTA_DELIVER_H
 
 #include "mta/connector_count.h"
+#include "mta/dane_lookup.h"
 #include "mta/generation.h"
 #include "mta/outbound_token.h"
 #include "mta/resolve.h"
@@ -41,6 +42,7 @@ struct deliver {
     struct cert_shard *certs;            /* NULL: nobody is told which certificates were shown */
     unsigned shards;                     /* that share the limits per next hop */
     struct sts_shard *sts;               /* NULL: no MTA-STS */
+    struct danes danes;
     struct pool hops;
     struct pool links;
     struct pool attempts;

@@ -108,7 +108,3 @@ const char *host_dane_name(enum host_dane dane)
     CHECK(dane < HOST_DANES);
     return names[dane];
 }
-
-const char *const dane_mode_names[] = {
-    [DANE_MAY] = "may", [DANE_NONE] = "none", [DANE_MUST] = "must", NULL
-};

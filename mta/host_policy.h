@@ -14,10 +14,7 @@
 #define RINGPOST_MTA_HOST_POLICY_H
 
 #include "mta/outbound_token.h"
-#include "tls/tls_client.h"
-
-/* dane = ..., in the order of the configuration's words. */
-enum dane_mode { DANE_MAY, DANE_NONE, DANE_MUST };
+#include "mta/route.h"
 
 /* What DNS says of a host's TLSA records. */
 enum host_dane {
@@ -82,7 +79,5 @@ enum { HOST_GOVERNORS_TEXT_MAX = 80 };
 void host_governors_text(unsigned governors, char out[static HOST_GOVERNORS_TEXT_MAX]);
 /* "usable", "insecure", ... */
 const char *host_dane_name(enum host_dane dane);
-/* "may", "none", "must"; NULL ends the list. */
-extern const char *const dane_mode_names[];
 
 #endif

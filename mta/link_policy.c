@@ -7,7 +7,80 @@
  */
 #include <stdio.h>
 
+#include "core/check.h"
 #include "mta/next_hop.h"
+#include "tls/tls_verify.h"
+
+/* What the certificate may be for, where the connector does not say: the host's name as configured,
+ * or the domain whose MX it is, and all below it. What DNS calls an MX host is no reference:
+ * whoever forges the one could choose the other. */
+unsigned link_names(struct link *link)
+{
+    const struct hop_target *to = &link->to;
+    const struct route *route = link->hop->route;
+    const char *domain = "";
+    for (unsigned i = 0; i < route->hosts_count; i++) {
+        const struct route_host *host = &route->hosts[i];
+        if (host->kind == ROUTE_HOST_NAME && to->host != NULL &&
+            strcmp(host->name, to->host) == 0) {
+            link->names[0] = slice_of_string(link->host);
+            return 1;
+        }
+        if (*domain == '\0' && host->kind == ROUTE_HOST_MX)
+            domain = link->hop->domain;
+        else if (*domain == '\0' && host->kind == ROUTE_HOST_MX_OF)
+            domain = host->name;
+    }
+    if (*domain == '\0')
+        return 0;
+    int size = snprintf(link->below, sizeof(link->below), "*.%s", domain);
+    CHECK(size > 2 && (size_t)size < sizeof(link->below));
+    link->names[0] = slice_of(link->below + 2, (size_t)size - 2);
+    link->names[1] = slice_of(link->below, (size_t)size);
+    return 2;
+}
+
+static void on_looked_up(struct dane_lookup *lookup)
+{
+    link_known(container_of(lookup, struct link, dane));
+}
+
+bool link_ask(struct link *link)
+{
+    const struct next_hop *hop = link->hop;
+    const struct route *route = hop->route;
+    struct net_address ignored;
+    bool tls = MAX(route_floor(route), hop->floor) != TLS_LEVEL_NONE;
+    if (!tls || route->dane == DANE_NONE || link->generation->config->dns.trust_anchor_file == NULL)
+        return true;
+    const struct hop_target *to = &link->to;
+    bool named = to->host != NULL && *to->host != '[' &&
+                 net_parse(slice_of_string(to->host), 0, &ignored) < 0;
+    const struct dane_host host = {
+        .host = named ? to->host : NULL,
+        .canonical = to->canonical,
+        .port = to->address.port,
+        .secure = to->secure,
+        .mx_secure = to->mx_secure,
+    };
+    link->dane.looked_up = on_looked_up;
+    return dane_lookup_start(&link->dane, &hop->deliver->danes, &host);
+}
+
+/* RFC 7672 3.2.2: the TLSA base domain, and the domain whose MX it is, or the host as configured.
+ */
+static void dane_policy(struct link *link)
+{
+    struct tls_client_policy *policy = &link->tls;
+    unsigned count = 0;
+    link->dane_names[count++] = slice_of_string(link->dane.base);
+    if (link_names(link) > 0)
+        link->dane_names[count++] = link->names[0];
+    policy->dane = link->dane.set;
+    policy->dane_names = link->dane_names;
+    policy->dane_names_count = count;
+    tls_client_policy_seal(policy, link->hop->route->tls_names, link->hop->route->tls_names_count);
+}
 
 static enum host_sts sts_of(enum sts_mode mode)
 {
@@ -40,13 +113,17 @@ void link_policy(struct link *link)
         .connector = route_floor(route),
         .floor = hop->floor,
         .floor_recorded = hop->floor_recorded,
-        .sts = sts_of(hop->sts_facts.mode),
-        .sts_lists = hop->sts_facts.lists,
+        .sts = sts_of(link->sts.mode),
+        .sts_lists = link->sts.lists,
+        .dane_mode = route->dane,
+        .dane = link->dane.dane,
+        .mx_secure = link->to.mx_secure,
         .message = message_of(hop->wish),
     };
-    link->sts = hop->sts_facts;
     link->policy = host_policy(&facts);
     route_policy(route, link->policy.level, &link->tls);
+    if (link->policy.dane)
+        dane_policy(link);
 }
 
 bool link_grants_wish(const struct link *link)
@@ -89,6 +166,19 @@ enum outbound_token hop_token(const struct destination *destination)
     return hop == NULL || hop->token == FAULT_NONE ? FAULT_CONNECT : hop->token;
 }
 
+static const char *got(const struct smtp_client *client)
+{
+    struct tls_facts facts;
+    if (!client->secured || client->connection.tls == NULL)
+        return "clear";
+    tls_session_facts(client->connection.tls, &facts);
+    if (tls_client_dane(client->connection.tls) >= TLS_DANE_EE)
+        return tls_dane_match_name(tls_client_dane(client->connection.tls));
+    if (facts.peer == NULL || facts.peer->verdict != TLS_VERDICT_VALID)
+        return "encrypt";
+    return tls_client_name_ok(client->connection.tls) ? "name" : "chain";
+}
+
 void link_log(const struct link *link, struct log_line *line)
 {
     char governors[HOST_GOVERNORS_TEXT_MAX];
@@ -105,6 +195,8 @@ void link_log(const struct link *link, struct log_line *line)
     log_string(line, "policy", governors);
     if (link->sts.mode != STS_MODE_NONE)
         log_format(line, "sts", "%s %s", sts_mode_name(link->sts.mode), link->sts.id);
+    if (link->client != NULL)
+        log_string(line, "got", got(link->client));
 }
 
 void link_refused(const struct link *link, enum outbound_token token, struct slice text)

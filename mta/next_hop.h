@@ -11,13 +11,14 @@
 #include "core/log.h"
 #include "mta/config.h"
 #include "mta/deliver.h"
+#include "mta/dane_lookup.h"
 #include "mta/floor_watch.h"
 #include "mta/host_policy.h"
 #include "mta/sts_watch.h"
 #include "queue/bounce.h"
 
 enum {
-    HOP_NAMES_BYTES = 2'048,
+    HOP_NAMES_BYTES = 4'096,
     ATTEMPT_RECIPIENTS_SMALL = 8,
     ATTEMPT_TEXTS_SMALL = 2'048,
     ATTEMPT_LARGE = 64, /* attempts with many recipients at a time */
@@ -25,7 +26,10 @@ enum {
 
 struct hop_target {
     struct net_address address;
-    const char *host; /* in names, or NULL: the address stands for it */
+    const char *host;      /* in names, or NULL: the address stands for it */
+    const char *canonical; /* likewise; at the end of its CNAMEs */
+    bool secure;           /* as in struct resolve_target */
+    bool mx_secure;
 };
 
 struct next_hop {
@@ -72,7 +76,10 @@ struct link {
     struct host_policy policy;
     struct tls_client_policy tls; /* that follows from it */
     struct sts_facts sts;         /* that went into it */
-    unsigned target;
+    unsigned target; /* which of the next hop's it was, and a copy: they may be others now */
+    struct hop_target to;
+    struct dane_lookup dane;
+    struct slice dane_names[2]; /* of a certificate that is anchored by usage 2 */
     enum tls_step step; /* what it offered; TLS_STEPS: it goes in clear, after handshakes failed */
     uint8_t host_key[TLS_CLIENT_HOST_BYTES];
     struct floor_watch floor;
@@ -113,7 +120,13 @@ void link_free_again(struct link *link);
  */
 void link_open(struct link *link);
 
-/* link_policy.c: what this host must show, from all that is known before connecting. */
+/* Names that its certificate may bear where the connector does not say: link->names; how many. */
+unsigned link_names(struct link *link);
+/* link_policy.c: asks DNS for what must be known before connecting. True: there is nothing to ask,
+ * or it is known; else link_known is called. */
+bool link_ask(struct link *link);
+void link_known(struct link *link);
+/* What this host must show, from all that is known now. */
 void link_policy(struct link *link);
 /* Its client is ready, and offers what the messages insist on (RFC 8689). */
 bool link_grants_wish(const struct link *link);

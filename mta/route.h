@@ -48,6 +48,12 @@ enum route_clear {
     ROUTE_CLEAR_HANDSHAKE, /* also when it is, and fails: on a new connection, not at once */
 };
 
+enum dane_mode {
+    DANE_MAY, /* where a host has usable TLSA records, they must fit */
+    DANE_NONE,
+    DANE_MUST, /* and hosts without get no mail */
+};
+
 struct route {
     const char *name; /* of the connector; "" is the built-in route: MX delivery */
     uint32_t index;   /* of the connector in its set; 0 for the built-in one */
@@ -69,7 +75,8 @@ struct route {
     const struct net_address *sources_v6;
     unsigned sources_v6_count;
     struct tls_client_policy tls;
-    enum route_clear clear;        /* read at MAY only */
+    enum route_clear clear; /* read at MAY only */
+    enum dane_mode dane;
     enum floor_action floor;       /* when a host offers less than remembered */
     bool sts;                      /* policies of MTA-STS count (mta-sts = may) */
     bool tls_implicit;             /* TLS from the first octet */

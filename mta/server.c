@@ -657,6 +657,8 @@ void server_shard_metrics(struct server_shard *server, struct metrics *metrics)
                            &log->deliver.metrics, number);
         metrics_add_source(metrics, &log->sources[4], outbound_token_metrics,
                            outbound_token_metrics_count, &log->deliver.metrics.tokens, number);
+        metrics_add_source(metrics, &log->sources[5], dane_metrics, dane_metrics_count,
+                           &log->deliver.danes.numbers, number);
         metrics_add_source(metrics, &log->sources[3], log_metrics_table,
                            ARRAY_COUNT(log_metrics_table), log, number);
         metrics_add_source(metrics, &log->sources[2], spool_metrics_table, spool_metrics_count,

@@ -115,6 +115,8 @@ static enum smtp_tls_fault handshake_fault(const struct smtp_client *c)
     struct tls_facts facts;
     tls_session_facts(session, &facts);
     enum smtp_tls_fault fault = SMTP_TLS_NO_FAULT;
+    if (policy->dane != NULL && facts.peer != NULL && tls_client_dane(session) < TLS_DANE_EE)
+        return tls_client_dane(session) == TLS_DANE_NO_NAME ? SMTP_TLS_NAME : SMTP_TLS_TLSA;
     if (policy->level >= TLS_LEVEL_CHAIN && facts.peer != NULL)
         fault = chain_fault(facts.peer->verdict);
     if (fault != SMTP_TLS_NO_FAULT)

@@ -3,16 +3,12 @@
 Peers listen on 127.0.0.10 and up, all on one port: the port of a route to `mx` hosts.
 """
 import json
-import pathlib
-import shutil
-import signal
 import socket
-import subprocess
-import tempfile
 import unittest
 
 import harness
-from harness import Peer, Ringpost, program
+from harness import Peer, Ringpost
+from nsd import Nsd
 
 FAST = {"retry-initial": "1s", "retry-max": "1s", "retry-jitter": "0"}
 LOCAL = ["127.0.0.0/8", "::1/128"]
@@ -31,43 +27,11 @@ ZONE += "short0 CNAME short1\nshort1 CNAME short2\nshort2 CNAME short3\nshort3 M
 ZONE += "".join(f"many MX {n + 1} h{n}.many\nh{n}.many A 127.0.0.{10 if n == 0 else 99}\n" for n in range(120))
 
 
-class Nsd:
-    """zone: of flow.example."""
-
-    def __init__(self, holder, zone=ZONE):
-        self.port = harness.free_port()
-        base = pathlib.Path(tempfile.mkdtemp(prefix="ringpost-nsd."))
-        holder.addCleanup(shutil.rmtree, base, True)
-        self.zone_file = base / "flow.zone"
-        self.zone_file.write_text(zone)
-        (base / "nsd.conf").write_text(
-            f"server:\n ip-address: 127.0.0.1@{self.port}\n username: \"\"\n chroot: \"\"\n zonesdir: \"{base}\"\n"
-            f" database: \"\"\n pidfile: \"{base}/pid\"\n logfile: \"{base}/log\"\n xfrdfile: \"{base}/xfrd\"\n"
-            f" zonelistfile: \"{base}/zones\"\n xfrdir: \"{base}\"\n server-count: 1\n rrl-ratelimit: 0\n"
-            "remote-control:\n control-enable: no\n"
-            "zone:\n name: flow.example\n zonefile: flow.zone\n"
-            "zone:\n name: broken.example\n zonefile: missing.zone\n")   # answered by SERVFAIL
-        self.process = subprocess.Popen([program("nsd"), "-d", "-c", str(base / "nsd.conf")],
-                                        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                                        stderr=subprocess.DEVNULL)
-
-        def end():
-            self.process.terminate()
-            self.process.wait(30)
-        holder.addCleanup(end)
-        harness.wait_listening("127.0.0.1", self.port, self.process)
-
-    def change(self, zone):
-        """From now on, or a moment later: its serial must be a higher one."""
-        self.zone_file.write_text(zone)
-        self.process.send_signal(signal.SIGHUP)
-
-
 class Dns(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.holder = unittest.TestCase()
-        cls.nsd = Nsd(cls.holder)
+        cls.nsd = Nsd(cls.holder, {"flow.example": ZONE, "broken.example": None})
 
     @classmethod
     def tearDownClass(cls):
