@@ -7,8 +7,8 @@ import socket
 import unittest
 
 import harness
+import nsd
 from harness import Peer, Ringpost
-from nsd import Nsd
 
 FAST = {"retry-initial": "1s", "retry-max": "1s", "retry-jitter": "0"}
 LOCAL = ["127.0.0.0/8", "::1/128"]
@@ -27,11 +27,16 @@ ZONE += "short0 CNAME short1\nshort1 CNAME short2\nshort2 CNAME short3\nshort3 M
 ZONE += "".join(f"many MX {n + 1} h{n}.many\nh{n}.many A 127.0.0.{10 if n == 0 else 99}\n" for n in range(120))
 
 
+class Nsd(nsd.Nsd):
+    def __init__(self, holder, zone=ZONE):
+        super().__init__(holder, {"flow.example": zone, "broken.example": None})
+
+
 class Dns(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.holder = unittest.TestCase()
-        cls.nsd = Nsd(cls.holder, {"flow.example": ZONE, "broken.example": None})
+        cls.nsd = Nsd(cls.holder)
 
     @classmethod
     def tearDownClass(cls):
