@@ -668,6 +668,7 @@ static int control_start(struct control *control)
     control->is_ready = 1;
     metrics_add_source(&control->metrics, &control->source, control_metrics_table,
                        ARRAY_COUNT(control_metrics_table), control, -1);
+    control_dnssec_start(control);
     r = control_threads(control);
     control->ready = r == 0;
     return r;
@@ -686,6 +687,7 @@ static void control_stop(struct control *control)
     admin_stop(control->admin);
     control_crl_stop(control);
     control_sts_stop(control);
+    control_dnssec_stop(control);
     control_fetch_stop(control);
     if (control->resolver != NULL)
         resolver_free(control->resolver);

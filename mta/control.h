@@ -112,6 +112,15 @@ struct control_validated {
     char path[VALIDATED_PATH_MAX];
 };
 
+/* The self-check of validation (mta/control_dnssec.c). */
+struct control_dnssec {
+    struct dns_query query;
+    struct timer timer;
+    struct metrics_source source;
+    uint64_t works, failures;
+    char zone[DNS_NAME_MAX]; /* that the trust anchor is for; "": the root */
+};
+
 struct control {
     struct shard shard;
     struct shard_group group;
@@ -129,7 +138,8 @@ struct control {
     struct metrics metrics;
     struct metrics_source source;
     struct resolver *resolver;
-    struct dns dns;          /* control's own */
+    struct dns dns; /* control's own */
+    struct control_dnssec dnssec;
     struct fetcher *fetcher; /* mta/control_fetch.c */
     struct metrics_source fetch_source;
     struct admin *admin;
@@ -176,6 +186,12 @@ void control_tls_files(struct control *control);
 /* New keys for session tickets; the present ones still open what they sealed. 0, or -EINVAL and why
  * in words. */
 [[nodiscard]] int control_tls_rotate(struct control *control, char words[static CONTROL_WORDS_MAX]);
+
+/* ---- control_dnssec.c ---- */
+
+/* When there is a resolver; and before it goes. */
+void control_dnssec_start(struct control *control);
+void control_dnssec_stop(struct control *control);
 
 /* ---- control_fetch.c ---- */
 

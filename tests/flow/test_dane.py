@@ -49,6 +49,7 @@ class Dane(unittest.TestCase):
                       "smart": {"domains": ["smart.example"], "hosts": [f"mx.ee.{ZONE}:{cls.port}"]},
                       "back": bounces.route(["example.com"])}).start()
         cls.holder.addCleanup(cls.server.stop)
+        cls.server.wait_log("dnssec", works=True, zone=ZONE)    # a mail may be as early as it likes
 
     @classmethod
     def tearDownClass(cls):
@@ -200,6 +201,30 @@ class Dane(unittest.TestCase):
     def test_named_host(self):
         """The subject is the smart host's own domain."""
         self.delivered("smart.example", "ee", "dane-ee", "connector,dane")
+
+    def test_validation_that_does_not_work(self):
+        """With the key of somebody else nothing is believed; without one, nothing is validated."""
+        self.assertEqual(self.server.metric("ringpost_dnssec_works"), 1)
+        wrong = self.server.directory / "wrong.key"
+        words = self.nsd.anchor.read_text().split("\t")
+        key = words[-1].split()
+        key[3] = base64.b64encode(bytes(64)).decode()
+        wrong.write_text("; not the zone's\n" + "\t".join(words[:-1]) + "\t" + " ".join(key[:4]) + "\n")
+        for anchor, why in ((str(wrong), "validation failed"), (None, "trust-anchor")):
+            with self.subTest(anchor=anchor):
+                dns = {"forwarders": [f"127.0.0.1:{self.nsd.port}"], "timeout": "5s"}
+                server = Ringpost(self, relay={"domains": ["*.example"]}, delivery=FAST,
+                                  dns={**dns, **({"trust-anchor": anchor} if anchor else {})},
+                                  outbound={"mx": {"domains": ["*"], "hosts": ["mx"], "port": self.port}}).start()
+                self.addCleanup(server.stop)
+                self.assertIn(why, server.wait_log("dnssec", works=False)[0]["why"])
+                self.assertEqual(server.metric("ringpost_dnssec_works"), 0)
+                server.send(recipients=[f"x@none.{ZONE}"])
+                if anchor:
+                    self.assertEqual(server.wait_log("destination_failed")[0]["token"], "dnssec")
+                else:
+                    event, = server.wait_log("delivered")
+                    self.assertEqual((event["got"], event["policy"]), ("encrypt", "connector"))
 
 
 if __name__ == "__main__":
