@@ -74,8 +74,10 @@ static void found_records(struct dane_lookup *lookup, const struct dns_answer *a
         return;
     }
     bool bad = set->malformed + set->left_out > 0;
-    snprintf(lookup->why, sizeof(lookup->why), "%u malformed TLSA records, and none that is usable",
-             set->malformed + set->left_out);
+    if (bad)
+        snprintf(lookup->why, sizeof(lookup->why),
+                 "%u malformed TLSA records, and none that is usable",
+                 set->malformed + set->left_out);
     pool_give(&lookup->danes->sets, set);
     found(lookup, bad ? HOST_DANE_BAD : HOST_DANE_UNUSABLE);
 }

@@ -29,9 +29,12 @@ static struct {
     struct resolver *resolver;
     struct dns dns;
     struct resolves resolves;
+    struct danes danes;
+    struct dane_lookup dane;
     struct resolve_request request;
     struct lookup *lookup;
     bool resolved;
+    bool looked_up;
     struct dns_query query; /* of lookup_records, instead of the two above */
     void (*told)(void *argument, const struct dns_answer *answer);
     void *argument;
@@ -78,6 +81,9 @@ static int machine_make(const struct dns_options *options, const char **what)
         return r;
     resolver_attach(machine.resolver, &machine.shard, &machine.dns);
     *what = "memory";
+    r = danes_init(&machine.danes, &machine.shard, &machine.dns, 1);
+    if (r < 0)
+        return r;
     return resolves_init(&machine.resolves, &machine.shard, &machine.dns, 1);
 }
 
@@ -86,9 +92,42 @@ static void machine_free(void)
     if (machine.ring == NULL)
         return;
     resolves_free(&machine.resolves);
+    dane_lookup_forget(&machine.dane);
+    danes_free(&machine.danes);
     resolver_free(machine.resolver);
     shard_group_free(&machine.group);
     ring_free(machine.ring);
+}
+
+static void on_looked_up(struct dane_lookup *dane)
+{
+    (void)dane;
+    machine.looked_up = true;
+}
+
+/* 0, or an errno of the ring. */
+static int look_up_records(const struct resolve_target *target, struct lookup_dane *out)
+{
+    const struct dane_host host = {
+        .host = target->host,
+        .canonical = target->canonical,
+        .port = target->address.port,
+        .secure = target->secure,
+        .mx_secure = target->mx_secure,
+    };
+    struct dane_lookup *dane = &machine.dane;
+    int r = 0;
+    dane->looked_up = on_looked_up;
+    machine.looked_up = dane_lookup_start(dane, &machine.danes, &host);
+    while (r == 0 && !machine.looked_up)
+        r = shard_step(&machine.shard, UINT64_MAX);
+    out->dane = dane->dane;
+    memcpy(out->base, dane->base, sizeof(out->base));
+    memcpy(out->why, dane->why, sizeof(out->why));
+    if (dane->set != NULL)
+        out->set = *dane->set;
+    dane_lookup_forget(dane);
+    return r;
 }
 
 int lookup_run(const struct dns_options *options, const struct resolve_policy *policy,
@@ -105,6 +144,9 @@ int lookup_run(const struct dns_options *options, const struct resolve_policy *p
     }
     while (r == 0 && !machine.resolved)
         r = shard_step(&machine.shard, UINT64_MAX);
+    for (unsigned i = 0; r == 0 && options->trust_anchor_file != NULL && i < lookup->result.count;
+         i++)
+        r = look_up_records(&lookup->targets[i], &lookup->danes[i]);
     if (r < 0) {
         fprintf(stderr, "ringpost: DNS: %s: %s\n", what, strerror(-r));
         resolve_forget(&machine.resolves, &machine.request);

@@ -7,13 +7,22 @@
 #ifndef RINGPOST_MTA_LOOKUP_H
 #define RINGPOST_MTA_LOOKUP_H
 
+#include "mta/dane_lookup.h"
 #include "mta/resolve.h"
+
+struct lookup_dane {
+    enum host_dane dane; /* OFF: there is no trust anchor */
+    char base[DNS_NAME_MAX];
+    char why[DANE_WHY_MAX];
+    struct tls_dane_set set; /* empty unless USABLE */
+};
 
 struct lookup {
     struct resolve_result result;
     struct resolve_target targets[RESOLVE_TARGETS_MAX];
     char hosts[RESOLVE_TARGETS_MAX][DNS_NAME_MAX];
     char aliases[RESOLVE_TARGETS_MAX][DNS_NAME_MAX];
+    struct lookup_dane danes[RESOLVE_TARGETS_MAX]; /* of each target's host, by its address */
     char why[RESOLVE_WHY_MAX];
 };
 

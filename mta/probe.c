@@ -192,6 +192,8 @@ static void on_handshake(struct smtp_client *client, bool over)
         set("client_certificate", tls_client_asked(session) ? "presented" : "not asked for");
     if (facts.peer != NULL)
         see_peer(session, facts.peer);
+    if (facts.peer != NULL && probe.options->policy->dane != NULL)
+        set("dane", tls_dane_match_name(tls_client_dane(session)));
 }
 
 /* ---- a message ---- */

@@ -14,6 +14,7 @@
 
 #include "mta/cert_text.h"
 #include "mta/cli.h"
+#include "mta/host_policy.h"
 #include "mta/lookup.h"
 #include "mta/probe.h"
 #include "mta/resolve_config.h"
@@ -80,6 +81,7 @@ static struct look {
     const struct route *route;
     bool by_route; /* the route leads there: it names the host, or is to MX hosts */
     struct tls_client_policy policy;
+    const char *server_name; /* SNI where DANE says which; NULL: the host's */
     struct net_address addresses[PROBE_ADDRESSES_MAX];
     unsigned addresses_count;
 } look;
@@ -408,6 +410,19 @@ static void print_certificates(const json_t *result)
     cli_line("name", line);
 }
 
+static void print_dane(const json_t *result)
+{
+    const json_t *tlsa = json_object_get(result, "tlsa");
+    const char *match = cli_text(result, "dane");
+    const char *why = cli_text(tlsa, "why");
+    char line[WORDS_BYTES];
+    snprintf(line, sizeof(line), "%s%s%s", cli_text(tlsa, "state"), *why != '\0' ? ": " : "", why);
+    cli_line("TLSA", line);
+    cli_line_list("records", json_object_get(tlsa, "records"));
+    if (*match != '\0')
+        cli_line("DANE", match);
+}
+
 static void print_people(const json_t *result)
 {
     const char *connector = cli_text(result, "connector");
@@ -419,6 +434,7 @@ static void print_people(const json_t *result)
         snprintf(line, sizeof(line), "%d, %s", (int)json_integer_value(preference),
                  json_is_true(json_object_get(result, "dnssec")) ? "validated" : "not validated");
         cli_line("MX", line);
+        print_dane(result);
     }
     cli_line_list("names", json_object_get(result, "names"));
     print_attempts(result);
@@ -445,6 +461,7 @@ static json_t *probe_host(void)
         .addresses_count = look.addresses_count,
         .host = is_name ? look.host.name : look.address_text,
         .is_name = is_name,
+        .server_name = look.server_name,
         .helo_name = look.route->ehlo,
         .is_lmtp = look.by_route && look.route->protocol == ROUTE_LMTP,
         .is_implicit = look.implicit,
@@ -517,20 +534,66 @@ static void take_target(const struct resolve_result *found, unsigned first)
             look.addresses[look.addresses_count++] = found->targets[i].address;
 }
 
-/* Meets each host. 0, 1: one is not good enough, -1: said why on standard error. */
-static int probe_targets(const struct resolve_result *found, json_t *hosts, const char **why)
+/* What DNS says of the host's TLSA records, for people and programs. */
+static json_t *dane_json(const struct lookup_dane *dane)
 {
+    json_t *records = json_array();
+    for (unsigned i = 0; i < dane->set.count; i++) {
+        char text[TLS_DANE_TEXT_MAX];
+        tls_dane_text(&dane->set, i, text);
+        json_array_append_new(records, cli_string(text));
+    }
+    return json_pack("{s:s, s:s, s:o, s:s}", "state", host_dane_name(dane->dane), "base",
+                     dane->base, "records", records, "why", dane->why);
+}
+
+/* As a delivery would meet the host: by its TLSA records too. */
+static json_t *probe_target(const struct resolve_target *target, const struct lookup_dane *dane)
+{
+    const struct tls_client_policy policy = look.policy;
+    const struct slice names[] = { slice_of_string(dane->base), slice_of_string(look.domain) };
+    const struct host_policy_facts facts = {
+        .connector = policy.level,
+        .dane_mode = look.route->dane,
+        .dane = policy.level == TLS_LEVEL_NONE ? HOST_DANE_OFF : dane->dane,
+        .mx_secure = target->mx_secure,
+    };
+    const struct host_policy host = host_policy(&facts);
+    look.policy.level = host.level;
+    if (host.dane) {
+        look.policy.dane = &dane->set;
+        look.policy.dane_names = names;
+        look.policy.dane_names_count = ARRAY_COUNT(names);
+        look.server_name = dane->base;
+    }
+    tls_client_policy_seal(&look.policy, look.names, look.names_count);
+    json_t *result = probe_host();
+    look.policy = policy;
+    look.server_name = NULL;
+    if (result == NULL)
+        return NULL;
+    json_object_set_new(result, "preference", json_integer(target->rank & UINT16_MAX));
+    json_object_set_new(result, "dnssec", json_boolean(target->secure));
+    json_object_set_new(result, "tlsa", dane_json(dane));
+    if (host.token == FAULT_NONE)
+        return result;
+    json_object_set_new(result, "ok", json_false());
+    json_object_set_new(result, "why", cli_string(outbound_token_row(host.token)->words));
+    return result;
+}
+
+/* Meets each host. 0, 1: one is not good enough, -1: said why on standard error. */
+static int probe_targets(const struct lookup *lookup, json_t *hosts, const char **why)
+{
+    const struct resolve_result *found = &lookup->result;
     int status = 0;
     for (unsigned i = 0; i < found->count; i++) {
-        const struct resolve_target *target = &found->targets[i];
         if (!is_first_of_host(found, i))
             continue;
         take_target(found, i);
-        json_t *result = probe_host();
+        json_t *result = probe_target(&found->targets[i], &lookup->danes[i]);
         if (result == NULL)
             return -1;
-        json_object_set_new(result, "preference", json_integer(target->rank & UINT16_MAX));
-        json_object_set_new(result, "dnssec", json_boolean(target->secure));
         json_array_append_new(hosts, result);
         if (json_is_true(json_object_get(result, "ok")))
             continue;
@@ -567,7 +630,7 @@ static int look_at_mx(void)
     bool none = found->verdict != RESOLVE_FOUND;
     json_t *hosts = json_array();
     const char *why = found->why;
-    int status = none ? 1 : probe_targets(found, hosts, &why);
+    int status = none ? 1 : probe_targets(&lookup, hosts, &why);
     if (status < 0) {
         json_decref(hosts);
         return 1;

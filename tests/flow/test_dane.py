@@ -5,6 +5,7 @@ anchor; plain.dane.example below it is delegated without a DS record.
 """
 import base64
 import hashlib
+import json
 import unittest
 
 import harness
@@ -201,6 +202,23 @@ class Dane(unittest.TestCase):
     def test_named_host(self):
         """The subject is the smart host's own domain."""
         self.delivered("smart.example", "ee", "dane-ee", "connector,dane")
+
+    def test_probe(self):
+        """What a delivery would find, said before there is one."""
+        for domain, ok, state, match in ((f"ee.{ZONE}", True, "usable", "dane-ee"),
+                                         (f"alias.{ZONE}", True, "usable", "dane-ee"),
+                                         (f"mismatch.{ZONE}", False, "usable", "none"),
+                                         (f"bogus.{ZONE}", False, "bogus", None),
+                                         (f"none.{ZONE}", False, "absent", None),
+                                         (f"mail.plain.{ZONE}", True, "insecure", None)):
+            with self.subTest(domain=domain):
+                done = self.server.cli("tls", "probe", "--mx", domain, "--json")
+                host, = json.loads(done.stdout)["hosts"]
+                self.assertEqual((done.returncode == 0, host["ok"]), (ok, ok), done.stdout)
+                self.assertEqual((host["tlsa"]["state"], host.get("dane")), (state, match))
+        told = self.server.cli("tls", "probe", "--mx", f"ta.{ZONE}").stdout
+        self.assertRegex(told, r"TLSA +usable\n +records +2 1 1 [0-9a-f]{64}")
+        self.assertRegex(told, r"DANE +dane-ta\n")
 
     def test_validation_that_does_not_work(self):
         """With the key of somebody else nothing is believed; without one, nothing is validated."""
