@@ -52,8 +52,8 @@ static void answered(struct dns_query *query, const struct dns_answer *answer)
         [DNS_NXDOMAIN] = "the zone of the trust anchor is not there",
         [DNS_SERVFAIL] = "server failure",
         [DNS_TIMEOUT] = "timeout",
-        [DNS_BOGUS] = "validation failed: an old trust anchor, a wrong clock, or a forwarder that "
-                      "drops signatures",
+        [DNS_BOGUS] =
+            "validation failed: is the anchor old, the clock wrong, or a forwarder in between",
     };
     metric_add(&dnssec->failures, 1);
     if (metric_get(&dnssec->failures) == 1)
