@@ -31,6 +31,9 @@ class Nsd(nsd.Nsd):
     def __init__(self, holder, zone=ZONE):
         super().__init__(holder, {"flow.example": zone, "broken.example": None})
 
+    def change(self, zone):
+        super().change("flow.example", zone)
+
 
 class Dns(unittest.TestCase):
     @classmethod
