@@ -255,11 +255,9 @@ void deliver_drain(struct deliver *deliver)
         {
             struct link *link = container_of(each, struct link, node);
             /* One with a message ends when that is settled, see link_give. */
-            if (link->attempt != NULL)
-                continue;
-            if (link->client != NULL)
+            if (link->attempt == NULL && link->client != NULL)
                 smtp_client_quit(link->client);
-            else
+            else if (link->attempt == NULL)
                 link_free(link); /* not connected yet */
         }
     }
