@@ -2,8 +2,9 @@
  * next_hop.h - a destination's connections: where it is, who is connected, what they are doing
  *
  * Shared by deliver.c (next hops and their connections), attempt.c (one unit on its way),
- * link_policy.c (what a host must show, and what is said when it does not), link_floor.c (may it
- * have mail, by what it has been capable of) and link_count.c (what their connector did).
+ * link_policy.c (what a host must show, and what is said when it does not), link_tls.c (how it is
+ * asked), link_floor.c (may it have mail, by what it has been capable of) and link_count.c (what
+ * their connector did).
  */
 #ifndef RINGPOST_MTA_NEXT_HOP_H
 #define RINGPOST_MTA_NEXT_HOP_H
@@ -157,6 +158,13 @@ bool hop_sts_known(struct next_hop *hop);
 void link_sts_tell(const struct link *link);
 /* To look for ways again, from the loop. */
 void hop_pump(struct next_hop *hop);
+
+/* link_tls.c: what its session will be, in tls. */
+void link_tls(struct link *link, const struct hop_target *to, struct smtp_client_tls *tls);
+/* TLS came about: what worked comes first next time. */
+void link_learn(const struct link *link);
+/* The handshake failed. True: another try, with less, is worth it, now. */
+bool link_step_down(struct link *link, const struct smtp_client_end *end);
 
 /* link_floor.c: begins to ask, before it connects. */
 void link_floor_watch(struct link *link, const struct hop_target *to);

@@ -29,30 +29,18 @@ BORINGSSL = {"tls/tls_boringssl.h"}
 LINES_MAX = 900
 # Start-up, control thread, and libraries that hand out malloc'd memory; none of them per message.
 MAY_ALLOCATE = {
-    "core/ring.c", "core/log.c", "core/metrics.c", "core/dns.c", "core/fetch.c",
-    "queue/spool.c", "queue/segment.c", "queue/recovery.c", "queue/recovery_disk.c",
-    "queue/recovery_table.c", "queue/spool_log.c", "queue/spool_read.c", "queue/compact.c", "queue/queue.c",
-    "tls/tls_keyshare.c", "tls/tls_ticket.c", "tls/tls_id_cache.c",
-    "mta/config_file.c", "mta/config_memory.c", "mta/config_text.c", "mta/networks.c", "mta/inbound_set.c",
-    "mta/connection.c", "mta/config.c", "mta/config_load.c", "mta/pattern.c", "mta/limits.c",
-    "mta/policy.c", "mta/check.c", "mta/admin.c", "mta/admin_queue.c", "mta/main.c",
-    "tls/tls_pem.c", "tls/tls_roots.c", "tls/tls_credential.c",    # files read at start and at reload
-    # a context for each listener and generation; a session for each connection, as BoringSSL's own
-    "tls/tls_server.c", "tls/tls_client.c", "tls/tls_session.c", "mta/generation_tls.c",
-    "mta/control_tls.c",
-    "mta/floor_store.c", "mta/control_floor.c",
-    "mta/cert_online.c", "mta/cert_watch.c", "mta/control_certificates.c",  # a command; once an hour for a partner
-    "mta/store.c", "mta/control_floor.c",
-    "mta/connector_slots.c", "mta/control_connector_metrics.c",
-    # lists of revoked certificates, on the control thread; a pointer for one that a shard misses
-    "tls/tls_crl.c", "tls/tls_verify.c", "mta/crl_store.c", "mta/control_crl.c", "mta/crl_cli.c",
-    "mta/connector_import_cli.c", "mta/control.c", "mta/server.c", "mta/client_cli.c", "mta/cli.c", "mta/address.c", "mta/listener.c",
-    "mta/store.c", "mta/control_floor.c", "mta/control_sts.c",
-    "mta/connector_import_cli.c", "mta/connector_slots.c", "mta/control_connector_metrics.c",
-    "mta/connector_slots.c", "mta/control_connector_metrics.c", "mta/connector_marks.c",
-    "mta/connector_slots.c", "mta/control_connector_metrics.c", "mta/connector_marks.c", "mta/control_connector_sums.c",
-    "mta/control.c", "mta/server.c", "mta/client_cli.c", "mta/cli.c", "mta/address.c", "mta/listener.c",
-    "mta/control_connector_json.c",
+    "core/dns.c", "core/fetch.c", "core/log.c", "core/metrics.c", "core/ring.c",
+    "queue/compact.c", "queue/recovery.c", "queue/recovery_disk.c", "queue/recovery_table.c", "queue/segment.c",
+    "queue/spool.c", "queue/spool_log.c", "queue/spool_read.c",
+    "tls/tls_client.c", "tls/tls_credential.c", "tls/tls_crl.c", "tls/tls_id_cache.c", "tls/tls_keyshare.c",
+    "tls/tls_pem.c", "tls/tls_roots.c", "tls/tls_server.c", "tls/tls_session.c", "tls/tls_ticket.c",
+    "tls/tls_verify.c",
+    "mta/admin.c", "mta/cert_watch.c", "mta/check.c", "mta/cli.c", "mta/client_cli.c", "mta/config.c",
+    "mta/config_file.c", "mta/config_memory.c", "mta/config_text.c", "mta/connection.c", "mta/connector_import_cli.c",
+    "mta/connector_marks.c", "mta/connector_slots.c", "mta/control.c", "mta/control_connector_json.c",
+    "mta/control_connector_metrics.c", "mta/control_connector_sums.c", "mta/control_crl.c", "mta/control_floor.c",
+    "mta/control_sts.c", "mta/control_tls.c", "mta/generation_tls.c", "mta/inbound_set.c", "mta/limits.c",
+    "mta/networks.c", "mta/pattern.c", "mta/server.c", "mta/store.c",
 }
 ALLOCATE = re.compile(r"(?<![\w.>])(malloc|calloc|realloc|strdup|strndup|asprintf)\s*\(")
 SLEEP = re.compile(r"\b(usleep|nanosleep|sleep)\s*\(")

@@ -42,7 +42,7 @@ class Outbound(unittest.TestCase):
         self.assertEqual(sorted(below.wait(1)[0].recipients), ["b@x.corp.test", "d@other.test"])
         server.wait_empty()
         self.assertEqual((len(exact.messages), len(below.messages)), (1, 1))
-        found = {e["to"]: e["destination"] for e in server.log("delivered")}
+        found = {e["to"]: e["destination"] for e in server.wait_log("delivered", 4)}
         self.assertEqual(found, {"a@corp.test": "outbound:exact", "c@corp.test": "outbound:exact",
                                  "b@x.corp.test": "outbound:below", "d@other.test": "outbound:below"})
 
