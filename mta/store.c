@@ -168,9 +168,9 @@ static int look(struct store *store)
 {
     MDB_cursor *cursor;
     MDB_val key;
-    MDB_val value;
+    MDB_val value = { 0 };
     struct slice name;
-    struct slice record;
+    struct slice record = { 0 };
     unsigned dropped;
     size_t count = 0;
     if (begin(store) < 0 || mdb_cursor_open(store->txn, store->records, &cursor) != MDB_SUCCESS)
@@ -323,8 +323,8 @@ int store_get(struct store *store, struct slice key, void *out, size_t *bytes)
     if (r < 0)
         return r;
     MDB_val at = val_of(key);
-    MDB_val value;
-    struct slice record;
+    MDB_val value = { 0 };
+    struct slice record = { 0 };
     r = errno_of(mdb_get(store->txn, store->records, &at, &value));
     if (r == 0)
         r = value_read(store, &value, &at, &record);
@@ -350,8 +350,8 @@ static int drop(struct store *store, MDB_val *key, int64_t last)
 /* The one that is there, if there is one. */
 static int drop_present(struct store *store, MDB_val *key)
 {
-    MDB_val value;
-    struct slice record;
+    MDB_val value = { 0 };
+    struct slice record = { 0 };
     int r = errno_of(mdb_get(store->txn, store->records, key, &value));
     if (r == 0)
         r = value_read(store, &value, key, &record);
@@ -431,15 +431,15 @@ int store_drop(struct store *store, struct slice key)
 int store_next(struct store *store, uint8_t key[static STORE_KEY_MAX], size_t *key_bytes, void *out,
                size_t *bytes)
 {
-    MDB_cursor *cursor;
+    MDB_cursor *cursor = NULL;
     int r = begin(store);
     if (r == 0)
         r = errno_of(mdb_cursor_open(store->txn, store->records, &cursor));
     if (r < 0)
         return r;
     MDB_val at = { *key_bytes, key };
-    MDB_val value;
-    struct slice record;
+    MDB_val value = { 0 };
+    struct slice record = { 0 };
     r = errno_of(mdb_cursor_get(cursor, &at, &value, *key_bytes == 0 ? MDB_FIRST : MDB_SET_RANGE));
     if (r == 0 && at.mv_size == *key_bytes && memcmp(at.mv_data, key, at.mv_size) == 0)
         r = errno_of(mdb_cursor_get(cursor, &at, &value, MDB_NEXT));
