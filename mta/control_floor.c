@@ -112,6 +112,8 @@ static int learn(struct control *control, struct floor_question *q)
     if (q->relearn)
         floor_relearn(&q->record, now);
     unsigned events = floor_learn(&q->record, &q->facts, q->issuer, now, &q->rules);
+    if (q->expires != 0)
+        q->record.expires = q->expires;
     r = put(control, &q->name, &q->record);
     if (r < 0 || (events == 0 && !q->relearn))
         return r;
@@ -346,13 +348,14 @@ static json_t *record_json(const char *host, const char *domain, const struct fl
     floor_less_text(r->less, less);
     bool learned = r->best.version != 0;
     return json_pack(
-        "{s:s, s:s, s:o, s:I, s:I, s:o, s:o, s:s, s:I, s:b, s:I, s:I, s:I, s:I, s:s, s:o}", "host",
-        host, "domain", domain, "best", learned ? facts_json(&r->best) : json_null(), "best_since",
-        (json_int_t)r->best_first, "best_last", (json_int_t)r->best_last, "ever",
+        "{s:s, s:s, s:o, s:I, s:I, s:o, s:o, s:s, s:I, s:b, s:I, s:I, s:I, s:I, s:s, s:I, s:o}",
+        "host", host, "domain", domain, "best", learned ? facts_json(&r->best) : json_null(),
+        "best_since", (json_int_t)r->best_first, "best_last", (json_int_t)r->best_last, "ever",
         r->ever.version != 0 ? facts_json(&r->ever) : json_null(), "now", facts_json(&r->now),
         "less", less, "less_since", (json_int_t)r->less_since, "kept", (int)r->kept, "first",
         (json_int_t)r->first, "last", (json_int_t)r->last, "observations", (json_int_t)r->count,
-        "regressions", (json_int_t)r->regressions, "issuer", r->issuer, "events", events_json(r));
+        "regressions", (json_int_t)r->regressions, "issuer", r->issuer, "expires",
+        (json_int_t)r->expires, "events", events_json(r));
 }
 
 /* name: a host, with or without its port, or a domain. */

@@ -97,7 +97,8 @@ struct floor_record {
     struct floor_facts run;  /* what all observations of this run had */
     struct floor_facts now;
     struct floor_event events[FLOOR_EVENTS_MAX]; /* the oldest first */
-    char issuer[FLOOR_ISSUER_MAX];               /* of the certificate seen last; "": none */
+    int64_t expires;                             /* of the certificate seen last; 0: none */
+    char issuer[FLOOR_ISSUER_MAX];               /* likewise; "": none */
 };
 
 struct floor_rules {

@@ -81,6 +81,10 @@ static void print_now(const json_t *record)
     snprintf(words, sizeof(words), "%s; %s", cli_text(json_object_get(record, "now"), "text"), at);
     cli_line("now", words);
     cli_line("issuer", cli_text(record, "issuer"));
+    if (json_integer_value(json_object_get(record, "expires")) != 0) {
+        time_text(record, "expires", at);
+        cli_line("expires", at);
+    }
     time_text(record, "first", at);
     snprintf(words, sizeof(words), "%lld times since %s",
              json_integer_value(json_object_get(record, "observations")), at);

@@ -10,7 +10,7 @@
 #include <stdio.h>
 
 enum {
-    FORMAT = 2, /* 1: facts without DANE */
+    FORMAT = 2, /* 1: without DANE, and without the date when the certificate expires */
     RECORD_BYTES_GUESS = 2'048,
 };
 

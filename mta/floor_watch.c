@@ -225,10 +225,10 @@ static uint8_t version_of(const char *text)
 
 /* What a resumed session does not say again is as it was. */
 static void facts_of(const struct floor_watch *watch, const struct smtp_client *client,
-                     struct floor_facts *facts, const char **issuer)
+                     struct floor_facts *facts, const struct tls_certificate **leaf)
 {
     *facts = (struct floor_facts) { 0 };
-    *issuer = "";
+    *leaf = NULL;
     if (client == NULL || !client->secured)
         return;
     struct tls_facts tls;
@@ -244,7 +244,7 @@ static void facts_of(const struct floor_watch *watch, const struct smtp_client *
     if (tls.peer != NULL) {
         facts->chain = tls.peer->verdict == TLS_VERDICT_VALID;
         facts->name = tls_client_name_ok(client->connection.tls);
-        *issuer = tls.peer->leaf.issuer;
+        *leaf = &tls.peer->leaf;
     } else if (tls.is_resumed) {
         facts->chain = before->chain;
         facts->name = before->name;
@@ -311,7 +311,7 @@ static void log_others(const struct floor_watch *watch, unsigned events, const c
 /* ---- judgement ---- */
 
 static void tell_control(const struct floor_watch *watch, const struct floor_facts *facts,
-                         const char *issuer, bool relearn)
+                         const struct tls_certificate *leaf, bool relearn)
 {
     struct floor_shard *floors = watch->floors;
     struct floor_question *question = question_of(watch);
@@ -319,7 +319,9 @@ static void tell_control(const struct floor_watch *watch, const struct floor_fac
         question->observed = true;
         question->relearn = relearn;
         question->facts = *facts;
-        snprintf(question->issuer, sizeof(question->issuer), "%s", issuer);
+        snprintf(question->issuer, sizeof(question->issuer), "%s",
+                 leaf == NULL ? "" : leaf->issuer);
+        question->expires = leaf == NULL ? 0 : leaf->not_after;
         if (question_send(floors, question))
             return;
     }
@@ -354,8 +356,9 @@ enum floor_judgement floor_watch_judge(struct floor_watch *watch, const struct s
     const struct floor_record before = watch->record;
     struct floor_record *record = &watch->record;
     struct floor_facts facts;
-    const char *issuer;
-    facts_of(watch, client, &facts, &issuer);
+    const struct tls_certificate *leaf;
+    facts_of(watch, client, &facts, &leaf);
+    const char *issuer = leaf == NULL ? "" : leaf->issuer;
     const unsigned less = floor_compare(&before, &facts, issuer, now, &watch->rules);
     const enum floor_way way = floor_way(&before, watch->action, less, now, &watch->rules);
     if (way == FLOOR_GO_RELEARN)
@@ -365,7 +368,7 @@ enum floor_judgement floor_watch_judge(struct floor_watch *watch, const struct s
     bool same = memcmp(&facts, &before.now, sizeof(facts)) == 0;
     if (!watch->found || !same || events != 0 || way == FLOOR_GO_RELEARN ||
         now - before.last >= rare)
-        tell_control(watch, &facts, issuer, way == FLOOR_GO_RELEARN);
+        tell_control(watch, &facts, leaf, way == FLOOR_GO_RELEARN);
     else
         *record = before;
     metric_add(&floors->metrics.observations, 1);

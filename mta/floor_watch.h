@@ -47,6 +47,7 @@ struct floor_question {
     bool relearn;  /* and what was best is forgotten before */
     struct floor_facts facts;
     char issuer[FLOOR_ISSUER_MAX];
+    int64_t expires;
     struct floor_rules rules;
     /* answered */
     bool found;

@@ -4,8 +4,10 @@ Learned here from two observations over a second instead of three over a day (fl
 floor-learn-time); everything else is as it is in the field. Stripping is what a peer does that no
 longer offers STARTTLS, or breaks each handshake.
 """
+import datetime
 import json
 import pathlib
+import time
 import unittest
 
 import harness
@@ -181,6 +183,7 @@ class Actions(Floor):
         self.assertLessEqual(len(events), 2)             # or by each shard that has not heard of it yet
         self.assertEqual(events[0]["destination"], "outbound:peer")
         self.assertEqual(self.regressions("alert"), 3)
+        self.assertEqual(self.server.metrics()['ringpost_connector_memory_regressions_total{connector="peer",action="alert"}'], 3)
         self.assertEqual(self.server.log("destination_failed"), [])
         self.server.wait_log("delivered", 3, clear="STARTTLS is not offered")
         self.peer.offers = True
@@ -263,11 +266,15 @@ class Less(Floor):
         self.peer.context = server_context(self.authority.leaf("mx.other.test"), ("TLSv1_2", "TLSv1_2"))
         self.post()
         self.wait_downgrade(less="version, name", action="alert")
-        self.peer.context = server_context(test_tls.pki.Authority("Other").leaf(test_tls.NAME))
+        other = test_tls.pki.Authority("Other").leaf(test_tls.NAME, days=(-2, 30))
+        self.peer.context = server_context(other)
         self.post()
         self.wait_downgrade(less="chain", action="alert")
         self.server.wait_log("issuer_changed", host=self.host)
-        self.wait_record(regressions=2, less="chain")
+        record = self.wait_record(regressions=2, less="chain")
+        self.assertAlmostEqual(record["expires"], time.time() + 30 * 86400, delta=3600)
+        expires = datetime.datetime.fromtimestamp(record["expires"], datetime.timezone.utc)
+        self.assertIn(f"expires     {expires:%Y-%m-%d %H:%M} UTC", self.server.cli("tls", "report", self.host).stdout)
 
     def test_forced_tls_is_told_too(self):
         """The mail would wait anyway; that the host was capable of it is what the operator learns."""
