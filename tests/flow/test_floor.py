@@ -7,18 +7,20 @@ longer offers STARTTLS, or breaks each handshake.
 import datetime
 import json
 import pathlib
+import subprocess
 import time
 import unittest
 
 import harness
 import test_tls
 from harness import Ringpost
-from tls_wire import TlsPeer, server_context
+from tls_wire import TlsPeer, scratch, server_context
 
 # Back-off is long: what goes soon goes for another reason.
 SLOW = {"retry-initial": "1h", "retry-max": "1h", "floor-learn": "2", "floor-learn-time": "1s"}
 QUICK = {**SLOW, "retry-initial": "1s", "retry-max": "1s", "retry-jitter": "0"}
 REGRESSIONS = "ringpost_floor_regressions_total"
+HERE = pathlib.Path(__file__).resolve().parent
 SECRET = "not for everybody"
 
 
@@ -151,6 +153,40 @@ class Life(Floor):
         self.assertTrue(record["kept"])
         self.assertEqual(record["best"], before["best"])
         self.assertEqual(self.server.metric("ringpost_floor_records"), 1)
+
+    def test_over_days(self):
+        """The rules as they are in the field: three observations over a day, here by a server that is
+        started again with the clock of three days ago, of two, of one, and of now."""
+        self.peer = self.next_hop(server_context(self.authority.leaf(test_tls.NAME, days=(-4, 90))))
+        self.host = self.peer.address
+        self.serve(delivery={"retry-initial": "1h", "retry-max": "1h"}, outbound={"peer": self.peer.route(**{
+            "roots": "test", "tls": "may", "tls-name": [test_tls.NAME], "floor-memory": "defer"})})
+        shift = scratch(self) / "clock_shift.so"
+        subprocess.run(["cc", "-shared", "-fPIC", "-O2", "-o", str(shift), str(HERE / "clock_shift.c")], check=True)
+        for count, days in enumerate((3, 2, 1), 1):
+            self.server.stop()
+            self.server.start(env={"LD_PRELOAD": str(shift), "CLOCK_SHIFT": str(-days * 86400)})
+            self.post()
+            self.peer.wait(count)
+            record = self.wait_record(observations=count)
+            self.assertAlmostEqual(record["last"], time.time() - days * 86400, delta=3600)
+            self.assertEqual(record["best"] is not None, count == 3)
+        self.assertEqual((record["best"]["level"], record["best"]["version"]), ("name", "1.3"))
+        self.assertEqual([e["what"] for e in record["events"]], ["learned"])
+        self.server.stop()
+        self.server.start()
+        self.strip()
+        self.post(SECRET)
+        self.server.wait_log("destination_failed", token="memory", failures=1)
+        event = self.wait_downgrade(action="defer", less="tls", was=record["best"]["text"])[0]
+        since = datetime.datetime.fromisoformat(event["since"].replace("Z", "+00:00")).timestamp()
+        self.assertAlmostEqual(since, time.time() - 3 * 86400, delta=3600)
+        self.assertEqual(self.server.metrics()['ringpost_connector_memory_regressions_total{connector="peer",action="defer"}'], 1)
+        self.assertEqual(self.peer.in_clear(SECRET), [])
+        self.assertIn("1 record", self.floor("accept", self.host))
+        self.peer.wait(4)
+        self.assertIn(SECRET.encode(), self.peer.messages[-1].content)
+        self.server.wait_empty()
 
     def test_damaged(self):
         """Moved aside, told, and begun anew; mail never waits for that."""
