@@ -4,6 +4,7 @@ Each domain NAME.flow.example has one MX, and its policy is what the test says. 
 127.0.0.10 and 127.0.0.11, all on one port; policy hosts are one HTTPS server with one certificate for
 all of them but "strange". What was learned of a domain is kept by the server from test to test's end only.
 """
+import hashlib
 import http.server
 import json
 import ssl
@@ -11,6 +12,7 @@ import threading
 import unittest
 
 import harness
+import nsd
 import pki
 from harness import Ringpost
 from test_dns import LOCAL, Nsd
@@ -229,6 +231,18 @@ class Enforced(Sts):
         self.assertEqual(self.refused("clear")["token"], "starttls-none")
         self.assertEqual(peer.messages, [])
 
+    def test_a_sender_who_would_rather_have_it_delivered(self):
+        """T-21: TLS-Required: No takes policies from outside off, for this message alone."""
+        self.hosts.publish("othername", policy())
+        peer = self.peer(self.other_name)
+        server = self.serve()
+        queue_id = server.send(recipients=[f"x@othername.{ORIGIN}"], content="Subject: x\r\nTLS-Required: No\r\n\r\nx\r\n")
+        event = server.wait_log("delivered", msg=queue_id)[0]
+        self.assertEqual((event["want"], event["policy"]), ("may", "connector"))
+        self.assertEqual(len(peer.messages), 1)
+        self.assertEqual(self.refused("othername")["token"], "sts-cert")
+        self.assertEqual(len(peer.messages), 1)
+
     def test_none_looks_at_nothing(self):
         self.hosts.publish("good", policy(mx=["elsewhere.example"]))
         self.peer()
@@ -252,6 +266,36 @@ class Enforced(Sts):
         self.assertEqual(self.delivered("good")["sts"], "testing v1")
         self.assertEqual(len(server.log("sts_testing")), 2)
         self.assertEqual(server.metric("ringpost_sts_testing_failures_total"), 2)
+
+
+class BesideDane(Sts):
+    """The zone is signed: DANE decides where there are usable records, whatever the policy says."""
+
+    def serve_signed(self, record):
+        zone = ZONE + f"_{self.mx_port}._tcp.a TLSA {record}\n"
+        signed = nsd.Nsd(self, {ORIGIN: zone}, [ORIGIN])
+        self.serve(start=False)
+        self.server.sections["dns"] = {"forwarders": [f"127.0.0.1:{signed.port}"], "timeout": "5s",
+                                       "trust-anchor": str(signed.anchor)}
+        self.server.write_config()
+        self.server.start()
+        self.addCleanup(self.server.stop)
+
+    def test_dane_fits_and_the_policy_would_not(self):
+        certificate = pki.make("nobody", pki.KEYS["ec"]())
+        self.hosts.publish("good", policy(mx=["elsewhere.example"]))
+        self.peer(server_context(certificate))
+        self.serve_signed("3 0 1 " + hashlib.sha256(certificate.der).hexdigest())
+        event = self.delivered("good")
+        self.assertEqual((event["got"], event["policy"]), ("dane-ee", "connector,dane"))
+
+    def test_a_policy_that_is_kept_to_repairs_nothing(self):
+        self.hosts.publish("good", policy())
+        peer = self.peer()
+        self.serve_signed("3 1 1 " + "00" * 32)
+        event = self.refused("good")
+        self.assertEqual((event["token"], event["policy"]), ("tlsa", "connector,dane"))
+        self.assertEqual(peer.messages, [])
 
 
 class Kept(Sts):

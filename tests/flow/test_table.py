@@ -3,9 +3,10 @@
 Each row is a connector and a next hop of its own, in one server. A row has its lines in the log, its
 numbers, and, when the mail may not go, the report to the sender: for that a reload lets it expire.
 
-Rows that need a past or a second attempt are elsewhere:
-  T-02 test_floor.Actions.test_alert    T-03 test_floor.Life.test_from_end_to_end
+Rows that need a past, a zone or a policy host are elsewhere:
+  T-02 test_floor.Actions.test_alert_is_the_default    T-03 test_floor.Life.test_over_days
   T-24 test_tls_hostile.NextHops.test_cuts, and here its second attempt
+  T-11, T-12, T-14, T-15, T-17 test_dane    T-18, T-19, T-21, T-30 test_sts    T-23 test_requiretls
 """
 import re
 import unittest
