@@ -32,8 +32,7 @@ static const struct {
     { "reload", reload_main, "have the running server read its configuration again" },
     { "cert", cert_main, "certificates of ours: show, publish, rehearse a change; trust stores" },
     { "tls", tls_main,
-      "probe a next hop, report what hosts were capable of, decide about one, lists of revoked "
-      "certificates, rotate ticket keys" },
+      "probe a next hop; what hosts were capable of; MTA-STS, revoked certificates, ticket keys" },
     { "--version", version_main, "print version, compiler, and which BoringSSL it has" },
 };
 

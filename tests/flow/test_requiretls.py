@@ -158,7 +158,7 @@ class NotRequired(test_floor.Floor):
         count = len(self.peer.messages)
         self.post_no()
         self.assertIn(b"TLS-Required: No", self.peer.wait(count + 1)[count].content)
-        self.assertTrue(self.server.log("received")[-1]["tls_optional"])
+        self.server.wait_log("received", tls_optional=True)
         harness.wait_for(lambda: [m["id"] for m in self.server.queue()] == [held],
                          lambda: f"only the other one to wait: {self.server.queue()}")
 
