@@ -237,6 +237,20 @@ static enum MHD_Result answer_sums(struct admin *admin, struct MHD_Connection *c
         control_sums_report(admin->control, argument_of(connection, "name"), (unsigned)days, &key));
 }
 
+static enum MHD_Result answer_horizon(struct admin *admin, struct MHD_Connection *connection)
+{
+    struct cert_place place = { 0 };
+    uint64_t days = 0, side = 0;
+    if (slice_to_u64(slice_of_string(text_of(connection, "days")), UINT16_MAX, &days) < 0)
+        days = CERT_SEEN_FORGET_S / 86'400;
+    if (slice_to_u64(slice_of_string(text_of(connection, "side")), CERT_SIDES - 1, &side) == 0)
+        place.side = (enum cert_side)side;
+    snprintf(place.title, sizeof(place.title), "%s", text_of(connection, "title"));
+    snprintf(place.where, sizeof(place.where), "%s", text_of(connection, "where"));
+    return answer_json(connection, MHD_HTTP_OK,
+                       control_certificates_horizon(admin->control, (unsigned)days, &place));
+}
+
 /* Who is at the other end of the unix socket. */
 static void peer_of(struct MHD_Connection *connection, char by[static CONNECTOR_BY_MAX])
 {
@@ -468,6 +482,8 @@ static enum MHD_Result admin_on_request(void *cls, struct MHD_Connection *connec
         return answer_readiness(daemon->admin, connection);
     if (get && strcmp(url, "/v1/connectors/report") == 0)
         return answer_sums(daemon->admin, connection);
+    if (get && strcmp(url, "/v1/connectors/horizon") == 0)
+        return answer_horizon(daemon->admin, connection);
     if (post && strcmp(url, "/v1/connectors/block") == 0)
         return answer_mark(daemon, connection, true);
     if (post && strcmp(url, "/v1/connectors/unblock") == 0)

@@ -14,6 +14,7 @@
 #include <time.h>
 
 #include "core/check.h"
+#include "mta/cert_usage.h"
 #include "mta/cli.h"
 #include "mta/config.h"
 #include "mta/crl_store.h"
@@ -25,8 +26,9 @@ struct lint {
     const struct config *config;
     struct config_report *report;
     const struct inbound_set *set;
-    json_t *crls; /* what became of lists of revoked certificates; NULL: nothing is known */
-    int64_t now;  /* unix seconds */
+    json_t *crls;   /* what became of lists of revoked certificates; NULL: nothing is known */
+    json_t *usages; /* connectors that were shown a certificate which is not for clients */
+    int64_t now;    /* unix seconds */
     bool out_of_memory;
 };
 
@@ -124,6 +126,17 @@ static void lint_revocation(const struct lint *lint, const struct inbound *c)
              cli_text(list, "url"), *error == '\0' ? "not fetched yet" : error);
         return; /* of each connector the first one will do */
     }
+}
+
+static void lint_usage(const struct lint *lint, const struct inbound *c)
+{
+    const json_t *shown = json_object_get(lint->usages, c->name);
+    if (!by_certificate(c) || c->usage != TLS_PURPOSE_CLIENT || shown == NULL)
+        return;
+    tell(lint, CONFIG_WARNING, c, "cert-usage",
+         "client, and the certificate that %.200s showed last (%.160s) is not for clients, so it "
+         "would be refused (L-18); have the partner get another one, or write any",
+         cli_text(shown, "where"), cli_text(shown, "names"));
 }
 
 static void lint_rights(const struct lint *lint, const struct inbound *c)
@@ -343,11 +356,14 @@ static void lint_shadowed(struct lint *lint)
 void check_inbound(const struct config *config, struct config_report *report)
 {
     char crls[CRL_STORE_PATH_MAX];
+    char usages[CERT_USAGE_PATH_MAX];
     crl_store_path(config, crls);
+    cert_usage_path(config, usages);
     struct lint lint = { .config = config,
                          .report = report,
                          .set = config->inbound,
                          .crls = crl_store_read_state(crls),
+                         .usages = cert_usage_read(usages),
                          .now = time(NULL) };
     for (unsigned i = 0; i < inbound_count(lint.set); i++) {
         const struct inbound *c = inbound_at(lint.set, i);
@@ -355,6 +371,7 @@ void check_inbound(const struct config *config, struct config_report *report)
         lint_header(&lint, c);
         lint_pins(&lint, c);
         lint_revocation(&lint, c);
+        lint_usage(&lint, c);
         lint_rights(&lint, c);
         lint_addresses(&lint, c);
         lint_subdomains(&lint, c);
@@ -363,6 +380,7 @@ void check_inbound(const struct config *config, struct config_report *report)
     lint_lockdowns(&lint);
     lint_shadowed(&lint);
     json_decref(lint.crls);
+    json_decref(lint.usages);
     if (lint.out_of_memory)
         config_report_add(report, CONFIG_ERROR, config->file, 0, "inbound",
                           "no memory to check connectors with");

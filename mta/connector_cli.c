@@ -10,6 +10,7 @@ static const struct cli_command commands[] = {
     { "list", connector_list_main, "all connectors of the running server, and what they did" },
     { "show", connector_show_main, "all that is known of one" },
     { "report", connector_report_main, "what came and went by each, day by day" },
+    { "horizon", connector_horizon_main, "certificates of partners, the first to expire first" },
     { "readiness", connector_readiness_main, "whom one in test would refuse" },
     { "block", connector_block_main, "nothing comes or goes by one any more, from now on" },
     { "unblock", connector_unblock_main, "it works again" },

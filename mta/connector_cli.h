@@ -11,6 +11,7 @@ int connector_main(int argc, char **argv);
 int connector_list_main(int argc, char **argv);
 int connector_show_main(int argc, char **argv);
 int connector_report_main(int argc, char **argv);
+int connector_horizon_main(int argc, char **argv);
 int connector_readiness_main(int argc, char **argv);
 int connector_block_main(int argc, char **argv);
 int connector_unblock_main(int argc, char **argv);

@@ -64,7 +64,8 @@ struct control_certificates {
     struct timer timer;
     struct metrics_writer writer;
     int64_t next_look_s;
-    bool failing; /* and the log says so */
+    bool failing;       /* and the log says so */
+    bool usage_changed; /* and its file (mta/cert_usage.h) is to be written */
     char path[STORE_PATH_MAX];
 };
 
@@ -209,6 +210,13 @@ void control_certificates_start(struct control *control);
 void control_certificates_stop(struct control *control);
 /* After each reload. */
 void control_certificates_look(struct control *control);
+
+/* ---- control_horizon.c ---- */
+
+/* A page of {"certificates": [..], "next": {..}} behind place (all zero: from the first one on): of
+ * partners whose connectors demand TLS, seen within days. */
+json_t *control_certificates_horizon(struct control *control, unsigned days,
+                                     struct cert_place *place);
 
 /* ---- control_validated.c ---- */
 

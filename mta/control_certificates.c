@@ -4,6 +4,7 @@
  *   start, reload --> bundles against what was remembered of them: roots_changed
  *   start, reload, LOOK_S --> certificates of ours and of partners: certificate_expiry
  *   a shard saw one (mta/cert_watch.h) --> remembered, and told at once when it is due
+ *   what those of clients are for has changed --> a file for checks (mta/cert_usage.h)
  *
  * Owns the store; what is learned is durable after COMMIT_MS. What cannot be kept is told, and no
  * reason not to run: then only the metric of our own certificates warns.
@@ -13,6 +14,7 @@
 #include <stdlib.h>
 
 #include "mta/cert_text.h"
+#include "mta/cert_usage.h"
 #include "mta/cert_watch.h"
 #include "mta/control.h"
 #include "mta/roots_memory.h"
@@ -187,12 +189,16 @@ static int take(struct control *control, const struct cert_place *place,
 {
     struct cert_seen record;
     int r = cert_seen_get(control->certificates.store, place, &record);
+    if (r < 0 && r != -ENOENT)
+        return r;
+    const unsigned usage = r == 0 ? record.usage : TLS_USAGE_CLIENT;
+    if (place->side == CERT_OF_IN &&
+        cert_usage_fits_client(usage) != cert_usage_fits_client(seen->usage))
+        control->certificates.usage_changed = true;
     if (r == 0)
         cert_seen_again(&record, seen);
-    else if (r == -ENOENT)
-        record = *seen;
     else
-        return r;
+        record = *seen;
     tell_if_due(control, place, &record);
     return cert_seen_put(control->certificates.store, place, &record);
 }
@@ -240,12 +246,27 @@ static int look(struct control *control)
             r = take_own(control, c, "next", c->next_credential);
     }
     while (r == 0 && (r = cert_seen_next(store, &place, &record)) == 0) {
-        if (is_over(control, &place, &record))
+        if (is_over(control, &place, &record)) {
             r = cert_seen_drop(store, &place);
-        else if (tell_if_due(control, &place, &record))
+            control->certificates.usage_changed = true;
+        } else if (tell_if_due(control, &place, &record))
             r = cert_seen_put(store, &place, &record);
     }
     return r;
+}
+
+/* A file that cannot be written says what was right before: checks are a help, and no more. */
+static void usage_write(struct control *control)
+{
+    struct control_certificates *c = &control->certificates;
+    char path[CERT_USAGE_PATH_MAX];
+    if (c->store == NULL || !c->usage_changed)
+        return;
+    c->usage_changed = false;
+    cert_usage_path(control->config, path);
+    int r = cert_usage_write(path, c->store);
+    if (r == -EBADMSG)
+        look_at(control, r);
 }
 
 static void on_timer(struct timer *timer)
@@ -261,6 +282,7 @@ static void on_timer(struct timer *timer)
         look_at(control, r);
         c->failing = c->failing && r < 0;
     }
+    usage_write(control);
     shard_timer_arm(&control->shard, timer, COMMIT_MS);
 }
 
@@ -346,6 +368,7 @@ void control_certificates_look(struct control *control)
 void control_certificates_stop(struct control *control)
 {
     timer_disarm(&control->shard.timers, &control->certificates.timer);
+    usage_write(control);
     store_close(control->certificates.store);
     control->certificates.store = NULL;
 }

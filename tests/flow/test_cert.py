@@ -603,16 +603,14 @@ class Expiry(Cert):
         self.server.wait_log("certificate_expiry", days_left=2)
         self.server.stop()
 
-    def test_partners(self):
-        self.authorities()
-        ours, key = self.middle.issue("ours", ["mx.flow.test"], days=(-10, 50.5))
-        theirs, their_key = self.middle.issue("theirs", ["mx.bank.test"], days=(-80, 6.5))
+    def partners(self, ours, key, theirs, their_key, **keys):
+        """The server, not started, whose mail for bank.test goes to another one, which knows it by its certificate."""
         bank = Ringpost(self, top={"hostname": "mx.bank.test"}, relay={"domains": ["bank.test"]})
         bank.sections['roots "flow"'] = {"file": self.base / "roots.pem"}
         bank.sections['certificate "mx"'] = {"chain": theirs, "key": their_key}
         bank.sections['inbound "partner"'] = {
             "type": "partner", "state": "enforce", "sender-domains": ["example.com"], "cert-name": ["*.flow.test"],
-            "cert-roots": "flow", "tls": "required"}
+            "cert-roots": "flow", "tls": "required", **keys}
         bank.sections["tls"] = {"expiry-days": [60]}
         bank.listeners = {"in": {"certificates": ["mx"]}}
         bank.write_config()
@@ -620,6 +618,13 @@ class Expiry(Cert):
         self.server.outbound = {"bank": {"domains": ["bank.test"], "hosts": [f"127.0.0.1:{bank.port}"], "tls": "encrypt",
                                          "client-certificate": "node"}}
         self.present(ours, key)
+        return bank
+
+    def test_partners(self):
+        self.authorities()
+        ours, key = self.middle.issue("ours", ["mx.flow.test"], days=(-10, 50.5))
+        theirs, their_key = self.middle.issue("theirs", ["mx.bank.test"], days=(-80, 6.5))
+        bank = self.partners(ours, key, theirs, their_key)
         self.server.start()
         self.server.send(recipients=["x@bank.test"])
         self.server.wait_empty()
@@ -640,6 +645,45 @@ class Expiry(Cert):
         self.assertEqual([k for k in self.server.metrics() if k.startswith(name)], [])
         self.server.stop()
         self.assertEqual(len(self.told(of="out")), 1)
+        bank.stop()
+
+    def horizon(self, server):
+        return [json.loads(line) for line in server.cli("connector", "horizon", "--json").stdout.splitlines()]
+
+    def test_horizon(self):
+        """What was shown to connectors that demand TLS, the first to expire first; and what it is not for."""
+        self.authorities()
+        ours, key = self.middle.issue("ours", ["mx.flow.test"], days=(-10, 50.5), usage="serverAuth")
+        other, other_key = self.middle.issue("other", ["b.flow.test"], days=(-10, 20.5))
+        theirs, their_key = self.middle.issue("theirs", ["mx.bank.test"], days=(-80, 6.5))
+        pins = {"cert-pin": [f"sha256:{spki(ours)}"], "cert-check": "name-or-pin"}
+        bank = self.partners(ours, key, theirs, their_key, **pins)
+        none = bank.cli("connector", "horizon")
+        self.assertEqual((none.returncode, none.stdout), (1, ""))
+        for chain, its_key in ((ours, key), (other, other_key)):
+            self.present(chain, its_key)
+            self.server.start()
+            self.server.send(recipients=["x@bank.test"])
+            self.server.wait_empty()
+            seen, = self.horizon(self.server)
+            self.server.stop()
+        self.assertEqual([seen[k] for k in ("connector", "direction", "days_left", "pin", "usage", "names", "valid")],
+                         ["bank", "out", 6, "none", ["client", "server"], "mx.bank.test", False])
+        self.assertEqual([(s["where"], s["days_left"], s["pin"], s["usage"], s["root"]) for s in self.horizon(bank)],
+                         [("b.flow.test", 20, "other", ["client", "server"], "CN=Flow Root,O=Flow Trust"),
+                          ("mx.flow.test", 50, "listed", ["server"], "CN=Flow Root,O=Flow Trust")])
+        table = bank.cli("connector", "horizon", "--days", "1").stdout.splitlines()
+        self.assertEqual([line.split()[0] for line in table], ["days", "20", "50"])
+        self.assertNotIn("L-18", bank.cli("check").stdout)
+        bank.sections['inbound "partner"']["cert-usage"] = "client"
+        bank.write_config()
+        harness.wait_for(lambda: "L-18" in bank.cli("check").stdout, "L-18 from check")
+        self.assertIn("mx.flow.test", bank.cli("check").stdout.partition("cert-usage")[2])
+        bank.sections['inbound "partner"'] = {"type": "partner", "state": "enforce", "sender-domains": ["example.com"],
+                                              "addresses": ["127.0.0.1"], "tls": "optional"}
+        bank.write_config()
+        self.assertEqual(bank.cli("reload").returncode, 0)
+        self.assertEqual(self.horizon(bank), [])
         bank.stop()
 
 

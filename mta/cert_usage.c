@@ -1,0 +1,60 @@
+/*
+ * cert_usage.c - from records of certificates to a file of JSON, and back
+ */
+#include "mta/cert_usage.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "mta/config.h"
+
+bool cert_usage_fits_client(unsigned usage)
+{
+    return (usage & (TLS_USAGE_CLIENT | TLS_USAGE_ANY)) != 0;
+}
+
+void cert_usage_path(const struct config *config, char path[static CERT_USAGE_PATH_MAX])
+{
+    snprintf(path, CERT_USAGE_PATH_MAX, "%s/certificates.json", config->spool.directory);
+}
+
+static int gather(struct store *store, json_t *all)
+{
+    struct cert_place place = { 0 };
+    struct cert_seen record;
+    int r;
+    /* Inbound ones come first. */
+    while ((r = cert_seen_next(store, &place, &record)) == 0 && place.side == CERT_OF_IN) {
+        if (cert_usage_fits_client(record.usage) || json_object_get(all, place.title) != NULL)
+            continue;
+        json_object_set_new(all, place.title,
+                            json_pack("{s:s, s:s}", "where", place.where, "names", record.names));
+    }
+    return r == -ENOENT ? 0 : r;
+}
+
+int cert_usage_write(const char *path, struct store *store)
+{
+    char beside[CERT_USAGE_PATH_MAX + sizeof(".new")];
+    snprintf(beside, sizeof(beside), "%s.new", path);
+    json_t *all = json_object();
+    int r = gather(store, all);
+    errno = 0;
+    if (r == 0 && (json_dump_file(all, beside, JSON_INDENT(1) | JSON_SORT_KEYS) < 0 ||
+                   rename(beside, path) < 0)) {
+        r = errno == 0 ? -EIO : -errno;
+        unlink(beside);
+    }
+    json_decref(all);
+    return r;
+}
+
+json_t *cert_usage_read(const char *path)
+{
+    json_t *all = json_load_file(path, JSON_REJECT_DUPLICATES, NULL);
+    if (json_is_object(all))
+        return all;
+    json_decref(all);
+    return json_object();
+}
