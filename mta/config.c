@@ -398,6 +398,7 @@ static void build(struct config_builder *builder)
     config_build_default_route(builder);
     config_build_outbound(builder);
     config_build_sts(builder);
+    config_build_tlsrpt(builder);
     build_admin(builder);
     build_bounce(builder);
 }
@@ -564,6 +565,10 @@ const char *config_needs_restart(const struct config *a, const struct config *b)
         { a->crl.lists_max != b->crl.lists_max, "crl: lists" },
         { a->sts.records != b->sts.records, "mta-sts: records" },
         { strings_differ(a->sts.file, b->sts.file), "mta-sts: file" },
+        { (*a->tlsrpt.contact == '\0') != (*b->tlsrpt.contact == '\0'),
+          "tls-report: contact (whether there is one)" },
+        { a->tlsrpt.records != b->tlsrpt.records, "tls-report: records" },
+        { strings_differ(a->tlsrpt.file, b->tlsrpt.file), "tls-report: file" },
     };
     for (size_t i = 0; i < ARRAY_COUNT(fixed); i++)
         if (fixed[i].differs)

@@ -287,6 +287,14 @@ struct config_sts {
     uint16_t port;    /* 443 */
 };
 
+/* Reports about TLS (mta/control_tlsrpt.c). */
+struct config_tlsrpt {
+    const char *contact; /* local@domain; "": nothing is counted */
+    const char *organization;
+    uint32_t records; /* at most */
+    const char *file; /* "": in the spool's directory */
+};
+
 enum config_log_level {
     CONFIG_LOG_ERROR, /* in the order of core/log.h */
     CONFIG_LOG_WARNING,
@@ -346,6 +354,7 @@ struct config {
     struct config_crl crl;
     struct config_dns dns;
     struct config_sts sts;
+    struct config_tlsrpt tlsrpt;
     struct config_log log;
     struct config_admin admin;
     struct config_bounce bounce;

@@ -114,6 +114,9 @@ void config_build_expectations(struct config_builder *builder);
 /* config_sts.c: after config_tls.c */
 void config_build_sts(struct config_builder *builder);
 
+/* config_tlsrpt.c: after the hostname */
+void config_build_tlsrpt(struct config_builder *builder);
+
 /* config_listener.c */
 void config_build_listeners(struct config_builder *builder);
 

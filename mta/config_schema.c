@@ -129,6 +129,7 @@ const struct config_schema config_schemas[] = {
       .singles = { "trust-anchor", "root-hints", "timeout", "queries-max" },
       .lists = { "forwarders" } },
     { .name = "mta-sts", .singles = { "roots", "timeout", "records", "file", "port" } },
+    { .name = "tls-report", .singles = { "contact", "organization", "records", "file" } },
     { .name = "log", .singles = { "file", "level" } },
     { .name = "admin", .singles = { "socket" }, .lists = { "addresses", "allow" } },
     { .name = "bounce", .singles = { "from-name", "address", "per-minute" } },

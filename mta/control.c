@@ -636,6 +636,8 @@ static int control_start(struct control *control)
     if (r == 0)
         r = control_sts_open(control, config);
     if (r == 0)
+        r = control_tlsrpt_open(control, config);
+    if (r == 0)
         r = control_marks_open(control, config);
     if (r == 0)
         r = control_sums_open(control, config);
@@ -659,6 +661,8 @@ static int control_start(struct control *control)
         r = control_crl_start(control);
     if (r == 0)
         r = control_sts_start(control);
+    if (r == 0)
+        r = control_tlsrpt_start(control);
     if (r < 0)
         return r;
     control_certificates_start(control);
@@ -679,6 +683,7 @@ static void control_stop(struct control *control)
     for (unsigned i = 0; i < control->threads_count; i++)
         pthread_join(control->threads[i], NULL);
     control_sums_close(control);
+    control_tlsrpt_stop(control);
     for (unsigned i = 0; i < control->servers_count; i++) {
         server_shard_close(&control->servers[i]);
         ring_free(control->servers[i].shard.ring);

@@ -106,6 +106,19 @@ struct control_sts {
     char path[STORE_PATH_MAX];
 };
 
+/* Reports about TLS (mta/control_tlsrpt.c). */
+struct control_tlsrpt {
+    struct store *store; /* NULL: there is none, or none any more */
+    struct store_report report;
+    struct list unsent; /* lots whose way back was full */
+    struct timer unsent_timer, commit_timer;
+    struct metrics_source source;
+    bool failing;    /* and the log says so */
+    uint32_t forgot; /* the day in which old ones were looked for */
+    uint64_t records, dropped, unkept, errors;
+    char path[STORE_PATH_MAX];
+};
+
 /* Validations of connectors (mta/control_validated.c). */
 struct control_validated {
     json_t *all;
@@ -153,6 +166,7 @@ struct control {
     struct control_connectors connectors;
     struct control_crl crl;
     struct control_sts sts;
+    struct control_tlsrpt tlsrpt;
     struct control_validated validated;
     bool tickets_stale; /* the file cannot be read any more, and the log says so */
     struct op signals;
@@ -271,5 +285,19 @@ void control_sts_stop(struct control *control);
                                       char words[static CONTROL_WORDS_MAX]);
 /* What is known of the domain; NULL: nothing. */
 json_t *control_sts_report(struct control *control, const char *domain);
+
+/* ---- control_tlsrpt.c ---- */
+
+/* As the user we are to be, before any thread. 0, or an errno that was told. */
+[[nodiscard]] int control_tlsrpt_open(struct control *control, const struct config *config);
+/* Before the shards' threads. 0 or errno. */
+[[nodiscard]] int control_tlsrpt_start(struct control *control);
+/* After the shards' threads, before what they have is freed. */
+void control_tlsrpt_stop(struct control *control);
+/* A policy of MTA-STS could not be had. */
+void control_tlsrpt_unfetched(struct control *control, const char *domain,
+                              const struct sts_record *record);
+/* Of a day ("2026-11-26"; "": today). NULL: there is nothing to report. */
+json_t *control_tlsrpt_report(struct control *control, const char *domain, const char *day);
 
 #endif

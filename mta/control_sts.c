@@ -289,6 +289,8 @@ static void on_fetched(struct fetch_request *request, const struct fetch_answer 
     put(control, lookup->domain, record);
     if (record->failure == STS_FETCHED)
         tell_all(control, lookup->domain, record);
+    else
+        control_tlsrpt_unfetched(control, lookup->domain, record);
     if (record->failure == STS_FETCHED ? news : first)
         log_policy(control, lookup);
     lookup_end(lookup);

@@ -449,6 +449,7 @@ static bool link_begin(struct link *link)
     if (link->policy.token != FAULT_NONE) {
         const struct outbound_token_row *row = outbound_token_row(link->policy.token);
         const char *why = link->dane.why[0] != '\0' ? link->dane.why : row->words;
+        link_tlsrpt_unused(link);
         hop_target_failed(hop, link, link->policy.token, row->name, slice_of_string(why));
         link_free(link);
         return true;
@@ -617,6 +618,7 @@ void link_open(struct link *link)
     struct next_hop *hop = link->hop;
     if (!link->was_ready) {
         char why[FLOOR_WHY_MAX];
+        link_tlsrpt_ready(link);
         if (!link_grants_wish(link)) {
             hop_target_failed(hop, link, FAULT_REQUIRETLS, "requiretls",
                               SLICE("REQUIRETLS is demanded, and not offered"));
@@ -714,6 +716,7 @@ static void link_on_gone(struct smtp_client *client, const struct smtp_client_en
         hop->client_flags |= SMTP_CLIENT_NO_CHUNKING;
     if (end->fault == SMTP_TLS_NOT_OFFERED)
         link_floor_missed(link);
+    link_tlsrpt_gone(link, client, end);
     if (!link->was_ready && end->why != SMTP_GONE_ABORT && end->why != SMTP_GONE_QUIT &&
         !link_step_down(link, end)) {
         enum outbound_token token = link_token(end);

@@ -17,6 +17,7 @@
 #include "mta/outbound_token.h"
 #include "mta/resolve.h"
 #include "mta/smtp_client.h"
+#include "mta/tlsrpt_count.h"
 #include "queue/queue.h"
 
 struct deliver_metrics {
@@ -42,6 +43,7 @@ struct deliver {
     struct cert_shard *certs;            /* NULL: nobody is told which certificates were shown */
     unsigned shards;                     /* that share the limits per next hop */
     struct sts_shard *sts;               /* NULL: no MTA-STS */
+    struct tlsrpt_shard *tlsrpt;         /* NULL: no reports about TLS */
     struct danes danes;
     struct pool hops;
     struct pool links;

@@ -3,8 +3,8 @@
  *
  * Shared by deliver.c (next hops and their connections), attempt.c (one unit on its way),
  * link_policy.c (what a host must show, and what is said when it does not), link_tls.c (how it is
- * asked), link_floor.c (may it have mail, by what it has been capable of) and link_count.c (what
- * their connector did).
+ * asked), link_floor.c (may it have mail, by what it has been capable of), link_tlsrpt.c (what
+ * reports about TLS say of it) and link_count.c (what their connector did).
  */
 #ifndef RINGPOST_MTA_NEXT_HOP_H
 #define RINGPOST_MTA_NEXT_HOP_H
@@ -92,6 +92,7 @@ struct link {
     char below[PATTERN_TEXT_MAX + 3];
     bool ready; /* the client may take a transaction */
     bool was_ready;
+    bool is_reported; /* it counts as a session in a report about TLS */
     char host[256];
 };
 
@@ -172,6 +173,13 @@ void link_floor_watch(struct link *link, const struct hop_target *to);
 enum floor_judgement link_floor_judge(struct link *link, char why[static FLOOR_WHY_MAX]);
 /* The connection has ended for want of STARTTLS: remembered too. */
 void link_floor_missed(struct link *link);
+
+/* link_tlsrpt.c: counted for reports about TLS: the client is ready; has ended; there will be none,
+ * by the policy. */
+void link_tlsrpt_ready(struct link *link);
+void link_tlsrpt_gone(const struct link *link, const struct smtp_client *client,
+                      const struct smtp_client_end *end);
+void link_tlsrpt_unused(const struct link *link);
 
 /* link_count.c: what became of a recipient; a connection begins; is ready; is refused; an
  * attempt has ended. */

@@ -319,6 +319,7 @@ static int server_log_open(struct server_shard *server, struct server_log *log, 
         .connectors = &server->connectors,
         .certs = &server->certs,
         .sts = &server->sts,
+        .tlsrpt = &server->tlsrpt,
         .shards = shards,
         .draining = true, /* nothing is delivered before server_shard_start */
     };
@@ -586,6 +587,7 @@ void server_shard_close(struct server_shard *server)
     server_tls_free(server);
     floor_shard_free(&server->floors);
     sts_shard_free(&server->sts);
+    tlsrpt_shard_free(&server->tlsrpt);
     connection_pools_free(&server->pools);
     free(server->logs);
     free(server->sockets);

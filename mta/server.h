@@ -56,7 +56,9 @@ enum server_handoff {
     HANDOFF_STS_ANSWER,
     HANDOFF_STS_CHANGED, /* to a shard: pointer: struct sts_change, freed by who gets it */
     HANDOFF_UNBLOCKED,   /* to a shard: mail of some outbound connector may go again */
-    HANDOFF_ABUSE,       /* to control; number: slot of an inbound connector over its abuse-limit */
+    HANDOFF_TLSRPT,      /* to control: pointer: struct tlsrpt_lot, which comes back empty */
+    HANDOFF_TLSRPT_BACK,
+    HANDOFF_ABUSE, /* to control; number: slot of an inbound connector over its abuse-limit */
 };
 
 /* One log with its queue and deliveries. */
@@ -99,9 +101,11 @@ struct server_shard {
     struct tls_shard tls;
     struct tls_client_cache tls_sessions;
     struct tls_hosts tls_hosts;
-    struct floor_shard floors; /* attached by control, mta/control_floor.c */
-    struct cert_shard certs;   /* likewise, mta/control_certificates.c */
-    struct sts_shard sts;      /* likewise, mta/control_sts.c */
+    struct floor_shard floors;  /* attached by control, mta/control_floor.c */
+    struct cert_shard certs;    /* likewise, mta/control_certificates.c */
+    struct sts_shard sts;       /* likewise, mta/control_sts.c */
+    struct tlsrpt_shard tlsrpt; /* likewise, mta/control_tlsrpt.c */
+    struct metrics_source tlsrpt_source;
     struct task tls_fill; /* makes the loop turn, so that key shares are made in its idle time */
     struct metrics_source sources[6];
     struct metrics_source tls_sources[7];

@@ -39,7 +39,7 @@ MAY_ALLOCATE = {
     "mta/config_file.c", "mta/config_memory.c", "mta/config_text.c", "mta/connection.c", "mta/connector_horizon_cli.c",
     "mta/connector_import_cli.c", "mta/connector_marks.c", "mta/connector_slots.c", "mta/control.c", "mta/control_connector_json.c",
     "mta/control_connector_metrics.c", "mta/control_connector_sums.c", "mta/control_crl.c", "mta/control_floor.c",
-    "mta/control_sts.c", "mta/control_tls.c", "mta/generation_tls.c", "mta/inbound_set.c", "mta/limits.c",
+    "mta/control_sts.c", "mta/control_tls.c", "mta/tlsrpt_count.c", "mta/generation_tls.c", "mta/inbound_set.c", "mta/limits.c",
     "mta/networks.c", "mta/pattern.c", "mta/server.c", "mta/store.c",
 }
 ALLOCATE = re.compile(r"(?<![\w.>])(malloc|calloc|realloc|strdup|strndup|asprintf)\s*\(")
