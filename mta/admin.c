@@ -181,6 +181,17 @@ static enum MHD_Result answer_sts(struct admin *admin, struct MHD_Connection *co
                                        json_pack("{s:s}", "error", "nothing is known of it"));
 }
 
+static enum MHD_Result answer_tlsrpt(struct admin *admin, struct MHD_Connection *connection)
+{
+    const char *domain = argument_of(connection, "domain");
+    const char *day = argument_of(connection, "day");
+    json_t *found = control_tlsrpt_report(admin->control, domain == NULL ? "" : domain,
+                                          day == NULL ? "" : day);
+    return found != NULL ? answer_json(connection, MHD_HTTP_OK, found)
+                         : answer_json(connection, MHD_HTTP_NOT_FOUND,
+                                       json_pack("{s:s}", "error", "there is nothing to report"));
+}
+
 static enum MHD_Result answer_sts_refresh(struct admin_daemon *daemon,
                                           struct MHD_Connection *connection)
 {
@@ -494,6 +505,8 @@ static enum MHD_Result admin_on_request(void *cls, struct MHD_Connection *connec
         return answer_json(connection, MHD_HTTP_OK, control_crl_report(daemon->admin->control));
     if (post && strcmp(url, "/v1/tls/crl/fetch") == 0)
         return answer_crl_fetch(daemon, connection);
+    if (get && strcmp(url, "/v1/tls/tlsrpt") == 0)
+        return answer_tlsrpt(daemon->admin, connection);
     if (get && strcmp(url, "/v1/tls/sts") == 0)
         return answer_sts(daemon->admin, connection);
     if (post && strcmp(url, "/v1/tls/sts/refresh") == 0)

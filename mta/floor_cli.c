@@ -14,11 +14,13 @@
 #include "mta/cli.h"
 #include "mta/client_cli.h"
 #include "mta/sts_cli.h"
+#include "mta/tlsrpt_cli.h"
 
 enum { PATH_BYTES = 2'048, WORDS_BYTES = 512, TIME_BYTES = 32 };
 
 static const char report_help[] =
     "ringpost tls report [HOST|DOMAIN] [--json]  what next hops' TLS has been capable of\n"
+    "ringpost tls report --tlsrpt DOMAIN         a report about it by RFC 8460; --tlsrpt --help\n"
     "\n"
     "One entry for each host, as its MX record or the configuration calls it, and recipient "
     "domain:\n"
@@ -171,6 +173,8 @@ static int report(const char *socket, const char *name, bool as_json)
 int report_main(int argc, char **argv)
 {
     struct client_arguments a;
+    if (tlsrpt_cli_wanted(argc, argv))
+        return tlsrpt_cli_main(argc, argv);
     int r = client_arguments_read(argc, argv, &a);
     if (r < 0 || a.help || argc - optind > 1) {
         fputs(report_help, r == 0 && a.help ? stdout : stderr);

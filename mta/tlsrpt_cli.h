@@ -1,0 +1,14 @@
+/*
+ * tlsrpt_cli.h - `ringpost tls report --tlsrpt`: a report about TLS as it would be sent
+ */
+#ifndef RINGPOST_MTA_TLSRPT_CLI_H
+#define RINGPOST_MTA_TLSRPT_CLI_H
+
+#include <stdbool.h>
+
+/* Whether the arguments of `tls report` ask for it. */
+bool tlsrpt_cli_wanted(int argc, char **argv);
+/* The exit status. */
+int tlsrpt_cli_main(int argc, char **argv);
+
+#endif
