@@ -45,6 +45,7 @@ struct admin {
     struct timer timer;
     struct admin_daemon daemons[ADMIN_DAEMONS];
     unsigned count;
+    struct list counting;  /* the request whose reload waits for shards to count */
     struct list reloading; /* requests whose reload is on its way to the shards */
     const char *socket;    /* path of the unix socket; to be removed at the end */
 };
@@ -56,7 +57,9 @@ struct admin_request {
     unsigned shard;
     bool asked;
     bool answered;
-    struct list node; /* of reloading, or alone */
+    bool refused;
+    char *words;      /* of a reload that waited; malloc'd, or NULL */
+    struct list node; /* of counting or reloading, or alone */
 };
 
 /* ---- answers ---- */
@@ -407,21 +410,45 @@ static enum MHD_Result answer_reload(struct admin_request *request)
 {
     struct admin *admin = request->daemon->admin;
     if (request->answered)
-        return answer_text(request->connection, MHD_HTTP_OK, "reloaded\n");
+        return answer_text(request->connection, request->refused ? MHD_HTTP_CONFLICT : MHD_HTTP_OK,
+                           request->words != NULL ? request->words : "reloaded\n");
     if (request->asked)
         return MHD_YES;
     if (!request->daemon->local)
         return answer_text(request->connection, MHD_HTTP_FORBIDDEN, "only on the unix socket\n");
     char words[CONTROL_WORDS_MAX];
-    unsigned wishes = argument_of(request->connection, "require-validated") != NULL
-                          ? RELOAD_REQUIRE_VALIDATED
-                          : 0U;
-    if (control_reload(admin->control, wishes, words) < 0)
+    unsigned wishes = 0;
+    if (argument_of(request->connection, "require-validated") != NULL)
+        wishes |= RELOAD_REQUIRE_VALIDATED;
+    if (argument_of(request->connection, "accept-weaker") != NULL)
+        wishes |= RELOAD_ACCEPT_WEAKER;
+    int r = control_reload(admin->control, wishes, words);
+    if (r < 0)
         return answer_text(request->connection, MHD_HTTP_CONFLICT, words);
     request->asked = true;
-    list_push(&admin->reloading, &request->node);
+    list_push(r == 1 ? &admin->counting : &admin->reloading, &request->node);
     MHD_suspend_connection(request->connection);
     return MHD_YES;
+}
+
+bool admin_counted(struct admin *admin, bool taken, const char *words)
+{
+    struct list *node = list_pop(&admin->counting);
+    if (node == NULL)
+        return false;
+    struct admin_request *request = container_of(node, struct admin_request, node);
+    char text[CONTROL_WORDS_MAX + 16];
+    snprintf(text, sizeof(text), "%s%s", words, taken ? "reloaded\n" : "");
+    request->words = strdup(text);
+    request->refused = !taken;
+    if (taken) {
+        list_push(&admin->reloading, &request->node);
+        return true;
+    }
+    request->answered = true;
+    MHD_resume_connection(request->connection);
+    MHD_run(request->daemon->daemon);
+    return true;
 }
 
 void admin_reloaded(struct admin *admin)
@@ -526,6 +553,8 @@ static void admin_on_completed(void *cls, struct MHD_Connection *connection, voi
     struct admin_request *request = *state;
     if (request != NULL && request->question.messages != NULL)
         json_decref(request->question.messages);
+    if (request != NULL)
+        free(request->words);
     free(request);
 }
 
@@ -641,6 +670,7 @@ int admin_new(struct control *control, struct admin **result)
     if (admin == NULL)
         return -ENOMEM;
     admin->control = control;
+    list_init(&admin->counting);
     list_init(&admin->reloading);
     int r = 0;
     if (config->socket[0] != '\0' && (r = admin_unix(admin, config->socket)) < 0)

@@ -12,16 +12,17 @@
  *   GET  /v1/connectors/readiness?name=NAME          whom an inbound one in test would refuse
  *   POST /v1/connectors/block   ?name=NAME&reason=TEXT[&direction=D] (unix socket only)
  *   POST /v1/connectors/unblock ?name=NAME[&direction=D] (likewise)
- *   POST /v1/reload[?require-validated]   200 when all shards have it, or 409 and why (unix socket
- *                           only)
- *   POST /v1/connectors/validated?name=N&digest=D&good=0|1[&why=W]   likewise
- *   POST /v1/tls/floor/VERB ?host=H[&domain=D]: accept, keep, forget (likewise)
+ *   POST /v1/reload[?require-validated&accept-weaker]   200 when all shards have it, or 409 and why
+ * (unix socket only) POST /v1/connectors/validated?name=N&digest=D&good=0|1[&why=W]   likewise POST
+ * /v1/tls/floor/VERB ?host=H[&domain=D]: accept, keep, forget (likewise)
  *
  * Runs on the control thread, driven by its ring; libmicrohttpd does the protocol. Mail does not
  * wait for it. Bounds: ADMIN_CONNECTIONS per socket, ADMIN_TIMEOUT_S, no request bodies.
  */
 #ifndef RINGPOST_MTA_ADMIN_H
 #define RINGPOST_MTA_ADMIN_H
+
+#include <stdbool.h>
 
 struct control;
 struct admin;
@@ -30,6 +31,8 @@ enum { ADMIN_CONNECTIONS = 64, ADMIN_TIMEOUT_S = 10, ADMIN_MEMORY = 32 * 1024 };
 
 /* Opens the sockets (before privileges go); answers once the loop runs. 0 or errno, said. */
 [[nodiscard]] int admin_new(struct control *control, struct admin **admin);
+/* A reload that waited goes on, or is refused; words are for who asked. False: nobody did. */
+bool admin_counted(struct admin *admin, bool taken, const char *words);
 /* Each shard has answered each reload. */
 void admin_reloaded(struct admin *admin);
 /* Answers nobody from now on. */

@@ -215,12 +215,20 @@ static const char queue_help[] =
     "Exit status: 0, 1 not found or not reachable, 2 usage.\n";
 
 static const char reload_help[] =
-    "ringpost reload [--require-validated]      read the configuration again\n"
+    "ringpost reload [--require-validated] [--accept-weaker]    read the configuration again\n"
     "\n"
     "All shards take the new configuration, or none does and the reasons are printed.\n"
     "      --require-validated   refused, too, when an outbound connector in state enforce was "
     "not\n"
     "                            found good by `connector validate` as it is written now\n"
+    "      --accept-weaker       taken even if mail that waits would go where less TLS is "
+    "demanded;\n"
+    "                            what is queued keeps the level on record, unless its connector "
+    "is\n"
+    "                            sticky = no\n"
+    "Where waiting mail would go by another connector, or where less is demanded, it is counted "
+    "and\n"
+    "said, before anything changes.\n"
     "  -c, --config FILE   the server's configuration, to find the socket (default: built in)\n"
     "  -s, --socket PATH   the socket itself\n"
     "Exit status: 0 reloaded, 1 refused or not reachable, 2 usage.\n";
@@ -311,14 +319,18 @@ static int post_main(int argc, char **argv, const char *help, const char *path)
 
 int reload_main(int argc, char **argv)
 {
-    static const char wish[] = "--require-validated";
-    const char *path = "/v1/reload";
+    static const char *const wishes[] = { "require-validated", "accept-weaker" };
+    char path[64] = "/v1/reload";
     int kept = 1;
     for (int i = 1; i < argc; i++) {
-        if (strcmp(argv[i], wish) == 0)
-            path = "/v1/reload?require-validated=1";
-        else
+        size_t wish = 0;
+        while (wish < ARRAY_COUNT(wishes) &&
+               (strncmp(argv[i], "--", 2) != 0 || strcmp(argv[i] + 2, wishes[wish]) != 0))
+            wish++;
+        if (wish == ARRAY_COUNT(wishes))
             argv[kept++] = argv[i];
+        else if (strstr(path, wishes[wish]) == NULL)
+            client_path_add(path, sizeof(path), wishes[wish], "1");
     }
     argv[kept] = NULL;
     return post_main(kept, argv, reload_help, path);

@@ -170,6 +170,21 @@ static const char *listeners_differ(const struct config *a, const struct config 
     return NULL;
 }
 
+static void control_take(struct control *control, struct config *next)
+{
+    control_connectors_assign(control, next);
+    control_marks_apply(control, next);
+    control_keep(control, next);
+    control_tls_files(control);
+    control_certificates_look(control);
+    metric_add(&control->reloads, 1);
+    control->untaken += control->servers_count;
+    for (unsigned i = 0; i < control->servers_count; i++)
+        CHECK(shard_handoff(&control->shard, i,
+                            (struct handoff) { .kind = HANDOFF_CONFIG, .pointer = next }) == 0);
+    control_log_reload(control, "done", "");
+}
+
 int control_reload(struct control *control, unsigned wishes, char words[static CONTROL_WORDS_MAX])
 {
     words[0] = '\0';
@@ -179,6 +194,8 @@ int control_reload(struct control *control, unsigned wishes, char words[static C
     if (control->generations_count == CONTROL_GENERATIONS_MAX)
         snprintf(words, CONTROL_WORDS_MAX, "%u generations are still in use by open sessions\n",
                  control->generations_count);
+    else if (control->census.next != NULL)
+        snprintf(words, CONTROL_WORDS_MAX, "another reload is under way\n");
     else if (report == NULL)
         snprintf(words, CONTROL_WORDS_MAX, "no memory\n");
     else
@@ -199,23 +216,49 @@ int control_reload(struct control *control, unsigned wishes, char words[static C
     if (report != NULL)
         config_report_free(report);
     free(report);
+    if (r == 0 && (r = control_census_begin(control, next, wishes)) < 0) {
+        snprintf(words, CONTROL_WORDS_MAX, "waiting mail: %s\n", strerror(-r));
+        config_free(next);
+    }
     if (r < 0) {
         metric_add(&control->reloads_refused, 1);
         control_log_reload(control, "refused", words);
         return -EINVAL;
     }
-    control_connectors_assign(control, next);
-    control_marks_apply(control, next);
-    control_keep(control, next);
-    control_tls_files(control);
-    control_certificates_look(control);
-    metric_add(&control->reloads, 1);
-    control->untaken += control->servers_count;
-    for (unsigned i = 0; i < control->servers_count; i++)
-        CHECK(shard_handoff(&control->shard, i,
-                            (struct handoff) { .kind = HANDOFF_CONFIG, .pointer = next }) == 0);
-    control_log_reload(control, "done", "");
-    return 0;
+    if (r == 0)
+        control_take(control, next);
+    return r;
+}
+
+void control_reload_counted(struct control *control, struct config *next, bool taken,
+                            const char *words)
+{
+    if (taken) {
+        admin_counted(control->admin, true, words);
+        control_take(control, next);
+    } else {
+        config_free(next);
+        metric_add(&control->reloads_refused, 1);
+        control_log_reload(control, "refused", words);
+        if (!admin_counted(control->admin, false, words))
+            complain("reload refused, the old configuration stays:\n%s", words);
+    }
+    sd_notify(0, "READY=1");
+}
+
+void control_reload_signalled(struct control *control)
+{
+    char words[CONTROL_WORDS_MAX];
+    if (control->census.next != NULL) {
+        control->census.again = true;
+        return;
+    }
+    sd_notify(0, "RELOADING=1");
+    int r = control_reload(control, 0, words);
+    if (r < 0)
+        complain("reload refused, the old configuration stays:\n%s", words);
+    if (r <= 0)
+        sd_notify(0, "READY=1");
 }
 
 bool control_ready(const struct control *control)
@@ -255,14 +298,10 @@ static void control_on_signal(struct op *op, int res, unsigned flags)
     struct control *control = container_of(op, struct control, signals);
     struct signalfd_siginfo info;
     while (res >= 0 && read(control->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
-        char words[CONTROL_WORDS_MAX];
         switch (info.ssi_signo) {
         case SIGHUP:
-            sd_notify(0, "RELOADING=1");
             log_writer_reopen(control->writer);
-            if (control_reload(control, 0, words) < 0)
-                complain("reload refused, the old configuration stays:\n%s", words);
-            sd_notify(0, "READY=1");
+            control_reload_signalled(control);
             break;
         case SIGUSR1: log_writer_reopen(control->writer); break;
         default: control_drain(control); break;
@@ -423,6 +462,7 @@ static int control_rings(struct control *control)
     shard_handle(shard, HANDOFF_CONFIG_TAKEN, control_on_config_taken);
     shard_handle(shard, HANDOFF_CONFIG_FREE, control_on_config_free);
     shard_handle(shard, HANDOFF_DRAINED, control_on_drained);
+    control_census_start(control);
     return 0;
 }
 
@@ -688,6 +728,7 @@ static void control_stop(struct control *control)
         server_shard_close(&control->servers[i]);
         ring_free(control->servers[i].shard.ring);
     }
+    control_census_stop(control);
     /* The resolver turns the loop until its last answer has landed: nothing else may be waiting. */
     admin_stop(control->admin);
     control_crl_stop(control);

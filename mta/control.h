@@ -19,6 +19,7 @@
 #include "mta/control_connectors.h"
 #include "mta/crl_store.h"
 #include "mta/floor_store.h"
+#include "mta/reload_census.h"
 #include "mta/server.h"
 #include "mta/sts_store.h"
 
@@ -135,6 +136,16 @@ struct control_dnssec {
     char zone[DNS_NAME_MAX]; /* that the trust anchor is for; "": the root */
 };
 
+/* A reload that waits for shards to count (control_census.c). */
+struct control_census {
+    struct config *next; /* NULL: there is none */
+    unsigned wishes;
+    unsigned left; /* shards that have not answered yet */
+    bool incomplete;
+    bool again; /* a signal came meanwhile */
+    struct reload_census *questions;
+};
+
 struct control {
     struct shard shard;
     struct shard_group group;
@@ -168,6 +179,7 @@ struct control {
     struct control_sts sts;
     struct control_tlsrpt tlsrpt;
     struct control_validated validated;
+    struct control_census census;
     bool tickets_stale; /* the file cannot be read any more, and the log says so */
     struct op signals;
     int signal_fd;
@@ -181,11 +193,17 @@ struct control {
 
 /* Runs until told to stop. Exit status: 0, 1 (could not start: said on standard error). */
 int control_run(const char *file);
-enum control_reload { RELOAD_REQUIRE_VALIDATED = 1 << 0 };
-/* Loads the file again; 0, or -EINVAL and why in words (one line each), at most
- * CONTROL_WORDS_MAX - 1. wishes: enum control_reload. */
+enum control_reload { RELOAD_REQUIRE_VALIDATED = 1 << 0, RELOAD_ACCEPT_WEAKER = 1 << 1 };
+/* Loads the file again; 0; 1: waiting mail is counted first, then control_reload_counted goes on;
+ * or -EINVAL and why in words (one line each), at most CONTROL_WORDS_MAX - 1. wishes: enum
+ * control_reload. */
 [[nodiscard]] int control_reload(struct control *control, unsigned wishes,
                                  char words[static CONTROL_WORDS_MAX]);
+/* The end of a reload that was to wait: next is taken, or freed; words are for who asked. */
+void control_reload_counted(struct control *control, struct config *next, bool taken,
+                            const char *words);
+/* Nobody waits for it. */
+void control_reload_signalled(struct control *control);
 /* Takes new mail on all shards. */
 bool control_ready(const struct control *control);
 
@@ -231,6 +249,15 @@ void control_certificates_look(struct control *control);
  * partners whose connectors demand TLS, seen within days. */
 json_t *control_certificates_horizon(struct control *control, unsigned days,
                                      struct cert_place *place);
+
+/* ---- control_census.c ---- */
+
+void control_census_start(struct control *control);
+/* After the shards' threads, before the admin sockets' end. */
+void control_census_stop(struct control *control);
+/* 0: there is nothing to count; 1: it owns next until control_reload_counted; or an errno. */
+[[nodiscard]] int control_census_begin(struct control *control, struct config *next,
+                                       unsigned wishes);
 
 /* ---- control_validated.c ---- */
 

@@ -138,3 +138,42 @@ size_t outbound_way(const struct config *config, const struct envelope *envelope
     memcpy(key, QUEUE_PARKING_KEY, sizeof(QUEUE_PARKING_KEY));
     return sizeof(QUEUE_PARKING_KEY) - 1;
 }
+
+/* ---- two configurations ---- */
+
+static bool goes(const struct outbound_choice *choice)
+{
+    return choice->verdict == OUTBOUND_CONNECTOR || choice->verdict == OUTBOUND_DEFAULT;
+}
+
+/* As if no level was on record. One that is turned off keeps its mail. */
+static void choose(const struct config *config, const struct envelope *envelope,
+                   const struct recipient *recipient, struct outbound_choice *choice)
+{
+    const struct outbound_record record = { .connector = recipient->connector,
+                                            .floor = TLS_LEVEL_NONE };
+    struct mail mail;
+    mail_of_envelope(&mail, config, envelope);
+    mail_to(&mail, recipient);
+    outbound_select_again(&config->outbound, &mail.facts, &record, choice);
+}
+
+void outbound_compare(const struct config *now, const struct config *next,
+                      const struct envelope *envelope, const struct recipient *recipient,
+                      struct outbound_change *change)
+{
+    struct outbound_choice before, after;
+    choose(now, envelope, recipient, &before);
+    choose(next, envelope, recipient, &after);
+    const struct outbound *a = before.connector, *b = after.connector;
+    /* What waits for one that is off had its level; what goes nowhere for another reason has none.
+     */
+    const enum tls_level off = a == NULL ? TLS_LEVEL_NONE : route_floor(&a->route);
+    const enum tls_level floor = goes(&before) ? before.floor : off;
+    *change = (struct outbound_change) {
+        .from = a,
+        .moves = a == NULL || b == NULL ? a != b || goes(&before) != goes(&after)
+                                        : strcmp(a->route.name, b->route.name) != 0,
+        .weaker = goes(&after) && after.floor < floor,
+    };
+}

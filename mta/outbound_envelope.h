@@ -35,4 +35,14 @@ size_t outbound_way(const struct config *config, const struct envelope *envelope
                     const struct recipient *recipient, struct outbound_choice *choice,
                     char key[static DESTINATION_KEY_MAX]);
 
+/* What becomes of a recipient that waits when next is taken in place of now. */
+struct outbound_change {
+    const struct outbound *from; /* of now; NULL: by the default route, or nowhere */
+    bool moves;                  /* by another one, or none, or nowhere */
+    bool weaker;                 /* and the level that is demanded there is a lower one */
+};
+void outbound_compare(const struct config *now, const struct config *next,
+                      const struct envelope *envelope, const struct recipient *recipient,
+                      struct outbound_change *change);
+
 #endif

@@ -15,6 +15,7 @@
 #include "core/check.h"
 #include "core/log.h"
 #include "mta/inspect.h"
+#include "mta/reload_census.h"
 
 enum {
     BLOCK_BYTES = 1 << 20,
@@ -490,6 +491,7 @@ int server_shard_init(struct server_shard *server, struct ring *ring, struct sha
     shard_handle(shard, HANDOFF_CONFIG, server_on_config);
     shard_handle(shard, HANDOFF_DRAIN, server_on_drain);
     shard_handle(shard, HANDOFF_ASK, inspect_asked);
+    shard_handle(shard, HANDOFF_CENSUS, reload_census_asked);
     shard_handle(shard, HANDOFF_UNBLOCKED, server_on_unblocked);
     shard_hook(shard, &server->hook, server_on_hook);
     return 0;

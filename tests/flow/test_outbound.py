@@ -2,6 +2,7 @@
 
 Next hops are harness.Peer; one without STARTTLS sees every octet that is sent to it in clear.
 """
+import signal
 import unittest
 
 import harness
@@ -21,11 +22,33 @@ class Outbound(unittest.TestCase):
         self.addCleanup(self.server.stop)
         return self.server
 
-    def reload(self, **outbound):
+    def reload(self, *words, **outbound):
+        self.server.outbound = outbound
+        self.server.write_config()
+        done = self.server.cli("reload", *words)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return done.stdout
+
+    def refused(self, **outbound):
+        """What a reload says that is not taken."""
         self.server.outbound = outbound
         self.server.write_config()
         done = self.server.cli("reload")
-        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual((done.returncode, done.stdout), (1, ""))
+        return done.stderr
+
+    def accept_weaker(self, **outbound):
+        """A reload is refused that would have mail go where less is demanded, and taken when that is said to be meant."""
+        generation = self.server.metric("ringpost_config_generation")
+        counted = 'outbound "bank": of its queued recipients 1 go by another connector, 1 with a lower TLS level\n'
+        told = self.refused(**outbound)
+        self.assertTrue(told.startswith(counted), told)
+        self.assertIn("--accept-weaker", told)
+        self.assertEqual(self.server.metric("ringpost_config_generation"), generation)
+        self.server.process.send_signal(signal.SIGHUP)
+        self.server.wait_log("reload_moves", result="refused", count=2)
+        self.assertEqual(self.reload("--accept-weaker", **outbound), counted + "reloaded\n")
+        self.server.wait_log("reload_moves", result="accepted", other_connector=1, lower_level=1)
 
     def restart(self, **outbound):
         self.server.stop()
@@ -72,7 +95,7 @@ class Outbound(unittest.TestCase):
         server.wait_empty()
 
     def test_a_connector_that_is_deleted_by_a_reload_leaves_its_floor(self):
-        self.weaker(self.reload)
+        self.weaker(self.accept_weaker)
 
     def test_a_connector_that_is_gone_at_the_next_start_leaves_its_floor(self):
         self.weaker(self.restart)
@@ -89,6 +112,30 @@ class Outbound(unittest.TestCase):
         self.assertEqual(sorted(one.wait(1)[0].recipients), ["a@one.test", "c@one.test"])
         self.assertEqual(two.wait(1)[0].recipients, ["b@two.test"])
         server.wait_empty()
+
+    def test_only_what_waits_and_would_be_weaker_holds_a_reload_up(self):
+        """Levels that rise, connectors that are turned off, empty queues and other mail's ways do not."""
+        dead = {"hosts": [f"127.0.0.1:{harness.free_port()}"], "allow-private": True}
+        bank, rest = {**dead, "domains": ["bank.test"]}, {**dead, "domains": ["*"], "tls": "may"}
+        server = self.serve({"bank": {**bank, "tls": "encrypt"}, "rest": rest})
+        self.assertEqual(self.reload(bank={**bank, "tls": "may"}, rest=rest), "reloaded\n")
+        self.assertEqual(self.reload(bank={**bank, "tls": "encrypt"}, rest=rest), "reloaded\n")
+        server.send(recipients=["a@bank.test", "b@bank.test", "c@other.test"])
+        server.wait_log("destination_failed", destination="outbound:bank")
+        server.wait_log("destination_failed", destination="outbound:rest")
+        told = self.refused(bank={**bank, "tls": "may"}, rest=rest)
+        self.assertIn('outbound "bank": of its queued recipients 0 go by another connector, 2 with a lower TLS level\n', told)
+        self.assertNotIn('"rest"', told)
+        self.assertEqual(self.reload(bank={**bank, "tls": "chain"}, rest=rest), "reloaded\n")
+        self.assertEqual(self.reload(bank={**bank, "tls": "chain", "state": "off"}, rest=rest), "reloaded\n")
+        # it waits for a connector that is off, and had a level there
+        self.assertIn("2 with a lower TLS level", self.refused(rest=rest))
+        self.assertEqual(self.reload(bank={**bank, "tls": "chain", "domains": ["bank.test", "other.test"]}, rest=rest),
+                         'outbound "rest": of its queued recipients 1 go by another connector, 0 with a lower TLS level\n'
+                         "reloaded\n")
+        # no domain of its connector any more
+        self.assertIn('"bank": of its queued recipients 1 go by another connector, 1 with',
+                      self.refused(bank={**bank, "tls": "chain", "domains": ["bank.test"]}, rest=rest))
 
     def test_too_large_for_the_connector_of_its_domain_bounces(self):
         small, rest = Peer(self), Peer(self)
