@@ -1,8 +1,7 @@
 /*
  * control_census.c - a reload waits until all shards have counted what it would do to waiting mail
  *
- *   control_reload --> control_census_begin --handoffs--> all have counted --> control_reload_go
- * on, or refused
+ *   control_reload --> begin --HANDOFF_CENSUS, HANDOFF_COUNTED--> control_reload_counted
  *
  * One at a time. Owns the candidate meanwhile, and what the shards count into.
  */
