@@ -2,7 +2,7 @@
  * check.c - `ringpost check`: all errors and warnings of a configuration, for people or as JSON
  *
  * Lint reads the file system and nothing else: no DNS, no network. What needs the network to be
- * known is left to the running server.
+ * known is asked for by --online only (check_online.c).
  */
 #include "mta/check.h"
 
@@ -313,8 +313,10 @@ static int print_json(const struct config_report *report, const char *path)
 static int usage(FILE *out)
 {
     fprintf(out,
-            "usage: ringpost check [-c FILE] [--json] [--quiet]\n"
+            "usage: ringpost check [-c FILE] [--online] [--json] [--quiet]\n"
             "Reads a configuration (default %s) and tells all that is wrong with it.\n"
+            "--online also asks DNS and policy hosts, whether dane = must and mta-sts = none of\n"
+            "outbound connectors fit what is published now.\n"
             "Exit code: 0 usable (maybe with warnings), 1 errors, 2 usage.\n",
             check_default_path());
     return CHECK_EXIT_USAGE;
@@ -323,18 +325,17 @@ static int usage(FILE *out)
 int check_main(int argc, char **argv)
 {
     static const struct option options[] = {
-        { "config", required_argument, NULL, 'c' },
-        { "json", no_argument, NULL, 'j' },
-        { "quiet", no_argument, NULL, 'q' },
-        { "help", no_argument, NULL, 'h' },
-        { NULL, 0, NULL, 0 },
+        { "config", required_argument, NULL, 'c' }, { "online", no_argument, NULL, 'o' },
+        { "json", no_argument, NULL, 'j' },         { "quiet", no_argument, NULL, 'q' },
+        { "help", no_argument, NULL, 'h' },         { NULL, 0, NULL, 0 },
     };
     const char *path = check_default_path();
-    bool json = false, quiet = false;
+    bool json = false, quiet = false, online = false;
     optind = 0; /* start anew: the main program has looked at its own */
     for (int option; (option = getopt_long(argc, argv, "c:jqh", options, NULL)) != -1;) {
         switch (option) {
         case 'c': path = optarg; break;
+        case 'o': online = true; break;
         case 'j': json = true; break;
         case 'q': quiet = true; break;
         case 'h': usage(stdout); return CHECK_EXIT_OK;
@@ -353,6 +354,8 @@ int check_main(int argc, char **argv)
         config_report_add(report, CONFIG_ERROR, path, 0, "", "out of memory; split the file");
     if (config != NULL)
         check_lint(config, report);
+    if (config != NULL && online)
+        check_online(config, report);
     if (json)
         print_json(report, path);
     else

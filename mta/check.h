@@ -11,7 +11,8 @@ struct config_report;
 
 enum { CHECK_EXIT_OK = 0, CHECK_EXIT_ERRORS = 1, CHECK_EXIT_USAGE = 2 };
 
-/* argv[0] is the subcommand. `check [-c FILE] [--json] [--quiet]`. Returns the exit code. */
+/* argv[0] is the subcommand. `check [-c FILE] [--online] [--json] [--quiet]`. Returns the exit
+ * code. */
 int check_main(int argc, char **argv);
 /* The configuration when none is named. */
 const char *check_default_path(void);
@@ -24,5 +25,7 @@ void check_inbound(const struct config *config, struct config_report *report);
 
 /* check_outbound.c: a part of it. */
 void check_outbound(const struct config *config, struct config_report *report);
+/* What only the network knows; no part of it, and a command's only: it waits for DNS and others. */
+void check_online(const struct config *config, struct config_report *report);
 
 #endif

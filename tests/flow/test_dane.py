@@ -244,6 +244,15 @@ class Dane(unittest.TestCase):
                     event, = server.wait_log("delivered")
                     self.assertEqual((event["got"], event["policy"]), ("encrypt", "connector"))
 
+    def test_check_online(self):
+        """What `dane = must` finds now, told by check when the network may be asked (L-21)."""
+        done = self.server.cli("check", "--online")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        told = [line.partition('outbound "')[2] for line in done.stdout.splitlines() if "(L-21)" in line]
+        self.assertEqual(sorted(line.partition(" has no usable")[0] for line in told),
+                         [f'must": dane: must, and mx.none.{ZONE}', f'must": dane: must, and mx.pkix.{ZONE}'])
+        self.assertNotIn("L-21", self.server.cli("check").stdout)
+
 
 if __name__ == "__main__":
     harness.main()

@@ -114,6 +114,22 @@ class Sts(unittest.TestCase):
             self.addCleanup(self.server.stop)
         return self.server
 
+    def test_check_online(self):
+        """Policies that `mta-sts = none` passes over, told by check when the network may be asked (L-21)."""
+        names = ["good", "testing", "gone", "two", "malformed"]
+        server = self.serve(start=False, **{"mta-sts": "none", "domains": ["*"] + [f"{name}.{ORIGIN}" for name in names]})
+        server.write_config()
+        for name in names:
+            self.hosts.publish(name, policy("testing" if name == "testing" else "enforce"))
+        self.hosts.publish("gone", policy(), status=404)
+        done = server.cli("check", "--online")
+        self.assertEqual([line.partition(" mta-sts: ")[2].split()[2] for line in done.stdout.splitlines() if "(L-21)" in line],
+                         [f"good.{ORIGIN}"], done.stdout + done.stderr)
+        self.assertEqual(sorted(self.hosts.asked), ["gone", "good", "testing"])
+        self.hosts.asked.clear()
+        self.assertNotIn("L-21", server.cli("check").stdout)
+        self.assertEqual(self.hosts.asked, [])
+
     def post(self, name):
         return self.server.send(recipients=[f"x@{name}.{ORIGIN}"])
 
