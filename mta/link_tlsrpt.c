@@ -79,7 +79,7 @@ static void count(const struct link *link, const struct smtp_client *client,
     if (link->sts.mode != STS_MODE_NONE && (by_sts || !is_dane(link))) {
         row.type = TLSRPT_STS;
         row.sts_mode = link->sts.mode;
-        memcpy(row.sts_id, link->sts.id, strnlen(link->sts.id, sizeof(row.sts_id) - 1));
+        snprintf(row.sts_id, sizeof(row.sts_id), "%s", link->sts.id);
     } else if (is_dane(link)) {
         row.type = TLSRPT_TLSA;
         snprintf(row.policy_domain, sizeof(row.policy_domain), "%s", link->dane.base);

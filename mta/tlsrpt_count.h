@@ -31,12 +31,16 @@ struct tlsrpt_row {
     uint32_t token;              /* enum outbound_token; NONE: a good session */
     struct net_address from, to; /* from all zero: not known; ports are 0 */
     uint32_t sts_mode;
-    char sts_id[STS_ID_MAX];
+    char sts_id[STS_ID_MAX + 3];           /* and no octet between these */
     char domain[TLSRPT_DOMAIN_MAX];        /* the report's */
     char policy_domain[TLSRPT_DOMAIN_MAX]; /* of TLSA: the base domain */
     char host[TLSRPT_DOMAIN_MAX];       /* as its MX record calls it; failures only, as from, to */
     char records[TLSRPT_RECORDS_BYTES]; /* TLSA, a line each */
 };
+
+static_assert(sizeof(struct tlsrpt_row) == 3 * sizeof(uint32_t) + 2 * sizeof(struct net_address) +
+                                               STS_ID_MAX + 3 + 3 * TLSRPT_DOMAIN_MAX +
+                                               TLSRPT_RECORDS_BYTES);
 
 struct tlsrpt_lot {
     struct list node; /* control's */
