@@ -188,11 +188,24 @@ static enum MHD_Result answer_tlsrpt(struct admin *admin, struct MHD_Connection 
 {
     const char *domain = argument_of(connection, "domain");
     const char *day = argument_of(connection, "day");
-    json_t *found = control_tlsrpt_report(admin->control, domain == NULL ? "" : domain,
-                                          day == NULL ? "" : day);
+    json_t *found =
+        control_tlsrpt_report(admin->control, domain == NULL ? "" : domain, day == NULL ? "" : day);
     return found != NULL ? answer_json(connection, MHD_HTTP_OK, found)
                          : answer_json(connection, MHD_HTTP_NOT_FOUND,
                                        json_pack("{s:s}", "error", "there is nothing to report"));
+}
+
+static enum MHD_Result answer_tlsrpt_send(struct admin_daemon *daemon,
+                                          struct MHD_Connection *connection)
+{
+    const char *domain = argument_of(connection, "domain");
+    const char *day = argument_of(connection, "day");
+    if (!daemon->local)
+        return answer_text(connection, MHD_HTTP_FORBIDDEN, "only on the unix socket\n");
+    char words[CONTROL_WORDS_MAX];
+    int r = control_tlsrpt_send(daemon->admin->control, domain == NULL ? "" : domain,
+                                day == NULL ? "" : day, words);
+    return answer_text(connection, r < 0 ? MHD_HTTP_CONFLICT : MHD_HTTP_OK, words);
 }
 
 static enum MHD_Result answer_sts_refresh(struct admin_daemon *daemon,
@@ -534,6 +547,8 @@ static enum MHD_Result admin_on_request(void *cls, struct MHD_Connection *connec
         return answer_crl_fetch(daemon, connection);
     if (get && strcmp(url, "/v1/tls/tlsrpt") == 0)
         return answer_tlsrpt(daemon->admin, connection);
+    if (post && strcmp(url, "/v1/tls/tlsrpt/send") == 0)
+        return answer_tlsrpt_send(daemon, connection);
     if (get && strcmp(url, "/v1/tls/sts") == 0)
         return answer_sts(daemon->admin, connection);
     if (post && strcmp(url, "/v1/tls/sts/refresh") == 0)

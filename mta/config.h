@@ -291,8 +291,10 @@ struct config_sts {
 struct config_tlsrpt {
     const char *contact; /* local@domain; "": nothing is counted */
     const char *organization;
-    uint32_t records; /* at most */
-    const char *file; /* "": in the spool's directory */
+    bool sends;                    /* each day; else they are only counted */
+    const struct tls_roots *roots; /* that hosts which take reports are verified by; or NULL */
+    uint32_t records;              /* at most */
+    const char *file;              /* "": in the spool's directory */
 };
 
 enum config_log_level {

@@ -30,6 +30,13 @@ void config_build_tlsrpt(struct config_builder *builder)
     report->organization = take_text(builder, &s, "organization", config->hostname);
     report->file = config_take_string(builder, config_file_text(&s, "file", ""));
     report->records = (uint32_t)config_file_number(&s, "records", 100, 1 << 20, 1 << 16);
+    report->sends = config_file_bool(&s, "send", true);
+    if (config->roots_count > 0) {
+        const char *roots = config_file_text(&s, "roots", "");
+        const struct config_roots *found =
+            *roots == '\0' ? &config->roots[0] : config_roots_named(builder, &s, "roots", roots);
+        report->roots = found == NULL ? NULL : found->roots;
+    }
     if (report->contact != NULL && *report->contact != '\0' &&
         address_parse(slice_of_string(report->contact), 0, &address) != ADDRESS_OK)
         config_file_error(&s, "contact", 0, "`%.64s` is no mailbox; write local@domain",

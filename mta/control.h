@@ -22,6 +22,7 @@
 #include "mta/reload_census.h"
 #include "mta/server.h"
 #include "mta/sts_store.h"
+#include "mta/tlsrpt_store.h"
 
 enum {
     CONTROL_WORDS_MAX = 4'096,
@@ -107,15 +108,22 @@ struct control_sts {
     char path[STORE_PATH_MAX];
 };
 
-/* Reports about TLS (mta/control_tlsrpt.c). */
+/* Reports about TLS (mta/control_tlsrpt.c, mta/control_tlsrpt_send.c). */
+enum { TLSRPT_SENDS_MAX = 8 };
 struct control_tlsrpt {
     struct store *store; /* NULL: there is none, or none any more */
     struct store_report report;
     struct list unsent; /* lots whose way back was full */
     struct timer unsent_timer, commit_timer;
     struct metrics_source source;
-    bool failing;    /* and the log says so */
-    uint32_t forgot; /* the day in which old ones were looked for */
+    bool failing;      /* and the log says so */
+    uint32_t forgot;   /* the day in which old ones were looked for */
+    struct pool sends; /* reports on their way */
+    struct list sending;
+    struct timer look_timer;
+    struct tlsrpt_key looked; /* records so far */
+    int64_t look_s;           /* not before */
+    uint64_t reports[TLSRPT_STATES];
     uint64_t records, dropped, unkept, errors;
     char path[STORE_PATH_MAX];
 };
@@ -326,5 +334,21 @@ void control_tlsrpt_unfetched(struct control *control, const char *domain,
                               const struct sts_record *record);
 /* Of a day ("2026-11-26"; "": today). NULL: there is nothing to report. */
 json_t *control_tlsrpt_report(struct control *control, const char *domain, const char *day);
+/* As tlsrpt_store_next. */
+[[nodiscard]] int control_tlsrpt_next(struct control *control, struct tlsrpt_key *key,
+                                      struct tlsrpt_record *record);
+/* What became of its report. */
+void control_tlsrpt_mark(struct control *control, const struct tlsrpt_key *key,
+                         enum tlsrpt_state state);
+
+/* ---- control_tlsrpt_send.c: for control_tlsrpt.c, but the last one ---- */
+
+/* 0 or -ENOMEM. */
+[[nodiscard]] int control_tlsrpt_send_open(struct control *control);
+void control_tlsrpt_send_start(struct control *control);
+void control_tlsrpt_send_stop(struct control *control);
+/* Sends the report of a day ("": yesterday). 0, or -EINVAL; words either way. */
+[[nodiscard]] int control_tlsrpt_send(struct control *control, const char *domain, const char *day,
+                                      char words[static CONTROL_WORDS_MAX]);
 
 #endif

@@ -1,6 +1,6 @@
 /*
  * control_tlsrpt.c - reports about TLS (RFC 8460): lots of shards become records of a day, and
- * those become reports
+ * those become reports, which mta/control_tlsrpt_send.c sends
  *
  *   HANDOFF_TLSRPT: each row --> the record of (today, domain) --every COMMIT_MS--> durable
  *
@@ -62,19 +62,19 @@ static void add(struct control *control, const char *domain, const struct tlsrpt
 {
     struct control_tlsrpt *tlsrpt = &control->tlsrpt;
     struct tlsrpt_key key = { .day = today(control) };
-    json_t *policies;
+    struct tlsrpt_record record;
     unsigned dropped = 0;
     if (tlsrpt->store == NULL)
         return;
     snprintf(key.domain, sizeof(key.domain), "%s", domain);
-    int r = tlsrpt_store_get(tlsrpt->store, &key, &policies);
+    int r = tlsrpt_store_get(tlsrpt->store, &key, &record);
     look_at(control, r);
     if (r < 0)
         return;
-    r = tlsrpt_add(policies, policy, failure, count);
+    r = tlsrpt_add(record.policies, policy, failure, count);
     if (r == 0)
-        r = tlsrpt_store_put(tlsrpt->store, &key, policies, &dropped);
-    json_decref(policies);
+        r = tlsrpt_store_put(tlsrpt->store, &key, &record, &dropped);
+    json_decref(record.policies);
     if (r == -ENOBUFS || r == -EMSGSIZE) {
         metric_add(&tlsrpt->unkept, count);
         return;
@@ -202,6 +202,15 @@ static const struct metric metrics_table[] = {
     { "ringpost_tlsrpt_unkept_total", NULL,
       "Sessions that no report has: their domain has had too many policies that day",
       METRIC_COUNTER, 0, offsetof(struct control_tlsrpt, unkept) },
+    { "ringpost_tlsrpt_reports_total", "result=\"sent\"", "Reports, by what became of them",
+      METRIC_COUNTER, 0,
+      offsetof(struct control_tlsrpt, reports) + TLSRPT_SENT * sizeof(uint64_t) },
+    { "ringpost_tlsrpt_reports_total", "result=\"unsent\"", "Reports, by what became of them",
+      METRIC_COUNTER, 0,
+      offsetof(struct control_tlsrpt, reports) + TLSRPT_UNSENT * sizeof(uint64_t) },
+    { "ringpost_tlsrpt_reports_total", "result=\"unwanted\"", "Reports, by what became of them",
+      METRIC_COUNTER, 0,
+      offsetof(struct control_tlsrpt, reports) + TLSRPT_UNWANTED * sizeof(uint64_t) },
     { "ringpost_tlsrpt_errors_total", NULL, "Reads and writes of records that failed",
       METRIC_COUNTER, 0, offsetof(struct control_tlsrpt, errors) },
 };
@@ -212,14 +221,14 @@ int control_tlsrpt_open(struct control *control, const struct config *config)
     list_init(&tlsrpt->unsent);
     timer_init(&tlsrpt->unsent_timer, on_unsent);
     timer_init(&tlsrpt->commit_timer, on_commit);
-    if (*config->tlsrpt.contact == '\0')
-        return 0;
+    int r = control_tlsrpt_send_open(control);
+    if (r < 0 || *config->tlsrpt.contact == '\0')
+        return r;
     if (*config->tlsrpt.file != '\0')
         snprintf(tlsrpt->path, sizeof(tlsrpt->path), "%s", config->tlsrpt.file);
     else
         snprintf(tlsrpt->path, sizeof(tlsrpt->path), "%s/tlsrpt.mdb", config->spool.directory);
-    int r =
-        tlsrpt_store_open(tlsrpt->path, config->tlsrpt.records, &tlsrpt->store, &tlsrpt->report);
+    r = tlsrpt_store_open(tlsrpt->path, config->tlsrpt.records, &tlsrpt->store, &tlsrpt->report);
     if (r < 0)
         fprintf(stderr, "ringpost: reports about TLS %s: %s\n", tlsrpt->path, strerror(-r));
     /* A full disk keeps no mail from being delivered. */
@@ -249,12 +258,14 @@ int control_tlsrpt_start(struct control *control)
     metrics_add_source(&control->metrics, &tlsrpt->source, metrics_table,
                        ARRAY_COUNT(metrics_table), tlsrpt, -1);
     shard_timer_arm(&control->shard, &tlsrpt->commit_timer, COMMIT_MS);
+    control_tlsrpt_send_start(control);
     return 0;
 }
 
 void control_tlsrpt_stop(struct control *control)
 {
     struct control_tlsrpt *tlsrpt = &control->tlsrpt;
+    control_tlsrpt_send_stop(control);
     timer_disarm(&control->shard.timers, &tlsrpt->unsent_timer);
     timer_disarm(&control->shard.timers, &tlsrpt->commit_timer);
     /* The threads have ended: whoever had a lot, it is ours now. */
@@ -270,21 +281,46 @@ void control_tlsrpt_stop(struct control *control)
 
 /* ---- reports ---- */
 
+int control_tlsrpt_next(struct control *control, struct tlsrpt_key *key,
+                        struct tlsrpt_record *record)
+{
+    struct control_tlsrpt *tlsrpt = &control->tlsrpt;
+    int r = tlsrpt->store == NULL ? -ENOENT : tlsrpt_store_next(tlsrpt->store, key, record);
+    look_at(control, r);
+    return r;
+}
+
+void control_tlsrpt_mark(struct control *control, const struct tlsrpt_key *key,
+                         enum tlsrpt_state state)
+{
+    struct control_tlsrpt *tlsrpt = &control->tlsrpt;
+    struct tlsrpt_record record = { .policies = NULL };
+    unsigned dropped;
+    int r = tlsrpt->store == NULL ? -ENOENT : tlsrpt_store_get(tlsrpt->store, key, &record);
+    if (r == 0 && json_array_size(record.policies) > 0) {
+        record.tries += state == TLSRPT_UNSENT;
+        record.state = state;
+        r = tlsrpt_store_put(tlsrpt->store, key, &record, &dropped);
+    }
+    json_decref(record.policies);
+    look_at(control, r);
+}
+
 json_t *control_tlsrpt_report(struct control *control, const char *domain, const char *day)
 {
     struct control_tlsrpt *tlsrpt = &control->tlsrpt;
     const struct config *config = control->config;
     struct tlsrpt_key key = { .day = today(control) };
-    json_t *policies = NULL;
+    struct tlsrpt_record record;
     if (tlsrpt->store == NULL || *domain == '\0' || strlen(domain) >= sizeof(key.domain) ||
         (*day != '\0' && tlsrpt_day_read(day, &key.day) < 0))
         return NULL;
     for (size_t i = 0; domain[i] != '\0'; i++)
         key.domain[i] = (char)ascii_lower((uint8_t)domain[i]);
-    int r = tlsrpt_store_get(tlsrpt->store, &key, &policies);
+    int r = tlsrpt_store_get(tlsrpt->store, &key, &record);
     look_at(control, r);
-    if (r < 0 || json_array_size(policies) == 0) {
-        json_decref(policies);
+    if (r < 0 || json_array_size(record.policies) == 0) {
+        json_decref(record.policies);
         return NULL;
     }
     const struct tlsrpt_head head = {
@@ -294,5 +330,5 @@ json_t *control_tlsrpt_report(struct control *control, const char *domain, const
         .domain = key.domain,
         .day = key.day,
     };
-    return tlsrpt_report(&head, policies);
+    return tlsrpt_report(&head, record.policies);
 }

@@ -10,6 +10,7 @@
 #include "mta/floor_cli.h"
 #include "mta/probe_cli.h"
 #include "mta/sts_cli.h"
+#include "mta/tlsrpt_cli.h"
 
 static const struct cli_command commands[] = {
     { "probe", probe_main, "meet a next hop as a delivery would, and show all of its TLS" },
@@ -17,6 +18,7 @@ static const struct cli_command commands[] = {
     { "floor", floor_main, "accept, keep or forget what is remembered of a host" },
     { "crl", crl_main, "lists of revoked certificates that the running server has" },
     { "sts", sts_main, "show a domain's policy of MTA-STS, or have it fetched anew" },
+    { "tlsrpt", tlsrpt_main, "send a domain's report about TLS now" },
     { "rotate", rotate_main, "have the running server take new keys for session tickets" },
 };
 

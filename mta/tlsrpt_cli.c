@@ -1,5 +1,5 @@
 /*
- * tlsrpt_cli.c - asks the running server for a report, and prints it as it is
+ * tlsrpt_cli.c - asks the running server for a report and prints it as it is, or has it sent
  */
 #include "mta/tlsrpt_cli.h"
 
@@ -80,6 +80,36 @@ int tlsrpt_cli_main(int argc, char **argv)
     }
     char *socket = client_socket(&a);
     int result = socket == NULL ? 1 : print(socket, argv[optind], day);
+    free(socket);
+    return result;
+}
+
+static const char send_help[] =
+    "ringpost tls tlsrpt send DOMAIN [--day YYYY-MM-DD]\n"
+    "\n"
+    "Sends the report about TLS of yesterday, or of that day (UTC), to where the domain wants it: "
+    "the\n"
+    "https: URIs of its TXT record at _smtp._tls. What becomes of it is in the log (tlsrpt_sent,\n"
+    "tlsrpt_unsent). The server does so by itself each day.\n"
+    "  -c, --config FILE   the server's configuration, to find the socket (default: built in)\n"
+    "  -s, --socket PATH   the socket itself\n"
+    "Exit status: 0 it is on its way, 1 there is nothing to report, or not reachable, 2 usage.\n";
+
+int tlsrpt_main(int argc, char **argv)
+{
+    struct client_arguments a = { .help = false };
+    const char *day = "";
+    char path[PATH_BYTES] = "/v1/tls/tlsrpt/send";
+    int left = take_options(argc, argv, &day);
+    int r = left < 0 ? left : client_arguments_read(left, argv, &a);
+    if (r < 0 || a.help || left - optind != 2 || strcmp(argv[optind], "send") != 0) {
+        fputs(send_help, r == 0 && a.help ? stdout : stderr);
+        return r == 0 && a.help ? 0 : 2;
+    }
+    client_path_add(path, sizeof(path), "domain", argv[optind + 1]);
+    client_path_add(path, sizeof(path), "day", day);
+    char *socket = client_socket(&a);
+    int result = socket == NULL ? 1 : client_post(socket, path);
     free(socket);
     return result;
 }

@@ -1,5 +1,5 @@
 /*
- * tlsrpt_cli.h - `ringpost tls report --tlsrpt`: a report about TLS as it would be sent
+ * tlsrpt_cli.h - `ringpost tls report --tlsrpt`, `ringpost tls tlsrpt`: reports about TLS
  */
 #ifndef RINGPOST_MTA_TLSRPT_CLI_H
 #define RINGPOST_MTA_TLSRPT_CLI_H
@@ -8,7 +8,8 @@
 
 /* Whether the arguments of `tls report` ask for it. */
 bool tlsrpt_cli_wanted(int argc, char **argv);
-/* The exit status. */
+/* Of `tls report`; of `tls tlsrpt`. The exit status. */
 int tlsrpt_cli_main(int argc, char **argv);
+int tlsrpt_main(int argc, char **argv);
 
 #endif

@@ -14,6 +14,20 @@
 
 enum { TLSRPT_RECORD_BYTES = 256 * 1'024 };
 
+/* What became of a day's report. */
+enum tlsrpt_state {
+    TLSRPT_UNSENT,
+    TLSRPT_SENT,
+    TLSRPT_UNWANTED, /* the domain does not say where to, or nowhere that we can */
+    TLSRPT_STATES
+};
+
+struct tlsrpt_record {
+    enum tlsrpt_state state;
+    uint32_t tries;   /* that ended UNSENT */
+    json_t *policies; /* to be freed */
+};
+
 struct tlsrpt_key {
     uint32_t day;
     char domain[TLSRPT_DOMAIN_MAX];
@@ -22,14 +36,16 @@ struct tlsrpt_key {
 /* As store_open. */
 [[nodiscard]] int tlsrpt_store_open(const char *path, uint32_t records_max, struct store **store,
                                     struct store_report *report);
-/* The policies, to be freed. As store_get; there are none: an empty array, and 0. */
+/* As store_get; there is none: one without policies, and 0. */
 [[nodiscard]] int tlsrpt_store_get(struct store *store, const struct tlsrpt_key *key,
-                                   json_t **policies);
+                                   struct tlsrpt_record *record);
 /* As store_put; -EMSGSIZE: it is too large, and what was there stays. */
 [[nodiscard]] int tlsrpt_store_put(struct store *store, const struct tlsrpt_key *key,
-                                   const json_t *policies, unsigned *dropped);
-/* The first one behind key in the order of (day, domain), which key then is. As store_next. */
-[[nodiscard]] int tlsrpt_store_next(struct store *store, struct tlsrpt_key *key);
+                                   const struct tlsrpt_record *record, unsigned *dropped);
+/* The first one behind key in the order of (day, domain), which key then is; without its policies.
+ * As store_next. */
+[[nodiscard]] int tlsrpt_store_next(struct store *store, struct tlsrpt_key *key,
+                                    struct tlsrpt_record *record);
 /* Days before this one are dropped. As store_drop. */
 [[nodiscard]] int tlsrpt_store_forget(struct store *store, uint32_t day);
 

@@ -10,7 +10,7 @@ set -eu
 
 quickstart="gcc g++ libc6-dev dpkg-dev xz-utils meson ninja-build pkg-config python3 liburing-dev libjemalloc-dev libunbound-dev
     libconfuse-dev libmicrohttpd-dev libjansson-dev libidn2-dev libxxhash-dev libsystemd-dev
-    libcurl4-gnutls-dev libgnutls28-dev liblmdb-dev swaks libnet-ssleay-perl curl"
+    libcurl4-gnutls-dev libgnutls28-dev liblmdb-dev zlib1g-dev swaks libnet-ssleay-perl curl"
 all="$quickstart git openssl ca-certificates clang clang-14 clang-tidy clang-format llvm libclang-rt-14-dev libcriterion-dev
     postfix nsd ldnsutils dovecot-core dovecot-lmtpd msmtp gnutls-bin python3-cryptography testssl.sh prometheus systemd
     e2fsprogs xfsprogs mount util-linux procps

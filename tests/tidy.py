@@ -40,7 +40,7 @@ MAY_ALLOCATE = {
     "mta/connector_import_cli.c", "mta/connector_marks.c", "mta/connector_slots.c", "mta/control.c", "mta/control_census.c",
     "mta/control_connector_json.c",
     "mta/control_connector_metrics.c", "mta/control_connector_sums.c", "mta/control_crl.c", "mta/control_floor.c",
-    "mta/control_sts.c", "mta/control_tls.c", "mta/tlsrpt_count.c", "mta/generation_tls.c", "mta/inbound_set.c", "mta/limits.c",
+    "mta/control_sts.c", "mta/control_tls.c", "mta/control_tlsrpt_send.c", "mta/tlsrpt_count.c", "mta/generation_tls.c", "mta/inbound_set.c", "mta/limits.c",
     "mta/networks.c", "mta/pattern.c", "mta/server.c", "mta/store.c",
 }
 ALLOCATE = re.compile(r"(?<![\w.>])(malloc|calloc|realloc|strdup|strndup|asprintf)\s*\(")

@@ -4,7 +4,10 @@ Mail hosts are 127.0.0.60 and up, all on one port; policies of MTA-STS come from
 records from a signed zone of a real NSD.
 """
 import datetime
+import gzip
+import http.server
 import json
+import threading
 import unittest
 
 import harness
@@ -21,6 +24,33 @@ POLICIES = {"good": "good", "enforced": "othername", "testing": "othername", "go
 LOCAL = ["127.0.0.0/8"]
 
 
+class Collector:
+    """Takes reports by HTTPS below /good, and refuses all others. came: (path, type, report)."""
+
+    def __init__(self, holder, certificate):
+        self.came = []
+        collector = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self):
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                collector.came.append((self.path, self.headers["Content-Type"], json.loads(gzip.decompress(body))))
+                self.send_response(201 if self.path == "/good" else 500)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, *_):
+                pass
+
+        self.port = harness.free_port()
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
+        self.server.socket = server_context(certificate).wrap_socket(self.server.socket, server_side=True,
+                                                                     do_handshake_on_connect=False)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        holder.addCleanup(self.server.server_close)
+        holder.addCleanup(self.server.shutdown)
+
+
 class Tlsrpt(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
@@ -31,6 +61,7 @@ class Tlsrpt(unittest.TestCase):
         certificates = {host: cls.authority.leaf(names.get(host, f"mx.{host}.{PLAIN}")) for host in HOSTS}
         cls.peers = {host: TlsPeer(cls.holder, server_context(certificates[host]), offers=host != "clear",
                                    host=f"127.0.0.{address}", port=cls.port) for host, address in HOSTS.items()}
+        cls.collector = Collector(cls.holder, cls.authority.leaf(f"reports.{PLAIN}"))
         cls.record = f"3 1 1 {sha256(spki(certificates['ee']))}"
         cls.nsd = Nsd(cls.holder, cls.zones(), [SIGNED])
         cls.hosts = PolicyHosts(cls.holder, cls.authority.leaf(*(f"mta-sts.{name}.{PLAIN}" for name in POLICIES)))
@@ -50,6 +81,11 @@ class Tlsrpt(unittest.TestCase):
             plain += f"mx.{host} A 127.0.0.{HOSTS[host]}\n"
         for name, host in POLICIES.items():
             plain += f"{name} MX 10 mx.{host}\nmta-sts.{name} A 127.0.0.1\n_mta-sts.{name} TXT \"v=STSv1; id=v1\"\n"
+        to = f"https://reports.{PLAIN}:{cls.collector.port}"
+        plain += "reports A 127.0.0.1\n" \
+            f"_smtp._tls.good TXT \"v=TLSRPTv1; rua=mailto:a@b.example, {to}/bad\" \",{to}/good\"\n" \
+            f"_smtp._tls.clear TXT \"v=TLSRPTv1;rua={to}/bad\"\n_smtp._tls.gone TXT \"v=TLSRPTv1;rua=mailto:a@b.example\"\n" \
+            f"_smtp._tls.testing TXT \"v=TLSRPTv1;rua={to}/other\"\n_smtp._tls.testing TXT \"v=TLSRPTv1;rua={to}/good\"\n"
         signed = head.format(SIGNED)
         for host, record in (("ee", cls.record), ("mismatch", f"3 1 1 {'00' * 32}")):
             signed += f"{host} MX 10 mx.{host}\nmx.{host} A 127.0.0.{HOSTS[host]}\n_{cls.port}._tcp.mx.{host} TLSA {record}\n"
@@ -154,6 +190,33 @@ class Tlsrpt(unittest.TestCase):
         server.start()
         self.wait(f"nopolicy.{PLAIN}", ("no-policy-found", f"nopolicy.{PLAIN}", 1, 0))
 
+    def test_sent(self):
+        server = self.serve(contact="tls@flow.test", organization="Flow", roots="test")
+        names = {name: f"{name}.{PLAIN}" for name in ("good", "clear", "gone", "testing", "nopolicy")}
+        for domain in names.values():
+            server.send(recipients=[f"x@{domain}"])
+        server.wait_log("delivered", len(names))
+        day = {}
+        for name, domain in names.items():
+            report = wait_for(lambda d=domain: list(self.reports(d)), f"report of {domain}")[-1]
+            day[name] = report["date-range"]["start-datetime"][:10]
+            done = server.cli("tls", "tlsrpt", "send", domain, "--day", day[name])
+            self.assertEqual((done.returncode, domain in done.stdout), (0, True), done.stderr)
+        to = f"https://reports.{PLAIN}:{self.collector.port}"
+        event, = server.wait_log("tlsrpt_sent", domain=names["good"])
+        self.assertEqual((event["day"], event["uri"]), (day["good"], f"{to}/good"))
+        self.assertIn("500", server.wait_log("tlsrpt_unsent", domain=names["good"], uri=f"{to}/bad")[0]["why"])
+        server.wait_log("tlsrpt_unsent", domain=names["clear"], uri=f"{to}/bad")
+        self.assertIn("by mail", server.wait_log("tlsrpt_unsent", domain=names["gone"])[0]["why"])
+        self.assertIn("one of several", server.wait_log("tlsrpt_unsent", domain=names["testing"])[0]["why"])
+        server.wait_metric('ringpost_tlsrpt_reports_total{result="unwanted"}', 3)
+        self.assertEqual(server.metric('ringpost_tlsrpt_reports_total{result="sent"}'), 1)
+        self.assertEqual(server.metric('ringpost_tlsrpt_reports_total{result="unsent"}'), 1)
+        taken, = [c for c in self.collector.came if c[0] == "/good"]
+        self.assertEqual(taken[1], "application/tlsrpt+gzip")
+        self.assertEqual(taken[2]["policies"][0]["summary"]["total-successful-session-count"], 1)
+        self.assertEqual(taken[2]["contact-info"], "tls@flow.test")
+
     def test_off_unless_asked_for(self):
         server = self.serve()
         server.send(recipients=[f"x@nopolicy.{PLAIN}"])
@@ -168,6 +231,12 @@ class Tlsrpt(unittest.TestCase):
             with self.subTest(words):
                 self.assertEqual(server.cli("tls", "report", *words).returncode, 2)
         self.assertIn("--day", server.cli("tls", "report", "--tlsrpt", "--help").stdout)
+        for words in ([], ["send"], ["send", "a", "b"], ["what", "a"]):
+            with self.subTest(words):
+                self.assertEqual(server.cli("tls", "tlsrpt", *words).returncode, 2)
+        self.assertIn("nothing to report", server.cli("tls", "tlsrpt", "send", "nobody.example").stderr)
+        self.assertEqual(server.http("/v1/tls/tlsrpt/send?domain=a.example", "POST")[0], 403)
+        self.assertEqual(server.http("/v1/tls/tlsrpt/send", "POST", unix=True)[0], 409)
         for query in ("", "?domain=", "?domain=" + "a" * 600, "?domain=%00", "?domain=nobody.example",
                       "?domain=nobody.example&day=2016-02-30"):
             self.assertEqual(server.http("/v1/tls/tlsrpt" + query)[0], 404)

@@ -49,20 +49,21 @@ static void put(uint32_t day, const char *domain, const char *word)
 {
     const struct tlsrpt_key key = key_of(day, domain);
     unsigned dropped;
-    json_t *policies = json_pack("[s]", word);
-    cr_assert_eq(tlsrpt_store_put(store, &key, policies, &dropped), 0);
-    json_decref(policies);
+    const struct tlsrpt_record record = { TLSRPT_UNSENT, 3, json_pack("[s]", word) };
+    cr_assert_eq(tlsrpt_store_put(store, &key, &record, &dropped), 0);
+    json_decref(record.policies);
 }
 
 /* "": none. */
 static void is(uint32_t day, const char *domain, const char *word)
 {
     const struct tlsrpt_key key = key_of(day, domain);
-    json_t *policies;
-    cr_assert_eq(tlsrpt_store_get(store, &key, &policies), 0);
-    const char *found = json_string_value(json_array_get(policies, 0));
+    struct tlsrpt_record record;
+    cr_assert_eq(tlsrpt_store_get(store, &key, &record), 0);
+    const char *found = json_string_value(json_array_get(record.policies, 0));
     cr_assert_str_eq(found == NULL ? "" : found, word);
-    json_decref(policies);
+    cr_assert_eq(record.tries, found == NULL ? 0U : 3U);
+    json_decref(record.policies);
 }
 
 Test(tlsrpt_store, over_a_restart)
@@ -88,10 +89,12 @@ Test(tlsrpt_store, old_days_go)
     cr_assert_eq(tlsrpt_store_forget(store, 20'002), 0);
     cr_assert_eq(store_count(store), 1);
     struct tlsrpt_key key = key_of(0, "");
-    cr_assert_eq(tlsrpt_store_next(store, &key), 0);
+    struct tlsrpt_record record;
+    cr_assert_eq(tlsrpt_store_next(store, &key, &record), 0);
+    cr_assert_eq(record.tries, 3);
     cr_assert_eq(key.day, 20'002);
     cr_assert_str_eq(key.domain, "a.example");
-    cr_assert_eq(tlsrpt_store_next(store, &key), -ENOENT);
+    cr_assert_eq(tlsrpt_store_next(store, &key, &record), -ENOENT);
 }
 
 Test(tlsrpt_store, what_is_too_large_leaves_what_was_there)
@@ -101,8 +104,8 @@ Test(tlsrpt_store, what_is_too_large_leaves_what_was_there)
     unsigned dropped;
     put(20'000, "a.example", "one");
     memset(large, 'x', sizeof(large) - 1);
-    json_t *policies = json_pack("[s]", large);
-    cr_assert_eq(tlsrpt_store_put(store, &key, policies, &dropped), -EMSGSIZE);
-    json_decref(policies);
+    const struct tlsrpt_record record = { TLSRPT_SENT, 0, json_pack("[s]", large) };
+    cr_assert_eq(tlsrpt_store_put(store, &key, &record, &dropped), -EMSGSIZE);
+    json_decref(record.policies);
     is(20'000, "a.example", "one");
 }
