@@ -79,7 +79,8 @@ static void details(json_t *entry, enum connector_direction direction, uint32_t 
     json_object_set_new(entry, "cost", json_integer(cost));
     json_object_set_new(entry, "label", json_string(label));
     json_object_set_new(entry, "messages", messages_json(direction, t));
-    json_object_set_new(entry, "hybrid", json_integer((json_int_t)(t->hybrid[0] + t->hybrid[1])));
+    json_object_set_new(entry, "hybrid",
+                        json_integer((json_int_t)t->hybrid[0] + (json_int_t)t->hybrid[1]));
     json_object_set_new(entry, "hybrid_handshakes", json_integer((json_int_t)t->hybrid_handshakes));
 }
 
