@@ -58,7 +58,7 @@ enum server_handoff {
     HANDOFF_UNBLOCKED,   /* to a shard: mail of some outbound connector may go again */
     HANDOFF_TLSRPT,      /* to control: pointer: struct tlsrpt_lot, which comes back empty */
     HANDOFF_TLSRPT_BACK,
-    HANDOFF_CENSUS,      /* to a shard: pointer: struct reload_census; answered in place */
+    HANDOFF_CENSUS, /* to a shard: pointer: struct reload_census; answered in place */
     HANDOFF_COUNTED,
     HANDOFF_ABUSE, /* to control; number: slot of an inbound connector over its abuse-limit */
 };
