@@ -10,55 +10,15 @@
 #include <stdio.h>
 
 #include "core/check.h"
+#include "mta/txt_record.h"
 
-enum { NAME_MAX_BYTES = 253, LABEL_MAX = 63, FIELD_NAME_MAX = 32 };
+enum { NAME_MAX_BYTES = 253, LABEL_MAX = 63 };
 
 static const char *const mode_names[STS_MODES] = { "none", "testing", "enforce" };
 
 const char *sts_mode_name(enum sts_mode mode)
 {
     return mode_names[mode];
-}
-
-static bool is_alnum(uint8_t c)
-{
-    return (c >= '0' && c <= '9') || (ascii_lower(c) >= 'a' && ascii_lower(c) <= 'z');
-}
-
-static bool is_blank(uint8_t c)
-{
-    return c == ' ' || c == '\t';
-}
-
-static struct slice trim(struct slice s)
-{
-    while (s.size > 0 && is_blank(s.data[0]))
-        s = slice_from(s, 1);
-    while (s.size > 0 && is_blank(s.data[s.size - 1]))
-        s.size--;
-    return s;
-}
-
-/* Up to the octet, which is left out of both; all of it when there is none. */
-static struct slice take_until(struct slice *s, uint8_t octet)
-{
-    ptrdiff_t at = slice_find(*s, octet);
-    size_t size = at < 0 ? s->size : (size_t)at;
-    struct slice part = slice_part(*s, 0, size);
-    *s = slice_from(*s, at < 0 ? size : size + 1);
-    return part;
-}
-
-/* sts-ext-name: a letter or digit, and up to 31 of these, "_", "-" and ".". */
-static bool field_name_ok(struct slice name)
-{
-    if (name.size == 0 || name.size > FIELD_NAME_MAX || !is_alnum(name.data[0]))
-        return false;
-    for (size_t i = 1; i < name.size; i++)
-        if (!is_alnum(name.data[i]) && name.data[i] != '_' && name.data[i] != '-' &&
-            name.data[i] != '.')
-            return false;
-    return true;
 }
 
 /* ---- the record ---- */
@@ -68,30 +28,21 @@ static bool id_ok(struct slice id)
     if (id.size == 0 || id.size >= STS_ID_MAX)
         return false;
     for (size_t i = 0; i < id.size; i++)
-        if (!is_alnum(id.data[i]))
+        if (!txt_is_alnum(id.data[i]))
             return false;
     return true;
-}
-
-/* sts-ext-value: visible octets but "=" and ";". */
-static bool record_value_ok(struct slice value)
-{
-    for (size_t i = 0; i < value.size; i++)
-        if (value.data[i] <= ' ' || value.data[i] > '~' || value.data[i] == '=')
-            return false;
-    return value.size > 0;
 }
 
 static enum sts_txt read_fields(struct slice text, char id[static STS_ID_MAX])
 {
     bool found = false;
     while (text.size > 0) {
-        struct slice value = trim(take_until(&text, ';'));
-        if (value.size == 0 && trim(text).size == 0)
+        struct slice value = txt_trim(txt_take_until(&text, ';'));
+        if (value.size == 0 && txt_trim(text).size == 0)
             break; /* the last ";" */
-        struct slice name = take_until(&value, '=');
+        struct slice name = txt_take_until(&value, '=');
         bool is_id = slice_equal(name, SLICE("id"));
-        if (!field_name_ok(name) || (is_id ? !id_ok(value) : !record_value_ok(value)))
+        if (!txt_name_ok(name) || (is_id ? !id_ok(value) : !txt_value_ok(value)))
             return STS_TXT_INVALID;
         if (is_id && !found)
             slice_to_string(value, id, STS_ID_MAX);
@@ -103,17 +54,11 @@ static enum sts_txt read_fields(struct slice text, char id[static STS_ID_MAX])
 enum sts_txt sts_txt_read(struct slice rdata, char id[static STS_ID_MAX])
 {
     uint8_t bytes[1'024];
-    size_t size = 0;
-    while (rdata.size > 0) { /* strings that are one text, RFC 8461 3.1 */
-        struct slice part = slice_part(rdata, 1, rdata.data[0]);
-        if (part.size != rdata.data[0] || size + part.size > sizeof(bytes))
-            return STS_TXT_OTHER;
-        memcpy(bytes + size, part.data, part.size);
-        size += part.size;
-        rdata = slice_from(rdata, 1 + part.size);
-    }
-    struct slice text = slice_of(bytes, size);
-    if (!slice_equal(trim(take_until(&text, ';')), SLICE("v=STSv1")) || bytes[0] != 'v')
+    ptrdiff_t size = txt_join(rdata, bytes, sizeof(bytes));
+    if (size <= 0)
+        return STS_TXT_OTHER;
+    struct slice text = slice_of(bytes, (size_t)size);
+    if (!slice_equal(txt_trim(txt_take_until(&text, ';')), SLICE("v=STSv1")) || bytes[0] != 'v')
         return STS_TXT_OTHER;
     return read_fields(text, id);
 }
@@ -130,7 +75,7 @@ static bool pattern_read(struct slice text, char out[static STS_PATTERN_MAX])
     for (size_t i = from; i < text.size; i++) {
         uint8_t c = text.data[i];
         bool dot = c == '.';
-        if (dot ? label == 0 || i + 1 == text.size : !is_alnum(c) && c != '-' && c != '_')
+        if (dot ? label == 0 || i + 1 == text.size : !txt_is_alnum(c) && c != '-' && c != '_')
             return false;
         label = dot ? 0 : label + 1;
         if (label > LABEL_MAX)
@@ -183,9 +128,9 @@ static const char *read_line(struct slice line, struct sts_policy *policy, struc
 {
     if (slice_find(line, ':') < 0)
         return "a line is not of the form name: value";
-    struct slice name = take_until(&line, ':');
-    struct slice value = trim(line);
-    if (!field_name_ok(name))
+    struct slice name = txt_take_until(&line, ':');
+    struct slice value = txt_trim(line);
+    if (!txt_name_ok(name))
         return "the name of a field is malformed";
     if (slice_equal(name, SLICE("mx")))
         return read_mx(value, policy);
@@ -208,12 +153,12 @@ static const char *read_lines(struct slice text, struct sts_policy *policy)
 {
     struct seen seen = { 0 };
     while (text.size > 0) {
-        struct slice line = take_until(&text, '\n');
+        struct slice line = txt_take_until(&text, '\n');
         if (line.size > 0 && line.data[line.size - 1] == '\r')
             line.size--;
         if (slice_find(line, '\r') >= 0 || slice_find(line, '\0') >= 0)
             return "it has a bare CR or a NUL";
-        const char *wrong = trim(line).size == 0 ? NULL : read_line(line, policy, &seen);
+        const char *wrong = txt_trim(line).size == 0 ? NULL : read_line(line, policy, &seen);
         if (wrong != NULL)
             return wrong;
     }
@@ -259,5 +204,5 @@ bool sts_policy_lists(const struct sts_policy *policy, const char *host)
 bool sts_content_type_ok(const char *content_type)
 {
     struct slice type = slice_of_string(content_type);
-    return slice_equal_nocase(trim(take_until(&type, ';')), SLICE("text/plain"));
+    return slice_equal_nocase(txt_trim(txt_take_until(&type, ';')), SLICE("text/plain"));
 }
