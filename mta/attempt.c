@@ -1,10 +1,8 @@
 /*
  * attempt.c - one unit on its way: envelope, transaction, judgement, bounce, outcome
  *
- *   ENVELOPE --SEND--> PREPARING --> SENDING --done--> JUDGED --a DSN is due--> BOUNCING
- * --durable--> SETTLING
- *       '----FAIL, EXPIRE, MOVE-----------^  '-----------------------------------------^   '-->
- * gone
+ *   ENVELOPE --SEND--> PREPARING --> SENDING --done--> JUDGED ------------------> SETTLING --> gone
+ *       '----FAIL, EXPIRE, MOVE-------------------------^ '--a DSN--> BOUNCING -----^
  *
  * The DSN of a failure is durable before the failure is recorded: a crash in between sends it
  * twice, never not at all. While an outcome is being recorded nothing else holds on to the unit.

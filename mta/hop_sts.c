@@ -14,19 +14,11 @@
 static const char *subject_of(const struct next_hop *hop, const struct hop_target *to)
 {
     const struct route *route = hop->route;
-    const char *domain = "";
+    bool named;
     if (!route->sts || to->host == NULL || route->tls.level == TLS_LEVEL_NONE ||
         route->protocol != ROUTE_SMTP)
         return "";
-    for (unsigned i = 0; i < route->hosts_count; i++) {
-        const struct route_host *host = &route->hosts[i];
-        if (host->kind == ROUTE_HOST_NAME && strcmp(host->name, to->host) == 0)
-            return host->name;
-        if (*domain == '\0' && host->kind == ROUTE_HOST_MX)
-            domain = hop->domain;
-        else if (*domain == '\0' && host->kind == ROUTE_HOST_MX_OF)
-            domain = host->name;
-    }
+    const char *domain = hop_subject(hop, to->host, &named);
     return *domain == '[' ? "" : domain;
 }
 

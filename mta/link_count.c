@@ -72,6 +72,14 @@ void link_count_refused(const struct link *link, enum outbound_token token)
         connector_count(&row->traffic, &row->failures[token], 1);
 }
 
+static bool any_refused(const struct outcome *outcomes, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++)
+        if (outcomes[i].code >= 500)
+            return true;
+    return false;
+}
+
 static enum connector_result result_of(const struct outcome *outcomes, uint32_t count)
 {
     enum connector_result result = CONNECTOR_DEFERRED;
@@ -112,7 +120,7 @@ void link_count_message(struct link *link, const struct outcome *outcomes, uint3
     struct connector_out_row *row = link->row;
     if (row == NULL)
         return;
-    if (envelope->connector.size > 0)
+    if (envelope->connector.size > 0 && any_refused(outcomes, count))
         count_abuse(link->hop->deliver, envelope->connector, outcomes, count);
     const enum connector_result result = result_of(outcomes, count);
     struct connector_traffic *traffic = &row->traffic;

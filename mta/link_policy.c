@@ -11,25 +11,34 @@
 #include "mta/next_hop.h"
 #include "tls/tls_verify.h"
 
+const char *hop_subject(const struct next_hop *hop, const char *host, bool *named)
+{
+    const struct route *route = hop->route;
+    const char *domain = "";
+    *named = false;
+    for (unsigned i = 0; i < route->hosts_count && !*named; i++) {
+        const struct route_host *each = &route->hosts[i];
+        *named = each->kind == ROUTE_HOST_NAME && host != NULL && strcmp(each->name, host) == 0;
+        if (*named)
+            domain = each->name;
+        else if (*domain == '\0' && each->kind == ROUTE_HOST_MX)
+            domain = hop->domain;
+        else if (*domain == '\0' && each->kind == ROUTE_HOST_MX_OF)
+            domain = each->name;
+    }
+    return domain;
+}
+
 /* What the certificate may be for, where the connector does not say: the host's name as configured,
  * or the domain whose MX it is, and all below it. What DNS calls an MX host is no reference:
  * whoever forges the one could choose the other. */
 unsigned link_names(struct link *link)
 {
-    const struct hop_target *to = &link->to;
-    const struct route *route = link->hop->route;
-    const char *domain = "";
-    for (unsigned i = 0; i < route->hosts_count; i++) {
-        const struct route_host *host = &route->hosts[i];
-        if (host->kind == ROUTE_HOST_NAME && to->host != NULL &&
-            strcmp(host->name, to->host) == 0) {
-            link->names[0] = slice_of_string(link->host);
-            return 1;
-        }
-        if (*domain == '\0' && host->kind == ROUTE_HOST_MX)
-            domain = link->hop->domain;
-        else if (*domain == '\0' && host->kind == ROUTE_HOST_MX_OF)
-            domain = host->name;
+    bool named;
+    const char *domain = hop_subject(link->hop, link->to.host, &named);
+    if (named) {
+        link->names[0] = slice_of_string(link->host);
+        return 1;
     }
     if (*domain == '\0')
         return 0;

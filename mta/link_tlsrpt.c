@@ -19,17 +19,9 @@ static const char *subject_of(const struct link *link)
     if (route == NULL || route->protocol != ROUTE_SMTP || link->tls.level == TLS_LEVEL_NONE ||
         hop->wish == ROUTE_WISH_TLS_OPTIONAL || link->to.host == NULL)
         return "";
-    const char *domain = "";
-    for (unsigned i = 0; i < route->hosts_count; i++) {
-        const struct route_host *host = &route->hosts[i];
-        if (host->kind == ROUTE_HOST_NAME && strcmp(host->name, link->host) == 0)
-            return "";
-        if (*domain == '\0' && host->kind == ROUTE_HOST_MX)
-            domain = hop->domain;
-        else if (*domain == '\0' && host->kind == ROUTE_HOST_MX_OF)
-            domain = host->name;
-    }
-    return *domain == '[' ? "" : domain;
+    bool named;
+    const char *domain = hop_subject(hop, link->host, &named);
+    return named || *domain == '[' ? "" : domain;
 }
 
 static void records_text(const struct tls_dane_set *set, char out[static TLSRPT_RECORDS_BYTES])

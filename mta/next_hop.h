@@ -122,6 +122,9 @@ void link_free_again(struct link *link);
  */
 void link_open(struct link *link);
 
+/* Whose host it is: the domain whose MX leads to it, or (*named) the host itself, where the
+ * configuration names it. "": nobody's. host NULL: an address. */
+const char *hop_subject(const struct next_hop *hop, const char *host, bool *named);
 /* Names that its certificate may bear where the connector does not say: link->names; how many. */
 unsigned link_names(struct link *link);
 /* link_policy.c: asks DNS for what must be known before connecting. True: there is nothing to ask,
