@@ -192,7 +192,10 @@ def clang_tidy():
     config = (ROOT / ".clang-tidy").read_bytes()
 
     def checks(name):   # tests run under sanitizers, which see more than the analyzer and take less time
-        return ["--checks=-clang-analyzer-*"] if name.startswith("tests/") else []
+        if name.startswith("tests/"):
+            return ["--checks=-clang-analyzer-*"]
+        # A fifth of the states that it would look at by itself: a quarter of the time, so that all files are reached.
+        return [f"--extra-arg={each}" for each in ("-Xclang", "-analyzer-config", "-Xclang", "max-nodes=45000")]
 
     def key(name):
         digest = hashlib.sha256(config + "".join(checks(name)).encode())
