@@ -11,10 +11,16 @@
  * appended, checked then; so whatever comes later in the log still counts, and whatever is earlier
  * is included. The old copy is retired only after the new one is durable, by an ordinary batch.
  *
- * Runs when segments are short and more than half of the log is dead, so a byte is moved less than
- * once for each byte that is taken in; in the reserve whenever it gains a segment. Bounds:
- * COMPACT_MOVES at a time, COMPACT_RECORDS_PER_TURN. A message that cannot be read keeps its
- * segment (and so the log) until it is discarded: counted.
+ * Runs when more than half of the log is dead, and that is COMPACT_SLACK segments or segments are
+ * short; in the reserve whenever it gains a segment. So a byte is moved less than once for each
+ * byte that is taken in, and the log is at most twice what lives and the slack, however few
+ * messages stay however long. Only ever the oldest segment: a sparse one behind it comes to its
+ * turn with the same write amplification, and no outcome is ever gone before the message that it
+ * speaks of.
+ *
+ * Bounds: COMPACT_MOVES at a time, COMPACT_RECORDS_PER_TURN. A message that cannot be read keeps
+ * its segment (and so the log) until it is discarded: counted. A walk that leaves something behind
+ * is repeated after a pause that doubles, up to COMPACT_PAUSE_MAX_MS.
  */
 #include "queue/spool_internal.h"
 
@@ -52,6 +58,9 @@ struct compact {
     uint32_t block;   /* offset of the block in memory */
     bool loaded, reading, landed, walked;
     int result;
+    uint32_t stuck;    /* segment that a walk could not empty; 0: none */
+    uint32_t pause_ms; /* before it is walked again */
+    uint64_t again_ms;
     size_t at; /* in the block */
     struct op op;
     uint8_t *bytes;
@@ -350,12 +359,27 @@ static void walk(struct compact *c)
 
 static bool compact_wanted(const struct spool *s)
 {
+    const struct compact *c = s->compact;
     uint32_t left = segments_left(&s->segments);
     uint64_t some = s->options.segment_bytes;
     if (left > s->segments.reserve) /* below that outcomes are at stake, whatever it costs */
         some = MAX(some, s->metrics.live_bytes);
-    return !s->closed && s->options.find != NULL && left <= s->segments.reserve + COMPACT_LEFT &&
-           s->segments.oldest < position_segment(s->durable) && s->metrics.dead_bytes > some;
+    if (left > s->segments.reserve + COMPACT_LEFT)
+        some = MAX(some, (uint64_t)COMPACT_SLACK * s->options.segment_bytes);
+    return !s->closed && s->options.find != NULL &&
+           s->segments.oldest < position_segment(s->durable) && s->metrics.dead_bytes > some &&
+           (c->stuck != s->segments.oldest || s->shard->now_ms >= c->again_ms);
+}
+
+/* The oldest segment was walked, all moves have ended, and it is still held. */
+static void stuck(struct compact *c)
+{
+    const struct spool *s = c->spool;
+    c->pause_ms =
+        c->stuck == c->segment ? MIN(2 * c->pause_ms, (uint32_t)COMPACT_PAUSE_MAX_MS) : TICK_MS;
+    c->stuck = c->segment;
+    c->again_ms = s->shard->now_ms + c->pause_ms;
+    c->segment = 0;
 }
 
 void compact_run(struct spool *s)
@@ -380,6 +404,6 @@ void compact_run(struct spool *s)
 void compact_tick(struct spool *s)
 {
     struct compact *c = s->compact;
-    if (c->walked && c->active == 0 && !c->reading)
-        c->segment = 0; /* what was left may be movable now */
+    if (c->segment != 0 && c->walked && c->active == 0 && !c->reading)
+        stuck(c); /* what was left may be movable later */
 }

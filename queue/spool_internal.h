@@ -25,7 +25,9 @@ enum {
     ID_COUNTER_BITS = 54, /* below them in an id; above: number of the log */
     ID_GAP = 1 << 20,     /* ids skipped at a restart: begun, and in no batch */
     COMPACT_MOVES = 32,
-    COMPACT_LEFT = 2,    /* segments beyond the reserve: below that there is something to do */
+    COMPACT_LEFT = 2,   /* segments beyond the reserve: below that there is something to do */
+    COMPACT_SLACK = 16, /* segments that may be dead while there are enough of them */
+    COMPACT_PAUSE_MAX_MS = 300'000,
     SEGMENTS_EXTRA = 16, /* beyond the bound, see segment.h */
     COMPACT_RECORDS_PER_TURN = 256,
 };

@@ -84,6 +84,57 @@ Test(compact, it_does_not_write_more_than_it_takes_in)
     world_free(w);
 }
 
+/* With all the space of the world: one message in a hundred stays for as long as the test lasts. */
+Test(compact, a_few_that_stay_do_not_hold_the_log)
+{
+    const struct sim_options calm = sim_calm(5);
+    struct world *w = world_new(&calm);
+    w->options.segments_max = 1'024;
+    cr_assert_eq(world_open(w), 0);
+    const struct spool_metrics *m = spool_metrics(w->spool);
+    const uint64_t slack = 16, under_way = 4;
+    unsigned stay = 0;
+    uint64_t highest = 0;
+    for (unsigned i = 0; i < 2'500; i++) {
+        struct world_message *message = &w->messages[world_send(w, 12'000, 1)];
+        cr_assert_eq(world_outcome(message, 0, i % 100 != 0), 0);
+        stay += i % 100 == 0;
+        world_run(w, 30);
+        uint64_t used = m->segments_live;
+        highest = MAX(highest, used);
+        cr_assert_leq(used, 2 * (m->live_bytes / w->options.segment_bytes + 1) + slack + under_way);
+    }
+    cr_assert_gt(m->bytes / w->options.segment_bytes, 3 * highest, "it went round");
+    cr_assert_geq(m->moved, stay);
+    cr_assert_lt(m->moved_bytes, m->bytes / 20, "nor are they moved all the time");
+    for (uint32_t i = 0; i < w->count; i++)
+        if (w->messages[i].state == M_LIVE)
+            cr_assert_eq(world_read(w, &w->messages[i]), 0);
+    world_close(w);
+    world_free(w);
+}
+
+/* Nothing moves it, so the log grows; what it is read for is bounded. */
+Test(compact, one_that_cannot_be_moved_is_not_read_for_all_the_time)
+{
+    struct world *w = pressed(6, 10);
+    world_close(w);
+    w->options.segments_max = 256;
+    cr_assert_eq(world_open(w), 0);
+    (void)sim_corrupt(w->sim, w->machine, "spool/log-000/segment-000000", 6'000, 1);
+    for (unsigned i = 0; i < 500; i++) {
+        int index = world_send(w, 12'000, 1);
+        cr_assert_eq(world_outcome(&w->messages[index], 0, true), 0);
+        world_run(w, 30);
+    }
+    world_run(w, 10'000);
+    uint64_t quarantined = spool_metrics(w->spool)->quarantined;
+    world_run(w, 600'000);
+    cr_assert_leq(spool_metrics(w->spool)->quarantined, quarantined + 8);
+    world_close(w);
+    world_free(w);
+}
+
 Test(compact, failed_writes_lose_nothing)
 {
     struct world *w = pressed(4, 60);
