@@ -273,7 +273,8 @@ def handshake(rows):
         return groups[key, name].median(part(key, name))
 
     def loop(key, pool, name="loop"):
-        return groups["loop", name].median(lambda row: row["loop"]["rows"][key]["with_us" if pool else "without_us"])
+        beside = Runs(row for row in groups["loop", name].rows if row["beside"] == key)
+        return beside.median(lambda row: row["loop"]["rows"][key]["with_us" if pool else "without_us"])
 
     present = [key for key in HANDSHAKES if any(groups[key, name].rows for name in ("ringpost", "ringpost-pool", "nginx"))]
     out = [("server CPU, us", "competitor", "connection", "in clear", "TLS part", "range", "all of it", "bare loop",

@@ -24,7 +24,7 @@
 # which it was refilled, or missed, is told. What a key share costs in idle time is in its own line.
 #
 # Environment: BUILD, BENCH_DIR, SERVER_CPU (0), CLIENT_CPU (1), COUNT (4000), SLICES (8), RATE (1500),
-# RATE_RSA (500), ROUNDS (3), LOOP_ROUNDS (300), PAUSE_US (100), COMPETITORS ("ringpost ringpost-pool nginx"). About 7 minutes.
+# RATE_RSA (500), ROUNDS (3), LOOP_ROUNDS (100), PAUSE_US (100), COMPETITORS ("ringpost ringpost-pool nginx"). About 10 minutes.
 # Results: $BENCH_DIR/results/handshake
 set -u
 TLS=ecdsa
@@ -140,12 +140,13 @@ measure() {
     say "round $round, $row, $name: ns with TLS ${with[*]}, in clear ${without[*]}"
 }
 
-# bare_loop ROUND NAME PAUSE_US
+# bare_loop ROUND NAME PAUSE_US ROW COMPETITOR: right before that is measured, since the machine's pace drifts by a third
 bare_loop() {
-    timeout 300 "$RINGPOST_BENCH" tls-loop --cpu "$server_cpu" --rounds "${LOOP_ROUNDS:-300}" --pause "$3" \
+    timeout 300 "$RINGPOST_BENCH" tls-loop --cpu "$server_cpu" --rounds "${LOOP_ROUNDS:-100}" --pause "$3" \
         --cert "$BENCH_TLS/ecdsa.pem" --key "$BENCH_TLS/ecdsa.key" --cert "$BENCH_TLS/rsa.pem" --key "$BENCH_TLS/rsa.key" \
         --json "$BENCH_RUN/loop.json" > "$BENCH_RUN/loop.log" 2>&1 || die "the bare loop failed: $(tail -1 "$BENCH_RUN/loop.log")"
-    result "$BENCH_RESULTS/handshake/$2-$1.json" bench=handshake row=loop "competitor=$2" "round=$1" "loop=@$BENCH_RUN/loop.json"
+    result "$BENCH_RESULTS/handshake/$2-$4-$5-$1.json" bench=handshake row=loop "competitor=$2" "round=$1" "beside=$4" \
+        "loop=@$BENCH_RUN/loop.json"
 }
 
 # From its start, when all that it does is fill the pool, until that is full.
@@ -177,12 +178,14 @@ if "$RINGPOST" --version | grep -q X25519MLKEM768; then rows+=("$hybrid"); fi
 for name in $competitors; do start "$name"; done
 case $competitors in *ringpost-pool*) pool_full ;; esac
 for ((round = 1; round <= ROUNDS; round++)); do
-    bare_loop "$round" loop 0
-    bare_loop "$round" loop-idle "${PAUSE_US:-100}"
     for row in "${rows[@]}"; do
         # shellcheck disable=SC2086 # words
         set -- $row
         for name in $competitors; do
+            if [ "$name" != nginx ]; then
+                bare_loop "$round" loop 0 "$1" "$name"
+                bare_loop "$round" loop-idle "${PAUSE_US:-100}" "$1" "$name"
+            fi
             # OpenSSL 3.0 has no hybrid
             [ "$name-$1" = nginx-13-hybrid ] || measure "$name" "$1" "$round" "$2" "$3" "${@:4}"
         done
