@@ -541,6 +541,56 @@ static const struct outcome *outcome_of(const struct recovered *recovered, uint3
     return NULL;
 }
 
+/* Units of the recipients that are held, or of those that are not. */
+static void found_units(struct queue *queue, struct message *message,
+                        const struct recovered *recovered, bool held)
+{
+    struct unit *others = message->units;
+    struct recipient recipient;
+    size_t cursor = 0;
+    int64_t due_us = INT64_MAX;
+    uint32_t attempts = 0;
+    for (uint32_t i = 0; envelope_next(&recovered->envelope, &cursor, &recipient); i++) {
+        const struct outcome *outcome = outcome_of(recovered, i);
+        if (outcome != NULL && outcome_final(outcome->kind))
+            continue;
+        if ((outcome != NULL && outcome->kind == OUTCOME_HELD) != held)
+            continue;
+        if (message_place(queue, message, &recovered->envelope, &recipient, i) < 0) {
+            queue->unplaced++;
+            continue;
+        }
+        metric_add(&queue->metrics.recipients_recovered, 1);
+        due_us = MIN(due_us, outcome == NULL ? 0 : outcome->due_us);
+        attempts = MAX(attempts, outcome == NULL ? 0 : outcome->attempts);
+    }
+    /* The clock may have gone back since: nobody waits longer than the longest wait. */
+    const struct queue_options *o = &queue->options;
+    int64_t longest_ms = (int64_t)o->retry_max_ms * (100 + o->retry_jitter_percent) / 100;
+    due_us = MIN(due_us, queue->shard->wall_us + longest_ms * US_IN_MS);
+    for (struct unit *unit = message->units, *next; unit != others; unit = next) {
+        next = unit->sibling;
+        unit->destination->adding = NULL;
+        unit->attempts = attempts;
+        if (recovered->damaged || held) {
+            unit_enter(unit, UNIT_HELD, false);
+        } else if (due_us > queue->shard->wall_us) {
+            unit_defer(unit, due_us);
+        } else {
+            unit_enter(unit, UNIT_READY, false);
+            queue->options.wanted(queue->options.owner, unit->destination);
+        }
+    }
+}
+
+static bool some_held(const struct recovered *recovered)
+{
+    for (uint32_t i = 0; i < recovered->outcomes_count; i++)
+        if (recovered->outcomes[i].kind == OUTCOME_HELD)
+            return true;
+    return false;
+}
+
 void queue_found(void *argument, const struct recovered *recovered)
 {
     struct queue *queue = argument;
@@ -552,43 +602,11 @@ void queue_found(void *argument, const struct recovered *recovered)
     message->damaged = recovered->damaged;
     message->recipients_outcomes = recovered->outcomes_count > 0;
     metric_add(&queue->metrics.recovered, 1);
-    struct recipient recipient;
-    size_t cursor = 0;
-    int64_t due_us = INT64_MAX;
-    uint32_t attempts = 0;
-    for (uint32_t i = 0; envelope_next(&recovered->envelope, &cursor, &recipient); i++) {
-        const struct outcome *outcome = outcome_of(recovered, i);
-        if (outcome != NULL && outcome_final(outcome->kind))
-            continue;
-        if (message_place(queue, message, &recovered->envelope, &recipient, i) < 0) {
-            queue->unplaced++;
-            continue;
-        }
-        metric_add(&queue->metrics.recipients_recovered, 1);
-        due_us = MIN(due_us, outcome == NULL ? 0 : outcome->due_us);
-        attempts = MAX(attempts, outcome == NULL ? 0 : outcome->attempts);
-    }
-    if (message->units_count == 0) {
+    found_units(queue, message, recovered, false);
+    if (some_held(recovered))
+        found_units(queue, message, recovered, true);
+    if (message->units_count == 0)
         queue->unplaced++; /* recovery tells of live messages only */
-        return;
-    }
-    /* The clock may have gone back since: nobody waits longer than the longest wait. */
-    const struct queue_options *o = &queue->options;
-    int64_t longest_ms = (int64_t)o->retry_max_ms * (100 + o->retry_jitter_percent) / 100;
-    due_us = MIN(due_us, queue->shard->wall_us + longest_ms * US_IN_MS);
-    for (struct unit *unit = message->units, *next; unit != NULL; unit = next) {
-        next = unit->sibling;
-        unit->destination->adding = NULL;
-        unit->attempts = attempts;
-        if (recovered->damaged) {
-            unit_enter(unit, UNIT_HELD, false);
-        } else if (due_us > queue->shard->wall_us) {
-            unit_defer(unit, due_us);
-        } else {
-            unit_enter(unit, UNIT_READY, false);
-            queue->options.wanted(queue->options.owner, unit->destination);
-        }
-    }
 }
 
 /* ---- pulled from ---- */
@@ -599,6 +617,40 @@ void queue_take(struct queue *queue, struct unit *unit)
     CHECK(unit->state == UNIT_READY || unit->state == UNIT_DEFERRED || unit->state == UNIT_HELD);
     unit_leave(unit);
     unit_enter(unit, UNIT_ACTIVE, false);
+}
+
+struct unit *queue_take_part(struct queue *queue, struct unit *unit,
+                             bool (*wanted)(void *argument, uint32_t recipient), void *argument)
+{
+    uint32_t place = unit->first;
+    uint32_t recipient;
+    uint32_t count = 0;
+    while (unit_next(unit, &place, &recipient))
+        count += wanted(argument, recipient);
+    if (count == 0)
+        return NULL;
+    if (count == unit->count) {
+        queue_take(queue, unit);
+        return unit;
+    }
+    struct unit *part = unit_new(queue, unit->message, unit->destination);
+    CHECK(part != NULL); /* there are as many units as recipients */
+    part->attempts = unit->attempts;
+    for (uint32_t *at = &unit->first, *to = &part->first; *at != PLACE_NONE;) {
+        struct place *moving = pool_at(&queue->places, *at);
+        if (!wanted(argument, moving->recipient)) {
+            at = &moving->next;
+            continue;
+        }
+        *to = *at;
+        *at = moving->next;
+        moving->next = PLACE_NONE;
+        to = &moving->next;
+        unit->count--;
+        part->count++;
+    }
+    unit_enter(part, UNIT_ACTIVE, false);
+    return part;
 }
 
 struct unit *queue_pull(struct queue *queue, struct destination *d)
@@ -615,7 +667,10 @@ void queue_put_back(struct queue *queue, struct unit *unit)
     CHECK(unit->queue == queue);
     CHECK(unit->state == UNIT_ACTIVE);
     unit_leave(unit);
-    unit_enter(unit, UNIT_READY, true);
+    if (unit->message->ordered)
+        unit_defer(unit, unit_ordered_us(queue));
+    else
+        unit_enter(unit, UNIT_READY, true);
 }
 
 void queue_hold(struct queue *queue, struct unit *unit)
@@ -728,6 +783,12 @@ void queue_destination_works(struct queue *queue, struct destination *d)
     timer_disarm(&queue->shard->timers, &d->timer);
 }
 
+void queue_destination_retry(struct queue *queue, struct destination *d)
+{
+    d->retry_ms = 0;
+    queue_destination_again(queue, d, 0);
+}
+
 void queue_destination_age(struct destination *d, uint64_t age_max_ms)
 {
     if (d->age_max_ms == age_max_ms)
@@ -798,6 +859,8 @@ const struct metric queue_metrics_table[] = {
     QUEUE_GAUGE(destinations, "destinations", NULL, "Destinations known"),
     QUEUE_COUNTER(deferrals, "deferrals_total", NULL, "Recipients deferred by an attempt"),
     QUEUE_COUNTER(settle_failures, "settle_failures_total", NULL, "Tries to record outcomes that failed; each is made again a second later"),
+    QUEUE_COUNTER(recipients_held, "marked_total", "as=\"held\"", "Recipients that an operator held or released"),
+    QUEUE_COUNTER(recipients_released, "marked_total", "as=\"released\"", "Recipients that an operator held or released"),
     QUEUE_COUNTER(refused_full, "refused_total", NULL, "Recipients refused because the queue is full"),
 };
 /* clang-format on */

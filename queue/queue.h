@@ -74,8 +74,7 @@ struct unit {
     uint32_t first;       /* place */
     uint32_t count;       /* recipients */
     uint32_t attempts;
-    uint8_t state;  /* enum unit_state */
-    bool retry_now; /* an operator asked */
+    uint8_t state; /* enum unit_state */
 };
 
 struct message {
@@ -87,6 +86,7 @@ struct message {
     uint8_t recipients_outcomes; /* some recipient has an outcome on disk */
     bool null_sender;
     bool damaged;
+    bool ordered; /* an operator waits for its attempts to settle: no other one follows at once */
 };
 
 struct queue_options {
@@ -119,6 +119,7 @@ struct queue_metrics {
         recipients_expired, recipients_discarded, recipients_queued;
     uint64_t messages, units_ready, units_active, units_deferred, units_held, destinations;
     uint64_t deferrals, settle_failures, refused_full;
+    uint64_t recipients_held, recipients_released; /* by an operator */
 };
 extern const struct metric queue_metrics_table[];
 extern const unsigned queue_metrics_count;
@@ -167,9 +168,13 @@ void queue_add(struct queue *queue, const struct stored *stored, const struct en
 struct unit *queue_pull(struct queue *queue, struct destination *destination);
 /* This very unit, READY or DEFERRED, now ACTIVE. */
 void queue_take(struct queue *queue, struct unit *unit);
+/* Those recipients of a READY, DEFERRED or HELD unit that wanted says yes to, as an ACTIVE unit:
+ * the same one where they are all it has. NULL: none of them. */
+struct unit *queue_take_part(struct queue *queue, struct unit *unit,
+                             bool (*wanted)(void *argument, uint32_t recipient), void *argument);
 /* An ACTIVE unit that could not be tried: READY again, at the front. */
 void queue_put_back(struct queue *queue, struct unit *unit);
-/* ACTIVE, cannot be read: kept and shown, not tried. */
+/* ACTIVE, cannot be read, or was HELD before: kept and shown, not tried. */
 void queue_hold(struct queue *queue, struct unit *unit);
 /* A recipient of an ACTIVE unit goes elsewhere now: it joins a READY unit of its message there, or
  * gets one. True: that was the unit's last one, and the unit is gone, or is READY there itself.
@@ -195,6 +200,14 @@ struct settlement;
 [[nodiscard]] int queue_settle(struct queue *queue, struct unit *unit,
                                const struct outcome *outcomes, uint32_t count, bool some_untried,
                                void (*done)(void *argument, int result), void *argument);
+/* An operator's word about an ACTIVE unit, recorded with each of its recipients before it holds:
+ * OUTCOME_HELD, and it is HELD until it is released or expires; OUTCOME_RELEASED, and it is due
+ * now. No attempt is counted. done as above. 0 or -ENOSPC: not now. */
+[[nodiscard]] int queue_mark(struct queue *queue, struct unit *unit, enum outcome_kind kind,
+                             struct slice text, void (*done)(void *argument, int result),
+                             void *argument);
+/* Is there room to settle a unit of so many recipients, now? */
+bool queue_settles(const struct queue *queue, uint32_t recipients);
 /* The end is near: a settlement that the disk does not take gives up after a few seconds. */
 void queue_drain(struct queue *queue);
 
@@ -210,6 +223,8 @@ void queue_ages_changed(struct queue *queue);
 void queue_destination_again(struct queue *queue, struct destination *destination,
                              uint64_t after_ms);
 void queue_destination_works(struct queue *queue, struct destination *destination);
+/* An operator wants it tried now: its back-off is over; wanted() is called for it soon. */
+void queue_destination_retry(struct queue *queue, struct destination *destination);
 
 struct destination *queue_destination(struct queue *queue, const char *key, size_t key_size);
 

@@ -8,7 +8,7 @@
 
 #define PLACE_NONE UINT32_MAX
 
-enum { US_IN_MS = 1'000 };
+enum { US_IN_MS = 1'000, ORDERED_WAIT_US = 1'000'000 };
 
 /* ---- queue.c ---- */
 
@@ -18,6 +18,11 @@ uint64_t queue_retry_after_ms(struct queue *queue, uint32_t failures);
 /* Out of its state's lists and counts; unit_enter or unit_free must follow. */
 void unit_leave(struct unit *unit);
 void unit_enter(struct unit *unit, enum unit_state state, bool front);
+/* Until when a unit of a message waits that an operator has an order for. */
+static inline int64_t unit_ordered_us(const struct queue *queue)
+{
+    return queue->shard->wall_us + ORDERED_WAIT_US;
+}
 /* Enters DEFERRED. */
 void unit_defer(struct unit *unit, int64_t due_us);
 /* NULL: the pool is empty. In no state yet. */

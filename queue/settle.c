@@ -93,6 +93,8 @@ static void settle_count(struct queue *queue, const struct outcome *o)
     case OUTCOME_BOUNCED: metric_add(&m->recipients_bounced, 1); break;
     case OUTCOME_EXPIRED: metric_add(&m->recipients_expired, 1); break;
     case OUTCOME_DISCARDED: metric_add(&m->recipients_discarded, 1); break;
+    case OUTCOME_HELD: metric_add(&m->recipients_held, 1); break;
+    case OUTCOME_RELEASED: metric_add(&m->recipients_released, 1); break;
     default: metric_add(&m->deferrals, 1); break;
     }
 }
@@ -137,11 +139,14 @@ static void settlement_end(struct settlement *s, int result)
     struct queue *queue = s->queue;
     struct unit *unit = s->unit;
     int64_t due_us = INT64_MAX;
+    bool holds = false;
     for (uint32_t i = 0; i < s->at; i++) {
         const struct outcome *o = &s->outcomes[i];
         settle_count(queue, o);
         if (outcome_final(o->kind))
             CHECK(unit_drop_place(queue, unit, o->recipient));
+        else if (o->kind == OUTCOME_HELD)
+            holds = true;
         else
             due_us = MIN(due_us, o->due_us);
     }
@@ -160,6 +165,10 @@ static void settlement_end(struct settlement *s, int result)
     struct destination *d = unit->destination;
     if (unit->count == 0) {
         unit_free(queue, unit);
+    } else if (result == 0 && holds) {
+        unit_enter(unit, UNIT_HELD, false);
+    } else if (unit->message->ordered) {
+        unit_defer(unit, MAX(due_us == INT64_MAX ? 0 : due_us, unit_ordered_us(queue)));
     } else if (result == 0 && untried) {
         unit_enter(unit, UNIT_READY, true);
     } else {
@@ -232,23 +241,23 @@ void queue_drain(struct queue *queue)
     queue->draining = true;
 }
 
-int queue_settle(struct queue *queue, struct unit *unit, const struct outcome *outcomes,
-                 uint32_t count, bool some_untried, void (*done)(void *argument, int result),
-                 void *argument)
+/* NULL: there is no room for so many outcomes now. */
+static struct settlement *settlement_new(struct queue *queue, struct unit *unit, uint32_t count,
+                                         void (*done)(void *argument, int result), void *argument)
 {
     CHECK(unit->state == UNIT_ACTIVE);
     CHECK(count > 0);
     CHECK(count <= unit->count);
     struct settlement *s = pool_take(&queue->settlements);
     if (s == NULL)
-        return -ENOSPC;
+        return NULL;
     memset(s, 0, offsetof(struct settlement, few));
     s->outcomes = s->few;
     if (count > QUEUE_SETTLE_INLINE) {
         s->large = pool_take(&queue->large);
         if (s->large == NULL) {
             pool_give(&queue->settlements, s);
-            return -ENOSPC;
+            return NULL;
         }
         s->outcomes = s->large->outcomes;
     }
@@ -257,8 +266,25 @@ int queue_settle(struct queue *queue, struct unit *unit, const struct outcome *o
     s->done = done;
     s->argument = argument;
     s->count = count;
-    s->some_untried = some_untried;
     timer_init(&s->again, settlement_on_timer);
+    return s;
+}
+
+static void settlement_begin(struct settlement *s)
+{
+    unit_leave(s->unit);
+    unit_enter(s->unit, UNIT_SETTLING, false);
+    settlement_ask(s);
+}
+
+int queue_settle(struct queue *queue, struct unit *unit, const struct outcome *outcomes,
+                 uint32_t count, bool some_untried, void (*done)(void *argument, int result),
+                 void *argument)
+{
+    struct settlement *s = settlement_new(queue, unit, count, done, argument);
+    if (s == NULL)
+        return -ENOSPC;
+    s->some_untried = some_untried;
     settlement_copy(s, outcomes, count);
     unit->attempts++;
     int64_t due_us =
@@ -269,8 +295,36 @@ int queue_settle(struct queue *queue, struct unit *unit, const struct outcome *o
         if (s->outcomes[i].kind == OUTCOME_DEFERRED)
             s->outcomes[i].due_us = due_us;
     }
-    unit_leave(unit);
-    unit_enter(unit, UNIT_SETTLING, false);
-    settlement_ask(s);
+    settlement_begin(s);
+    return 0;
+}
+
+bool queue_settles(const struct queue *queue, uint32_t count)
+{
+    return queue->settlements.used < queue->settlements.count &&
+           (count <= QUEUE_SETTLE_INLINE || queue->large.used < queue->large.count);
+}
+
+int queue_mark(struct queue *queue, struct unit *unit, enum outcome_kind kind, struct slice text,
+               void (*done)(void *argument, int result), void *argument)
+{
+    CHECK(kind == OUTCOME_HELD || kind == OUTCOME_RELEASED);
+    struct settlement *s = settlement_new(queue, unit, unit->count, done, argument);
+    if (s == NULL)
+        return -ENOSPC;
+    text = slice_part(text, 0, OUTCOME_TEXT_MAX);
+    if (text.size > 0)
+        memcpy(s->text, text.data, text.size);
+    text.data = s->text;
+    uint32_t place = unit->first;
+    uint32_t recipient;
+    for (uint32_t i = 0; unit_next(unit, &place, &recipient); i++)
+        s->outcomes[i] = (struct outcome) { .recipient = recipient,
+                                            .kind = (uint8_t)kind,
+                                            .attempts = unit->attempts,
+                                            .time_us = queue->shard->wall_us,
+                                            .due_us = queue->shard->wall_us,
+                                            .text = text };
+    settlement_begin(s);
     return 0;
 }
