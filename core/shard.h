@@ -20,7 +20,7 @@
 
 enum {
     SHARDS_MAX = 64,        /* with the control thread's, which is the last one */
-    HANDOFF_KINDS_MAX = 32, /* numbered by the layers above */
+    HANDOFF_KINDS_MAX = 48, /* numbered by the layers above */
     HANDOFFS_MAX = 1024,    /* waiting between two shards, one direction */
 };
 

@@ -6,10 +6,7 @@
  * listening socket is a daemon of libmicrohttpd without threads: the ring polls its epoll
  * descriptor, a timer looks after its time-outs.
  */
-#include "mta/admin.h"
-
 #include <errno.h>
-#include <microhttpd.h>
 #include <poll.h>
 #include <pwd.h>
 #include <stdio.h>
@@ -20,46 +17,14 @@
 #include <unistd.h>
 
 #include "core/check.h"
+#include "mta/admin_inside.h"
 #include "mta/control.h"
-#include "mta/inspect.h"
 
 enum {
-    ADMIN_DAEMONS = CONFIG_ADMIN_ADDRESSES_MAX + 1,
     ADMIN_TICK_MS = 1'000,
     ADMIN_RUNS_MAX = 16,
     ADMIN_BACKLOG = 64,
     ADMIN_SOCKET_MODE = 0660,
-};
-
-struct admin_daemon {
-    struct admin *admin;
-    struct MHD_Daemon *daemon;
-    struct op poll;
-    int epoll;
-    bool stopped;
-    bool local; /* the unix socket: may change things */
-};
-
-struct admin {
-    struct control *control;
-    struct timer timer;
-    struct admin_daemon daemons[ADMIN_DAEMONS];
-    unsigned count;
-    struct list counting;  /* the request whose reload waits for shards to count */
-    struct list reloading; /* requests whose reload is on its way to the shards */
-    const char *socket;    /* path of the unix socket; to be removed at the end */
-};
-
-struct admin_request {
-    struct admin_daemon *daemon;
-    struct MHD_Connection *connection;
-    struct inspect_question question;
-    unsigned shard;
-    bool asked;
-    bool answered;
-    bool refused;
-    char *words;      /* of a reload that waited; malloc'd, or NULL */
-    struct list node; /* of counting or reloading, or alone */
 };
 
 /* ---- answers ---- */
@@ -119,6 +84,17 @@ static enum MHD_Result answer_change(struct admin_daemon *daemon, struct MHD_Con
 static const char *argument_of(struct MHD_Connection *connection, const char *key)
 {
     return MHD_lookup_connection_value(connection, MHD_GET_ARGUMENT_KIND, key);
+}
+
+enum MHD_Result admin_answer_json(struct MHD_Connection *connection, unsigned status,
+                                  json_t *object)
+{
+    return answer_json(connection, status, object);
+}
+
+const char *admin_argument(struct MHD_Connection *connection, const char *key)
+{
+    return argument_of(connection, key);
 }
 
 /* ---- validations ---- */
@@ -278,8 +254,7 @@ static enum MHD_Result answer_horizon(struct admin *admin, struct MHD_Connection
                        control_certificates_horizon(admin->control, (unsigned)days, &place));
 }
 
-/* Who is at the other end of the unix socket. */
-static void peer_of(struct MHD_Connection *connection, char by[static CONNECTOR_BY_MAX])
+void admin_peer(struct MHD_Connection *connection, char by[static CONNECTOR_BY_MAX])
 {
     struct ucred peer = { 0 };
     socklen_t size = sizeof(peer);
@@ -302,7 +277,7 @@ static enum MHD_Result answer_mark(struct admin_daemon *daemon, struct MHD_Conne
         return answer_text(connection, MHD_HTTP_FORBIDDEN, "only on the unix socket\n");
     char words[CONTROL_ORDER_WORDS];
     char by[CONNECTOR_BY_MAX];
-    peer_of(connection, by);
+    admin_peer(connection, by);
     const struct control_order order = { .name = text_of(connection, "name"),
                                          .direction = argument_of(connection, "direction"),
                                          .reason = argument_of(connection, "reason"),
@@ -311,110 +286,6 @@ static enum MHD_Result answer_mark(struct admin_daemon *daemon, struct MHD_Conne
     int r = blocks ? control_connectors_block(control, &order, words)
                    : control_connectors_unblock(control, &order, words);
     return answer_text(connection, r < 0 ? MHD_HTTP_CONFLICT : MHD_HTTP_OK, words);
-}
-
-/* ---- the queue ---- */
-
-static int id_of(const char *text, uint64_t *id)
-{
-    static const char digits[] = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
-    uint64_t value = 0;
-    if (strlen(text) != SMTP_ID_TEXT - 1)
-        return -EINVAL;
-    for (; *text != '\0'; text++) {
-        char c = (char)(*text >= 'a' && *text <= 'z' ? *text - ('a' - 'A') : *text);
-        const char *at = strchr(digits, c);
-        if (at == NULL)
-            return -EINVAL;
-        value = value << 5 | (uint64_t)(at - digits);
-    }
-    *id = value;
-    return value == 0 ? -EINVAL : 0;
-}
-
-static uint64_t number_of(struct MHD_Connection *connection, const char *key)
-{
-    const char *text = MHD_lookup_connection_value(connection, MHD_GET_ARGUMENT_KIND, key);
-    uint64_t value = 0;
-    if (text == NULL || slice_to_u64(slice_of_string(text), UINT32_MAX, &value) < 0)
-        return 0;
-    return value;
-}
-
-static bool ask(struct admin_request *request)
-{
-    struct control *control = request->daemon->admin->control;
-    struct handoff handoff = { .kind = HANDOFF_ASK, .pointer = &request->question };
-    request->question.owner = request;
-    request->question.log = request->asked ? 0 : request->question.log;
-    request->asked = true;
-    return shard_handoff(&control->shard, request->shard, handoff) == 0;
-}
-
-static enum MHD_Result answer_queue(struct admin_request *request)
-{
-    struct inspect_question *q = &request->question;
-    struct control *control = request->daemon->admin->control;
-    json_t *messages = q->messages;
-    q->messages = NULL;
-    if (q->id != 0) {
-        if (json_array_size(messages) == 0) {
-            json_decref(messages);
-            return answer_json(request->connection, MHD_HTTP_NOT_FOUND,
-                               json_pack("{s:s}", "error", "no such message in the queue"));
-        }
-        json_t *one = json_incref(json_array_get(messages, 0));
-        json_decref(messages);
-        return answer_json(request->connection, MHD_HTTP_OK, one);
-    }
-    json_t *page = json_pack("{s:o}", "messages", messages);
-    if (q->more || request->shard + 1 < control->servers_count)
-        json_object_set_new(page, "next",
-                            json_pack("{s:I, s:I, s:I}", "shard",
-                                      (json_int_t)(q->more ? request->shard : request->shard + 1),
-                                      "log", (json_int_t)(q->more ? q->log : 0), "cursor",
-                                      (json_int_t)(q->more ? q->cursor : 0)));
-    return answer_json(request->connection, MHD_HTTP_OK, page);
-}
-
-static void admin_on_answered(struct shard *shard, const struct handoff *handoff)
-{
-    (void)shard;
-    struct inspect_question *q = handoff->pointer;
-    struct admin_request *request = q->owner;
-    struct control *control = request->daemon->admin->control;
-    /* A message may be on any shard: the next one is asked. */
-    if (q->id != 0 && json_array_size(q->messages) == 0 &&
-        request->shard + 1 < control->servers_count) {
-        json_decref(q->messages);
-        request->shard++;
-        if (ask(request))
-            return;
-        q->messages = json_array();
-    }
-    request->answered = true;
-    MHD_resume_connection(request->connection);
-    MHD_run(request->daemon->daemon);
-}
-
-static enum MHD_Result admin_queue(struct admin_request *request, const char *id)
-{
-    struct control *control = request->daemon->admin->control;
-    if (request->answered)
-        return answer_queue(request);
-    if (request->asked)
-        return MHD_YES;
-    if (*id != '\0' && id_of(id, &request->question.id) < 0)
-        return answer_json(request->connection, MHD_HTTP_BAD_REQUEST,
-                           json_pack("{s:s}", "error", "not a message id: 13 characters"));
-    uint64_t shard = number_of(request->connection, "shard");
-    request->shard = (unsigned)MIN(shard, (uint64_t)control->servers_count - 1);
-    request->question.log = (unsigned)number_of(request->connection, "log");
-    request->question.cursor = (uint32_t)number_of(request->connection, "cursor");
-    if (control->stopping || !ask(request))
-        return answer_text(request->connection, MHD_HTTP_SERVICE_UNAVAILABLE, "busy\n");
-    MHD_suspend_connection(request->connection);
-    return MHD_YES;
 }
 
 /* ---- reload ---- */
@@ -512,10 +383,8 @@ static enum MHD_Result admin_on_request(void *cls, struct MHD_Connection *connec
                    : answer_text(connection, MHD_HTTP_SERVICE_UNAVAILABLE,
                                  "not taking new mail: starting, draining, or the spool is full "
                                  "or broken\n");
-    if (get && strcmp(url, "/v1/queue") == 0)
-        return admin_queue(request, "");
-    if (get && strncmp(url, "/v1/queue/", 10) == 0)
-        return admin_queue(request, url + 10);
+    if (strncmp(url, "/v1/queue", 9) == 0 && (url[9] == '\0' || url[9] == '/') && (get || post))
+        return get ? admin_queue_get(request, url + 9) : admin_queue_post(request, url + 9);
     if (post && strcmp(url, "/v1/reload") == 0)
         return answer_reload(request);
     if (post && strcmp(url, "/v1/connectors/validated") == 0)
@@ -603,6 +472,7 @@ static void admin_on_poll(struct op *op, int res, unsigned flags)
 static void admin_on_timer(struct timer *timer)
 {
     struct admin *admin = container_of(timer, struct admin, timer);
+    admin_worked(admin);
     for (unsigned i = 0; i < admin->count; i++)
         MHD_run(admin->daemons[i].daemon);
     shard_timer_arm(&admin->control->shard, timer, ADMIN_TICK_MS);
@@ -687,6 +557,7 @@ int admin_new(struct control *control, struct admin **result)
     admin->control = control;
     list_init(&admin->counting);
     list_init(&admin->reloading);
+    admin_queue_start(admin);
     int r = 0;
     if (config->socket[0] != '\0' && (r = admin_unix(admin, config->socket)) < 0)
         fprintf(stderr, "ringpost: admin socket %s: %s\n", config->socket, strerror(-r));
@@ -703,7 +574,6 @@ int admin_new(struct control *control, struct admin **result)
     }
     timer_init(&admin->timer, admin_on_timer);
     shard_timer_arm(&control->shard, &admin->timer, ADMIN_TICK_MS);
-    shard_handle(&control->shard, HANDOFF_ANSWERED, admin_on_answered);
     *result = admin;
     return 0;
 }

@@ -3,8 +3,12 @@
  *
  *   GET  /metrics           Prometheus text          GET /healthz   200 while the process runs
  *   GET  /readyz            200 while new mail is taken, else 503
- *   GET  /v1/queue[?shard=S&log=L&cursor=C]          a page of messages, and where the next begins
+ *   GET  /v1/queue[?shard=S&log=L&cursor=C&limit=N]  a page of messages, and where the next begins;
+ *                           criteria of mta/queue_select.h, &verb=V: that the verb would change
  *   GET  /v1/queue/ID       one message, with recipients and outcomes
+ *   POST /v1/queue/VERB?CRITERIA[&reason=TEXT&dry-run=1]   hold, release, .. (unix socket only):
+ *                           the job, done, or how far it is
+ *   GET  /v1/queue/jobs/N   how far it is now
  *   GET  /v1/tls/report     floor memory, a page of it; ?name=HOST_OR_DOMAIN
  *   GET  /v1/connectors[?direction=D&from=N]         a page of them, and where the next begins
  *   GET  /v1/connectors/show?name=NAME               all that is known of those of this name
@@ -35,6 +39,8 @@ enum { ADMIN_CONNECTIONS = 64, ADMIN_TIMEOUT_S = 10, ADMIN_MEMORY = 32 * 1024 };
 bool admin_counted(struct admin *admin, bool taken, const char *words);
 /* Each shard has answered each reload. */
 void admin_reloaded(struct admin *admin);
+/* Some verb over the queue is done, or has been waited for long enough. */
+void admin_worked(struct admin *admin);
 /* Answers nobody from now on. */
 void admin_stop(struct admin *admin); /* NULL is allowed */
 void admin_free(struct admin *admin); /* NULL is allowed */

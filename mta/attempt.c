@@ -60,6 +60,7 @@ struct attempt {
     uint16_t code;      /* FAIL */
     struct smtp_enhanced enhanced;
     char why[RESOLVE_WHY_MAX];
+    struct attempt_word *word;     /* RETURN, DISCARD; or NULL */
     struct outbound_choice choice; /* of its last recipient, when its way was looked for */
     /* the DSN */
     struct spool_writer writer;
@@ -126,6 +127,7 @@ bool attempt_start(struct deliver *deliver, struct unit *unit, enum attempt_purp
     if (failure != NULL) {
         a->code = failure->code;
         a->enhanced = failure->enhanced;
+        a->word = failure->word;
         snprintf(a->why, sizeof(a->why), "%s", failure->why);
     }
     if (link != NULL)
@@ -141,6 +143,7 @@ static void attempt_free(struct attempt *a)
 {
     struct deliver *deliver = a->deliver;
     struct link *link = a->link;
+    struct attempt_word *word = a->word;
     spool_read_end(&a->read);
     shard_forget(&a->task);
     if (a->large != NULL)
@@ -148,12 +151,17 @@ static void attempt_free(struct attempt *a)
     pool_give(&deliver->attempts, a);
     if (link != NULL)
         link_free_again(link);
+    if (word != NULL)
+        word->ended(word, word->done);
 }
 
 /* Ours to blame, nothing is known about the recipients: later. */
 static void attempt_give_up(struct attempt *a)
 {
-    queue_delay(a->deliver->queue, a->unit);
+    if (a->word != NULL && a->word->was_held)
+        queue_hold(a->deliver->queue, a->unit);
+    else
+        queue_delay(a->deliver->queue, a->unit);
     attempt_free(a);
 }
 
@@ -387,7 +395,7 @@ static void attempt_discard(struct attempt *a)
             (struct outcome) { .recipient = index,
                                .kind = OUTCOME_DISCARDED,
                                .status = { 5, 3, 0 },
-                               .text = SLICE("unreadable in the spool, and expired") };
+                               .text = SLICE("unreadable in the spool, and its time is up") };
     a->some_untried = a->outcomes_count < unit->count;
     attempt_settle(a);
 }
@@ -396,7 +404,7 @@ static void attempt_damaged(struct attempt *a)
 {
     attempt_log_damage(a);
     spool_quarantine(a->deliver->spool, &a->unit->message->stored);
-    if (unit_expired(a->unit)) {
+    if (unit_expired(a->unit) || a->purpose == ATTEMPT_DISCARD) {
         attempt_discard(a);
         return;
     }
@@ -423,7 +431,7 @@ static void attempt_open(struct attempt *a)
         attempt_give_up(a);
         return;
     }
-    if (unit_expired(a->unit)) {
+    if (unit_expired(a->unit) && a->purpose != ATTEMPT_DISCARD) {
         attempt_expire(a);
         return;
     }
@@ -440,6 +448,10 @@ static void attempt_open(struct attempt *a)
         if (!attempt_move(a))
             attempt_fail_all(a, SMTP_VERDICT_PERMANENT, a->code, a->enhanced,
                              slice_of_string(a->why));
+        return;
+    case ATTEMPT_RETURN:
+    case ATTEMPT_DISCARD:
+        attempt_fail_all(a, SMTP_VERDICT_PERMANENT, a->code, a->enhanced, slice_of_string(a->why));
         return;
     case ATTEMPT_EXPIRE: /* the clock went back: it has time left */ attempt_give_up(a); return;
     }
@@ -489,8 +501,9 @@ static uint8_t outcome_of(const struct attempt *a, const struct smtp_result *res
     switch ((enum smtp_verdict)result->verdict) {
     case SMTP_VERDICT_DELIVERED: return OUTCOME_DELIVERED;
     case SMTP_VERDICT_PERMANENT:
-        return a->purpose == ATTEMPT_EXPIRE || unit_expired(a->unit) ? OUTCOME_EXPIRED
-                                                                     : OUTCOME_BOUNCED;
+        return a->purpose == ATTEMPT_DISCARD                           ? OUTCOME_DISCARDED
+               : a->purpose == ATTEMPT_EXPIRE || unit_expired(a->unit) ? OUTCOME_EXPIRED
+                                                                       : OUTCOME_BOUNCED;
     default: return OUTCOME_DEFERRED;
     }
 }
@@ -630,9 +643,10 @@ static bool bounce_is_too_many(struct deliver *deliver, unsigned per_minute_max)
 /* Failures that nobody can be told of now are deferrals: what was delivered stays delivered. */
 static void bounce_postpone(struct attempt *a)
 {
+    bool was_held = a->word != NULL && a->word->was_held;
     for (uint32_t i = 0; i < a->outcomes_count; i++)
         if (outcome_is_failure(&a->outcomes[i]))
-            a->outcomes[i].kind = OUTCOME_DEFERRED;
+            a->outcomes[i].kind = was_held ? OUTCOME_HELD : OUTCOME_DEFERRED;
     attempt_settle(a);
 }
 
@@ -641,7 +655,7 @@ static void attempt_bounce(struct attempt *a)
     struct deliver *deliver = a->deliver;
     const struct config *config = config_of(a);
     a->state = ATTEMPT_BOUNCING;
-    if (bounce_is_too_many(deliver, config->bounce.per_minute_max)) {
+    if (a->word == NULL && bounce_is_too_many(deliver, config->bounce.per_minute_max)) {
         metric_add(&deliver->metrics.bounces_limited, 1);
         bounce_postpone(a);
         return;
@@ -825,6 +839,8 @@ static void bounce_on_commit(struct commit *commit, int result)
 static void attempt_on_settled(void *argument, int result)
 {
     struct attempt *a = argument;
+    if (a->word != NULL)
+        a->word->done = result == 0 && outcome_final(a->outcomes[0].kind) && !a->some_untried;
     if (result < 0) {
         const struct shard *shard = a->deliver->shard;
         struct log_line line;

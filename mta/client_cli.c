@@ -1,6 +1,5 @@
 /*
- * client_cli.c - `ringpost queue`, `ringpost reload` and `ringpost tls rotate`, and what others
- * need
+ * client_cli.c - `ringpost reload` and `ringpost tls rotate`, and what others need
  *
  * HTTP by libcurl, over the unix socket that the configuration names (or --socket).
  */
@@ -13,12 +12,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "mta/cli.h"
 #include "mta/config.h"
 
-enum { ANSWER_BYTES_MAX = 64 << 20, URL_MAX = 2'304 };
+enum { ANSWER_BYTES_MAX = 64 << 20, URL_MAX = 16'384 };
 
 static size_t reply_add(char *data, size_t size, size_t count, void *argument)
 {
@@ -89,130 +87,7 @@ char *client_socket(const struct client_arguments *arguments)
     return path;
 }
 
-/* ---- printing ---- */
-
-static void print_unit(const json_t *unit)
-{
-    printf("    %-8s %3lld recipient(s)  %s", json_string_value(json_object_get(unit, "state")),
-           json_integer_value(json_object_get(unit, "recipients")),
-           json_string_value(json_object_get(unit, "destination")));
-    json_int_t due = json_integer_value(json_object_get(unit, "due_in_s"));
-    json_int_t attempts = json_integer_value(json_object_get(unit, "attempts"));
-    if (attempts > 0)
-        printf("  attempts %lld", attempts);
-    if (due > 0)
-        printf("  next in %lld s", due);
-    const char *error = json_string_value(json_object_get(unit, "destination_error"));
-    if (error != NULL && error[0] != '\0')
-        printf("\n             %s", error);
-    printf("\n");
-}
-
-static void print_message(const json_t *message, bool whole)
-{
-    char date[64] = "";
-    time_t arrival = (time_t)json_integer_value(json_object_get(message, "arrival"));
-    struct tm tm;
-    strftime(date, sizeof(date), "%Y-%m-%d %H:%M:%S", localtime_r(&arrival, &tm));
-    const char *sender = json_string_value(json_object_get(message, "sender"));
-    printf("%s  %s  %8lld bytes  from <%s>%s\n", json_string_value(json_object_get(message, "id")),
-           date, json_integer_value(json_object_get(message, "size")), sender == NULL ? "" : sender,
-           json_is_true(json_object_get(message, "damaged")) ? "  DAMAGED" : "");
-    size_t index;
-    json_t *each;
-    json_t *recipients = json_object_get(message, "recipients");
-    json_array_foreach(recipients, index, each)
-    {
-        if (!whole && index == 3) {
-            printf("    and %lld more\n",
-                   json_integer_value(json_object_get(message, "recipients_total")) - 3);
-            break;
-        }
-        printf("    to <%s>\n", json_string_value(each));
-    }
-    json_array_foreach(json_object_get(message, "units"), index, each) print_unit(each);
-    json_array_foreach(json_object_get(message, "outcomes"), index, each) printf(
-        "    recipient %lld: %s %lld %s\n", json_integer_value(json_object_get(each, "recipient")),
-        json_string_value(json_object_get(each, "outcome")),
-        json_integer_value(json_object_get(each, "code")),
-        json_string_value(json_object_get(each, "text")));
-}
-
 /* ---- commands ---- */
-
-static int queue_list(const char *socket, bool as_json, unsigned long most)
-{
-    unsigned long shown = 0;
-    char path[URL_MAX] = "/v1/queue";
-    while (shown < most) {
-        struct client_reply reply;
-        if (client_ask(socket, path, false, &reply) != 200) {
-            free(reply.text);
-            return 1;
-        }
-        json_t *page = json_loads(reply.text, 0, NULL);
-        free(reply.text);
-        size_t index;
-        json_t *each;
-        json_array_foreach(json_object_get(page, "messages"), index, each)
-        {
-            if (shown++ >= most)
-                break;
-            if (as_json) {
-                json_dumpf(each, stdout, JSON_COMPACT);
-                printf("\n");
-            } else {
-                print_message(each, false);
-            }
-        }
-        const json_t *next = json_object_get(page, "next");
-        if (next != NULL)
-            snprintf(path, sizeof(path), "/v1/queue?shard=%lld&log=%lld&cursor=%lld",
-                     json_integer_value(json_object_get(next, "shard")),
-                     json_integer_value(json_object_get(next, "log")),
-                     json_integer_value(json_object_get(next, "cursor")));
-        bool more = next != NULL;
-        json_decref(page);
-        if (!more)
-            break;
-    }
-    if (!as_json)
-        printf("%lu message(s)%s\n", MIN(shown, most), shown > most ? ", and more" : "");
-    return 0;
-}
-
-static int queue_show(const char *socket, bool as_json, const char *id)
-{
-    char path[URL_MAX];
-    struct client_reply reply;
-    snprintf(path, sizeof(path), "/v1/queue/%s", id);
-    long status = client_ask(socket, path, false, &reply);
-    int result = status == 200 ? 0 : 1;
-    json_t *message = status < 0 ? NULL : json_loads(reply.text, 0, NULL);
-    if (status > 0 && status != 200) {
-        const char *error = json_string_value(json_object_get(message, "error"));
-        fprintf(stderr, "ringpost: %s: %s\n", id, error != NULL ? error : "no answer");
-    } else if (message != NULL && as_json) {
-        printf("%s", reply.text);
-    } else if (message != NULL) {
-        print_message(message, true);
-    }
-    json_decref(message);
-    free(reply.text);
-    return result;
-}
-
-static const char queue_help[] =
-    "ringpost queue list [--max N] [--json]     what waits: ids, senders, recipients, where to, "
-    "why\n"
-    "ringpost queue show ID [--json]            one message: all recipients, outcomes so far\n"
-    "\n"
-    "Asks the running server over its admin socket.\n"
-    "  -c, --config FILE   the server's configuration, to find the socket (default: built in)\n"
-    "  -s, --socket PATH   the socket itself\n"
-    "  -n, --max N         list at most N messages (default 1000)\n"
-    "      --json          one JSON object a line (list), or the whole object (show)\n"
-    "Exit status: 0, 1 not found or not reachable, 2 usage.\n";
 
 static const char reload_help[] =
     "ringpost reload [--require-validated] [--accept-weaker]    read the configuration again\n"
@@ -270,27 +145,6 @@ int client_arguments_read(int argc, char **argv, struct client_arguments *a)
         }
     }
     return 0;
-}
-
-int queue_main(int argc, char **argv)
-{
-    struct client_arguments a;
-    int r = client_arguments_read(argc, argv, &a);
-    int left = argc - optind;
-    const char *verb = left > 0 ? argv[optind] : "";
-    bool list = strcmp(verb, "list") == 0 && left == 1;
-    bool show = strcmp(verb, "show") == 0 && left == 2;
-    if (r < 0 || a.help || (!list && !show)) {
-        fputs(queue_help, r == 0 && a.help ? stdout : stderr);
-        return r == 0 && a.help ? 0 : 2;
-    }
-    char *socket = client_socket(&a);
-    int result = 1;
-    if (socket != NULL)
-        result = list ? queue_list(socket, a.json, a.most)
-                      : queue_show(socket, a.json, argv[optind + 1]);
-    free(socket);
-    return result;
 }
 
 int client_post(const char *socket, const char *path)

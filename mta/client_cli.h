@@ -8,7 +8,6 @@
 #include <stddef.h>
 
 /* argv[0] is the subcommand. They return the exit status: 0, 1 (refused or not reachable), 2. */
-int queue_main(int argc, char **argv);
 int reload_main(int argc, char **argv);
 int rotate_main(int argc, char **argv); /* `ringpost tls rotate` */
 

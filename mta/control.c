@@ -684,6 +684,8 @@ static int control_start(struct control *control)
     if (r == 0)
         r = control_validated_open(control, config);
     if (r == 0)
+        r = control_queue_open(control);
+    if (r == 0)
         r = control_logs(control);
     if (r == 0)
         r = control_signals(control);
@@ -708,6 +710,7 @@ static int control_start(struct control *control)
     control_certificates_start(control);
     control_connectors_start(control);
     control_validated_start(control);
+    control_queue_start(control);
     control->started_us = (uint64_t)control->shard.wall_us;
     control->is_ready = 1;
     metrics_add_source(&control->metrics, &control->source, control_metrics_table,
@@ -738,6 +741,7 @@ static void control_stop(struct control *control)
     if (control->resolver != NULL)
         resolver_free(control->resolver);
     admin_free(control->admin);
+    control_queue_close(control);
     control_tls_stop(control);
     control_floor_stop(control);
     control_certificates_stop(control);

@@ -17,6 +17,7 @@
 #include "core/log.h"
 #include "mta/connector_validated.h"
 #include "mta/control_connectors.h"
+#include "mta/control_queue.h"
 #include "mta/crl_store.h"
 #include "mta/floor_store.h"
 #include "mta/reload_census.h"
@@ -188,6 +189,7 @@ struct control {
     struct control_tlsrpt tlsrpt;
     struct control_validated validated;
     struct control_census census;
+    struct control_queue queue;
     bool tickets_stale; /* the file cannot be read any more, and the log says so */
     struct op signals;
     int signal_fd;

@@ -22,6 +22,7 @@
 
 enum {
     ATTEMPTS_EXTRA = 256,
+    ATTEMPTS_SPARE = 64, /* not for operators */
     TARGETS_TTL_MIN_MS = 5'000,
     TARGETS_TTL_MAX_MS = 3'600'000,
     MS_IN_S = 1'000,
@@ -66,6 +67,12 @@ void deliver_free(struct deliver *deliver)
 bool deliver_idle(const struct deliver *deliver)
 {
     return deliver->links.used == 0 && deliver->attempts.used == 0;
+}
+
+bool deliver_spare(const struct deliver *deliver)
+{
+    return deliver->attempts.used + ATTEMPTS_SPARE < deliver->attempts.count &&
+           deliver->large.used + 1 < deliver->large.count;
 }
 
 /* ---- where a recipient goes ---- */
@@ -365,7 +372,7 @@ static void hop_refuse_all(struct next_hop *hop, const struct attempt_failure *f
 static void hop_on_resolved(struct resolve_request *request, const struct resolve_result *result)
 {
     struct next_hop *hop = container_of(request, struct next_hop, request);
-    const struct attempt_failure failure = { result->code, result->enhanced, result->why };
+    const struct attempt_failure failure = { result->code, result->enhanced, result->why, NULL };
     switch (result->verdict) {
     case RESOLVE_FOUND:
         hop_keep_targets(hop, result);

@@ -78,6 +78,8 @@ void deliver_release(struct deliver *deliver, const char *host);
 void deliver_sts_changed(struct deliver *deliver, const char *domain);
 /* Some connector may be used again (mta/connector_count.h): what waits for it goes. */
 void deliver_unblocked(struct deliver *deliver);
+/* Is there room for an attempt that an operator wants (mta/queue_job.c)? */
+bool deliver_spare(const struct deliver *deliver);
 /* No new attempts; connections end when their message is settled. */
 void deliver_drain(struct deliver *deliver);
 bool deliver_idle(const struct deliver *deliver);

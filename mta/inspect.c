@@ -86,6 +86,22 @@ static int tell_outcomes(struct inspect_question *q, json_t *entry)
     return 0;
 }
 
+/* Recipients that the selection means. */
+static uint32_t count_selected(const struct inspect_question *q, const struct message *m)
+{
+    uint32_t count = 0;
+    for (const struct unit *unit = m->units; unit != NULL; unit = unit->sibling)
+        if (queue_job_means(&q->means, unit))
+            count += queue_select_count(&q->means.selection, &q->wanted, unit);
+    return count;
+}
+
+static void inspect_end(struct inspect_question *q)
+{
+    spool_read_end(&q->read);
+    q->reading = 0;
+}
+
 /* 0, or -EAGAIN: the task is run again. */
 static int inspect_message(struct inspect_question *q, struct message *m)
 {
@@ -97,6 +113,12 @@ static int inspect_message(struct inspect_question *q, struct message *m)
     int r = spool_read_envelope(&q->read, &e);
     if (r == -EAGAIN)
         return r;
+    const struct queue_selection *s = &q->means.selection;
+    if (r < 0 ? queue_select_needs_envelope(s)
+              : !queue_select_envelope(s, &e, &q->wanted) || count_selected(q, m) == 0) {
+        inspect_end(q);
+        return 0;
+    }
     char id[SMTP_ID_TEXT];
     smtp_id_text(m->stored.id, id);
     json_t *entry =
@@ -114,13 +136,13 @@ static int inspect_message(struct inspect_question *q, struct message *m)
         json_object_set_new(entry, "damaged", json_true());
     }
     tell_units(q, m, entry);
+    json_object_set_new(entry, "selected", json_integer(count_selected(q, m)));
     if (q->id != 0 && r == 0 && tell_outcomes(q, entry) == -EAGAIN) {
         json_decref(entry);
         return -EAGAIN;
     }
     json_array_append_new(q->messages, entry);
-    spool_read_end(&q->read);
-    q->reading = 0;
+    inspect_end(q);
     return 0;
 }
 
@@ -152,7 +174,7 @@ static void inspect_one(struct inspect_question *q)
 static void inspect_page(struct inspect_question *q)
 {
     struct server_shard *server = q->shard->owner;
-    while (q->log < server->logs_count) {
+    for (unsigned looked = 0; q->log < server->logs_count;) {
         q->queue = &server->logs[q->log].queue;
         uint32_t cursor = q->cursor;
         struct message *m = queue_next(q->queue, &cursor);
@@ -161,13 +183,19 @@ static void inspect_page(struct inspect_question *q)
             q->cursor = 0;
             continue;
         }
-        if (json_array_size(q->messages) >= INSPECT_PAGE) {
+        if (q->reading != 0 && q->reading != m->stored.id)
+            inspect_end(q); /* it left the queue while we read it */
+        if (looked++ == INSPECT_SCAN) {
+            shard_run_later(q->shard, &q->task);
+            return;
+        }
+        if (!queue_job_may_mean(&q->means, m)) {
+            q->cursor = cursor;
+            continue;
+        }
+        if (json_array_size(q->messages) >= q->limit) {
             q->more = true;
             break;
-        }
-        if (q->reading != 0 && q->reading != m->stored.id) {
-            spool_read_end(&q->read); /* it left the queue while we read it */
-            q->reading = 0;
         }
         if (inspect_message(q, m) == -EAGAIN)
             return;

@@ -12,6 +12,7 @@
 #include "mta/connector_cli.h"
 #include "mta/control.h"
 #include "mta/explain_cli.h"
+#include "mta/queue_cli.h"
 #include "mta/tls_cli.h"
 #include "tls/tls_library.h"
 
@@ -28,7 +29,7 @@ static const struct {
     { "explain", explain_main, "what connectors would say to a message, and why" },
     { "connector", connector_main,
       "look at connectors, block, try and report them, bring them from Exchange" },
-    { "queue", queue_main, "look at the queue of the running server" },
+    { "queue", queue_main, "look at the queue of the running server; hold, release, retry, discard, return mail" },
     { "reload", reload_main, "have the running server read its configuration again" },
     { "cert", cert_main, "certificates of ours: show, publish, rehearse a change; trust stores" },
     { "tls", tls_main,

@@ -100,13 +100,23 @@ enum attempt_purpose {
     ATTEMPT_SEND,
     ATTEMPT_FAIL, /* the destination refuses all: null MX, no such domain */
     ATTEMPT_EXPIRE,
-    ATTEMPT_MOVE, /* only to find its new way */
+    ATTEMPT_MOVE,    /* only to find its new way */
+    ATTEMPT_RETURN,  /* an operator has it bounce; */
+    ATTEMPT_DISCARD, /* or vanish */
+};
+
+/* An operator's: told when the attempt has ended, however. It lives until then. */
+struct attempt_word {
+    void (*ended)(struct attempt_word *word, bool done);
+    bool was_held; /* so it is again, when it could not be done */
+    bool done;
 };
 
 struct attempt_failure {
     uint16_t code;
     struct smtp_enhanced enhanced;
-    const char *why; /* copied */
+    const char *why;           /* copied */
+    struct attempt_word *word; /* RETURN, DISCARD */
 };
 
 /* Starts an attempt with an ACTIVE unit. link: for SEND. False: no attempt can be had now, the unit

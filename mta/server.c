@@ -15,6 +15,7 @@
 #include "core/check.h"
 #include "core/log.h"
 #include "mta/inspect.h"
+#include "mta/queue_job.h"
 #include "mta/reload_census.h"
 
 enum {
@@ -443,6 +444,7 @@ int server_shard_init(struct server_shard *server, struct ring *ring, struct sha
     struct shard *shard = &server->shard;
     shard_init(shard, ring, group, index);
     shard->owner = server;
+    list_init(&server->parts);
     uint32_t sessions = config->limits.connections.connections_max + SERVER_REFUSALS;
     uint32_t clients = config->delivery.shard_connections_max;
     uint64_t key[2] = { random_next(&shard->random), random_next(&shard->random) };
@@ -492,6 +494,7 @@ int server_shard_init(struct server_shard *server, struct ring *ring, struct sha
     shard_handle(shard, HANDOFF_DRAIN, server_on_drain);
     shard_handle(shard, HANDOFF_ASK, inspect_asked);
     shard_handle(shard, HANDOFF_CENSUS, reload_census_asked);
+    shard_handle(shard, HANDOFF_JOB, queue_part_asked);
     shard_handle(shard, HANDOFF_UNBLOCKED, server_on_unblocked);
     shard_hook(shard, &server->hook, server_on_hook);
     return 0;
@@ -536,6 +539,7 @@ void server_shard_drain(struct server_shard *server)
             server_unlisten(&server->sockets[i]);
     }
     smtp_service_drain(&server->service);
+    queue_parts_stop(server);
     for (unsigned i = 0; i < server->logs_count; i++) {
         queue_drain(&server->logs[i].queue);
         deliver_drain(&server->logs[i].deliver);
@@ -547,7 +551,8 @@ bool server_shard_drained(struct server_shard *server)
     for (unsigned i = 0; i < server->sockets_count; i++)
         if (server->sockets[i].accept.inflight)
             return false;
-    if (server->service.sessions.used > 0 || server->clients.pool.used > 0)
+    if (server->service.sessions.used > 0 || server->clients.pool.used > 0 ||
+        !list_empty(&server->parts))
         return false;
     for (unsigned i = 0; i < server->logs_count; i++)
         if (!deliver_idle(&server->logs[i].deliver))

@@ -60,6 +60,8 @@ enum server_handoff {
     HANDOFF_TLSRPT_BACK,
     HANDOFF_CENSUS, /* to a shard: pointer: struct reload_census; answered in place */
     HANDOFF_COUNTED,
+    HANDOFF_JOB, /* to a shard: pointer: struct queue_part; number of its state when it is told: */
+    HANDOFF_JOB_TOLD,
     HANDOFF_ABUSE, /* to control; number: slot of an inbound connector over its abuse-limit */
 };
 
@@ -100,6 +102,7 @@ struct server_shard {
     struct server_socket *sockets;
     unsigned sockets_count;
     struct hook hook;
+    struct list parts; /* of operators' verbs that are under way (mta/queue_job.h) */
     struct tls_shard tls;
     struct tls_client_cache tls_sessions;
     struct tls_hosts tls_hosts;
