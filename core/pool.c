@@ -6,9 +6,9 @@
 #include "core/pool.h"
 
 #include <errno.h>
-#include <sys/mman.h>
 
 #include "core/check.h"
+#include "core/memory.h"
 
 #if defined(__SANITIZE_ADDRESS__)
 #define POOL_ASAN 1
@@ -34,11 +34,9 @@ int pool_init(struct pool *pool, const char *name, size_t object_size, uint32_t 
     CHECK(count > 0);
     *pool = (struct pool) { .name = name, .count = count };
     pool->size = (object_size + POOL_ALIGNMENT - 1) / POOL_ALIGNMENT * POOL_ALIGNMENT;
-    void *memory = mmap(NULL, pool->size * count, PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (memory == MAP_FAILED)
+    pool->memory = memory_reserve(pool->size * count);
+    if (pool->memory == NULL)
         return -ENOMEM;
-    pool->memory = memory;
     POISON(pool->memory, pool->size * count);
     return 0;
 }
@@ -48,7 +46,7 @@ void pool_free(struct pool *pool)
     if (pool->memory == NULL)
         return;
     UNPOISON(pool->memory, pool->size * pool->count);
-    munmap(pool->memory, pool->size * pool->count);
+    memory_release(pool->memory, pool->size * pool->count);
     *pool = (struct pool) { 0 };
 }
 

@@ -26,7 +26,6 @@
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
@@ -35,6 +34,7 @@
 #include <unistd.h>
 
 #include "core/check.h"
+#include "core/memory.h"
 
 enum {
     TAG_NONE = 0,
@@ -624,10 +624,8 @@ static void real_free(struct ring *ring)
 {
     struct ring_real *r = real(ring);
     io_uring_queue_exit(&r->uring);
-    if (r->buffer_ring != NULL)
-        munmap(r->buffer_ring, r->buffer_ring_bytes);
-    if (ring->buffers != NULL)
-        munmap(ring->buffers, (size_t)ring->buffers_count * ring->buffer_bytes);
+    memory_release(r->buffer_ring, r->buffer_ring_bytes);
+    memory_release(ring->buffers, (size_t)ring->buffers_count * ring->buffer_bytes);
     free(r->slots);
     free(r->addresses);
     free(r);
@@ -687,22 +685,15 @@ static const char *setup_words(int error)
     }
 }
 
-static void *map(size_t bytes)
-{
-    void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    return memory == MAP_FAILED ? NULL : memory;
-}
-
 static int ring_buffers_init(struct ring_real *r, const struct ring_options *options)
 {
     struct ring *ring = &r->ring;
     CHECK((options->recv_buffers & (options->recv_buffers - 1)) == 0);
     CHECK(options->recv_buffers <= 32'768);
     ring->buffer_bytes = options->recv_buffer_bytes;
-    ring->buffers = map((size_t)options->recv_buffers * options->recv_buffer_bytes);
+    ring->buffers = memory_reserve((size_t)options->recv_buffers * options->recv_buffer_bytes);
     r->buffer_ring_bytes = options->recv_buffers * sizeof(struct io_uring_buf);
-    r->buffer_ring = map(r->buffer_ring_bytes);
+    r->buffer_ring = memory_reserve(r->buffer_ring_bytes);
     if (ring->buffers == NULL || r->buffer_ring == NULL)
         return -ENOMEM;
     ring->buffers_count = options->recv_buffers;

@@ -8,9 +8,9 @@
 #include "core/shard.h"
 
 #include <errno.h>
-#include <sys/mman.h>
 
 #include "core/check.h"
+#include "core/memory.h"
 
 static_assert((HANDOFFS_MAX & (HANDOFFS_MAX - 1)) == 0);
 
@@ -34,18 +34,13 @@ int shard_group_init(struct shard_group *group, unsigned count)
     CHECK(count > 0);
     CHECK(count <= SHARDS_MAX);
     *group = (struct shard_group) { .count = count };
-    void *memory = mmap(NULL, sizeof(struct handoff_ring) * count * count, PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (memory == MAP_FAILED)
-        return -ENOMEM;
-    group->handoffs = memory;
-    return 0;
+    group->handoffs = memory_reserve(sizeof(struct handoff_ring) * count * count);
+    return group->handoffs == NULL ? -ENOMEM : 0;
 }
 
 void shard_group_free(struct shard_group *group)
 {
-    if (group->handoffs != NULL)
-        munmap(group->handoffs, sizeof(struct handoff_ring) * group->count * group->count);
+    memory_release(group->handoffs, sizeof(struct handoff_ring) * group->count * group->count);
     *group = (struct shard_group) { 0 };
 }
 

@@ -26,9 +26,9 @@
 
 #include <errno.h>
 #include <stdlib.h>
-#include <sys/mman.h>
 
 #include "core/check.h"
+#include "core/memory.h"
 
 enum move_state { MOVE_FREE, MOVE_OUTCOMES, MOVE_BODY, MOVE_COMMIT, MOVE_DURABLE };
 
@@ -93,11 +93,9 @@ int compact_init(struct spool *s)
     c->op.landed = on_read;
     size_t outcomes = write_outcomes_max(s);
     c->arena_bytes = s->options.block_bytes + COMPACT_MOVES * outcomes;
-    void *arena = mmap(NULL, c->arena_bytes, PROT_READ | PROT_WRITE,
-                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (arena == MAP_FAILED)
+    c->arena = c->bytes = memory_reserve(c->arena_bytes);
+    if (c->arena == NULL)
         return -ENOMEM;
-    c->arena = c->bytes = arena;
     for (unsigned i = 0; i < COMPACT_MOVES; i++) {
         c->moves[i].compact = c;
         c->moves[i].outcomes = c->arena + s->options.block_bytes + i * outcomes;
@@ -111,8 +109,7 @@ void compact_free(struct spool *s)
     struct compact *c = s->compact;
     if (c == NULL)
         return;
-    if (c->arena != NULL)
-        munmap(c->arena, c->arena_bytes);
+    memory_release(c->arena, c->arena_bytes);
     free(c);
 }
 

@@ -39,9 +39,9 @@
 
 #include <errno.h>
 #include <stdlib.h>
-#include <sys/mman.h>
 
 #include "core/check.h"
+#include "core/memory.h"
 
 static void on_written(struct op *op, int res, unsigned flags)
 {
@@ -62,9 +62,7 @@ int log_init(struct spool *s)
     for (s->hash_mask = 1; s->hash_mask < 2 * count;)
         s->hash_mask *= 2;
     s->hash = malloc(s->hash_mask * sizeof(*s->hash));
-    void *arena = mmap(NULL, (size_t)count * s->options.block_bytes, PROT_READ | PROT_WRITE,
-                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    s->arena = arena == MAP_FAILED ? NULL : arena;
+    s->arena = memory_reserve((size_t)count * s->options.block_bytes);
     if (s->blocks == NULL || s->hash == NULL || s->arena == NULL)
         return -ENOMEM;
     memset(s->hash, 0xff, s->hash_mask * sizeof(*s->hash));
@@ -80,8 +78,7 @@ void log_free(struct spool *s)
 {
     free(s->blocks);
     free(s->hash);
-    if (s->arena != NULL)
-        munmap(s->arena, (size_t)s->options.cache_blocks * s->options.block_bytes);
+    memory_release(s->arena, (size_t)s->options.cache_blocks * s->options.block_bytes);
 }
 
 /* ---- which block has what ---- */

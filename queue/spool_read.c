@@ -13,9 +13,9 @@
 
 #include <errno.h>
 #include <stdlib.h>
-#include <sys/mman.h>
 
 #include "core/check.h"
+#include "core/memory.h"
 
 enum { OUTCOMES_NOT_BEGUN, OUTCOMES_IN_LOG, OUTCOMES_IN_MESSAGE, FIRST_READ_BYTES = 8'192 };
 
@@ -60,9 +60,7 @@ int read_init(struct spool *s)
     s->buffers = calloc(s->buffers_count, sizeof(*s->buffers));
     s->buffer_arena_bytes = (size_t)s->options.read_buffers * READ_BUFFER_BYTES +
                             (size_t)READ_BIG_BUFFERS * s->options.block_bytes;
-    void *arena = mmap(NULL, s->buffer_arena_bytes, PROT_READ | PROT_WRITE,
-                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    s->buffer_arena = arena == MAP_FAILED ? NULL : arena;
+    s->buffer_arena = memory_reserve(s->buffer_arena_bytes);
     if (s->buffers == NULL || s->buffer_arena == NULL)
         return -ENOMEM;
     uint8_t *at = s->buffer_arena;
@@ -85,8 +83,7 @@ void read_free(struct spool *s)
 {
     CHECK(s->reads_inflight == 0);
     free(s->buffers);
-    if (s->buffer_arena != NULL)
-        munmap(s->buffer_arena, s->buffer_arena_bytes);
+    memory_release(s->buffer_arena, s->buffer_arena_bytes);
 }
 
 /* ---- one record ---- */
