@@ -8,21 +8,18 @@
 
 #include <errno.h>
 #include <stdlib.h>
-#include <sys/mman.h>
 
 #include "core/check.h"
+#include "core/memory.h"
 #include "queue/queue_inside.h"
+
+static_assert(sizeof(struct message) + sizeof(struct unit) + 2 * sizeof(struct message *) <=
+              QUEUE_MESSAGE_BYTES_MAX);
+static_assert((uint32_t)RECIPIENTS_MAX < PLACE_LAST);
 
 /* ---- life ---- */
 
 static void destination_idle(struct destination *d, bool idle);
-
-static void *map(size_t bytes)
-{
-    void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    return memory == MAP_FAILED ? NULL : memory;
-}
 
 static uint32_t power_of_two(uint32_t at_least)
 {
@@ -34,12 +31,13 @@ static uint32_t power_of_two(uint32_t at_least)
 
 int queue_init(struct queue *queue, struct shard *shard, const struct queue_options *options)
 {
+    CHECK(options->recipients_max < PLACE_LAST);
     *queue = (struct queue) { .shard = shard, .options = *options };
     list_init(&queue->idle);
     queue->table_mask = power_of_two(options->messages_max) - 1;
     queue->hashes_mask = power_of_two(options->destinations_max) - 1;
-    queue->table = map(sizeof(*queue->table) * ((size_t)queue->table_mask + 1));
-    queue->hashes = map(sizeof(*queue->hashes) * ((size_t)queue->hashes_mask + 1));
+    queue->table = memory_reserve(sizeof(*queue->table) * ((size_t)queue->table_mask + 1));
+    queue->hashes = memory_reserve(sizeof(*queue->hashes) * ((size_t)queue->hashes_mask + 1));
     int r = queue->table == NULL || queue->hashes == NULL ? -ENOMEM : 0;
     if (r == 0)
         r = pool_init(&queue->messages, "messages", sizeof(struct message), options->messages_max);
@@ -72,10 +70,8 @@ void queue_free(struct queue *queue)
     pool_free(&queue->destinations);
     pool_free(&queue->settlements);
     pool_free(&queue->large);
-    if (queue->table != NULL)
-        munmap(queue->table, sizeof(*queue->table) * ((size_t)queue->table_mask + 1));
-    if (queue->hashes != NULL)
-        munmap(queue->hashes, sizeof(*queue->hashes) * ((size_t)queue->hashes_mask + 1));
+    memory_release(queue->table, sizeof(*queue->table) * ((size_t)queue->table_mask + 1));
+    memory_release(queue->hashes, sizeof(*queue->hashes) * ((size_t)queue->hashes_mask + 1));
     queue->table = NULL;
     queue->hashes = NULL;
 }
@@ -281,13 +277,13 @@ static int64_t unit_expires_us(const struct unit *unit)
 
 bool unit_expired(const struct unit *unit)
 {
-    return unit->queue->shard->wall_us >= unit_expires_us(unit);
+    return unit_queue(unit)->shard->wall_us >= unit_expires_us(unit);
 }
 
 static void unit_await_expiry(struct unit *unit)
 {
-    timer_arm(&unit->queue->shard->timers, &unit->timer,
-              monotonic_of(unit->queue, unit_expires_us(unit)));
+    timer_arm(&unit_queue(unit)->shard->timers, &unit->timer,
+              monotonic_of(unit_queue(unit), unit_expires_us(unit)));
 }
 
 uint64_t queue_retry_after_ms(struct queue *queue, uint32_t failures)
@@ -307,7 +303,7 @@ uint64_t queue_retry_after_ms(struct queue *queue, uint32_t failures)
 
 void unit_leave(struct unit *unit)
 {
-    struct queue_metrics *m = &unit->queue->metrics;
+    struct queue_metrics *m = &unit_queue(unit)->metrics;
     struct destination *d = unit->destination;
     switch ((enum unit_state)unit->state) {
     case UNIT_READY:
@@ -333,7 +329,7 @@ void unit_leave(struct unit *unit)
 
 void unit_enter(struct unit *unit, enum unit_state state, bool front)
 {
-    struct queue *queue = unit->queue;
+    struct queue *queue = unit_queue(unit);
     struct queue_metrics *m = &queue->metrics;
     struct destination *d = unit->destination;
     unit->state = (uint8_t)state;
@@ -368,7 +364,7 @@ void unit_enter(struct unit *unit, enum unit_state state, bool front)
 
 void unit_defer(struct unit *unit, int64_t due_us)
 {
-    struct queue *queue = unit->queue;
+    struct queue *queue = unit_queue(unit);
     int64_t expires_us = unit_expires_us(unit);
     /* One that has expired and could not be settled so waits for its turn like any other. */
     if (expires_us > queue->shard->wall_us)
@@ -380,7 +376,7 @@ void unit_defer(struct unit *unit, int64_t due_us)
 static void unit_on_timer(struct timer *timer)
 {
     struct unit *unit = container_of(timer, struct unit, timer);
-    struct queue *queue = unit->queue;
+    struct queue *queue = unit_queue(unit);
     CHECK(unit->state != UNIT_ACTIVE && unit->state != UNIT_SETTLING);
     if (unit_expired(unit)) {
         queue->options.expired(queue->options.owner, unit);
@@ -401,7 +397,6 @@ struct unit *unit_new(struct queue *queue, struct message *message, struct desti
     if (unit == NULL)
         return NULL;
     *unit = (struct unit) {
-        .queue = queue,
         .message = message,
         .destination = d,
         .sibling = message->units,
@@ -430,39 +425,78 @@ void unit_free(struct queue *queue, struct unit *unit)
         message_free(queue, message);
 }
 
+/* The link that leads to this recipient, or the one that ends the list. */
+static uint32_t *place_find(struct queue *queue, struct unit *unit, uint32_t recipient)
+{
+    uint32_t *at = &unit->first;
+    while (*at != PLACE_NONE && !place_is_last(*at)) {
+        struct place *place = pool_at(&queue->places, *at);
+        if (place->recipient == recipient)
+            break;
+        at = &place->next;
+    }
+    return place_is_last(*at) && *at != (PLACE_LAST | recipient) ? NULL : at;
+}
+
+/* Before what at leads to. There is always a place: no recipient has more than one. */
+static void place_insert(struct queue *queue, uint32_t *at, uint32_t recipient)
+{
+    if (*at == PLACE_NONE) {
+        *at = PLACE_LAST | recipient;
+        return;
+    }
+    struct place *place = pool_take(&queue->places);
+    CHECK(place != NULL);
+    *place = (struct place) { .recipient = recipient, .next = *at };
+    *at = pool_index(&queue->places, place);
+}
+
+static bool place_remove(struct queue *queue, struct unit *unit, uint32_t recipient)
+{
+    uint32_t *at = place_find(queue, unit, recipient);
+    if (at == NULL || *at == PLACE_NONE)
+        return false;
+    if (place_is_last(*at)) {
+        *at = PLACE_NONE;
+    } else {
+        struct place *place = pool_at(&queue->places, *at);
+        *at = place->next;
+        pool_give(&queue->places, place);
+    }
+    unit->count--;
+    return true;
+}
+
 static int unit_add_place(struct queue *queue, struct unit *unit, uint32_t recipient)
 {
-    struct place *place = pool_take(&queue->places);
-    if (place == NULL)
+    if (queue->recipients == queue->options.recipients_max)
         return -ENOSPC;
-    *place = (struct place) { .recipient = recipient, .next = unit->first };
-    unit->first = pool_index(&queue->places, place);
+    place_insert(queue, &unit->first, recipient);
     unit->count++;
+    queue->recipients++;
     metric_add(&queue->metrics.recipients_queued, 1);
     return 0;
 }
 
 bool unit_drop_place(struct queue *queue, struct unit *unit, uint32_t recipient)
 {
-    for (uint32_t *at = &unit->first; *at != PLACE_NONE;) {
-        struct place *place = pool_at(&queue->places, *at);
-        if (place->recipient == recipient) {
-            *at = place->next;
-            pool_give(&queue->places, place);
-            unit->count--;
-            metric_sub(&queue->metrics.recipients_queued, 1);
-            return true;
-        }
-        at = &place->next;
-    }
-    return false;
+    if (!place_remove(queue, unit, recipient))
+        return false;
+    queue->recipients--;
+    metric_sub(&queue->metrics.recipients_queued, 1);
+    return true;
 }
 
 bool unit_next(const struct unit *unit, uint32_t *place, uint32_t *recipient)
 {
     if (*place == PLACE_NONE)
         return false;
-    const struct place *at = pool_at(&unit->queue->places, *place);
+    if (place_is_last(*place)) {
+        *recipient = *place & ~PLACE_LAST;
+        *place = PLACE_NONE;
+        return true;
+    }
+    const struct place *at = pool_at(&unit_queue(unit)->places, *place);
     *recipient = at->recipient;
     *place = at->next;
     return true;
@@ -476,8 +510,7 @@ bool queue_reserve(struct queue *queue)
     /* Idle destinations give way to new ones. How many of those that are under way need one is not
      * known yet: who finds none is parked. */
     if (queue->destinations.used - queue->idle_count == queue->destinations.count ||
-        queue->units.used + more > queue->units.count ||
-        queue->places.used + more > queue->places.count ||
+        queue->recipients + more > queue->options.recipients_max ||
         queue->messages.used + more > queue->messages.count) {
         metric_add(&queue->metrics.refused_full, 1);
         return false;
@@ -613,7 +646,7 @@ void queue_found(void *argument, const struct recovered *recovered)
 
 void queue_take(struct queue *queue, struct unit *unit)
 {
-    CHECK(unit->queue == queue);
+    CHECK(unit_queue(unit) == queue);
     CHECK(unit->state == UNIT_READY || unit->state == UNIT_DEFERRED || unit->state == UNIT_HELD);
     unit_leave(unit);
     unit_enter(unit, UNIT_ACTIVE, false);
@@ -664,7 +697,7 @@ struct unit *queue_pull(struct queue *queue, struct destination *d)
 
 void queue_put_back(struct queue *queue, struct unit *unit)
 {
-    CHECK(unit->queue == queue);
+    CHECK(unit_queue(unit) == queue);
     CHECK(unit->state == UNIT_ACTIVE);
     unit_leave(unit);
     if (unit->message->ordered)
@@ -675,7 +708,7 @@ void queue_put_back(struct queue *queue, struct unit *unit)
 
 void queue_hold(struct queue *queue, struct unit *unit)
 {
-    CHECK(unit->queue == queue);
+    CHECK(unit_queue(unit) == queue);
     CHECK(unit->state == UNIT_ACTIVE);
     unit_leave(unit);
     unit_enter(unit, UNIT_HELD, false);
@@ -705,19 +738,20 @@ static struct unit *unit_to_join(const struct queue *queue, const struct message
 /* From one unit to another, whose list has the highest first as well. */
 static void place_move(struct queue *queue, struct unit *from, struct unit *to, uint32_t recipient)
 {
-    uint32_t *at = &from->first;
-    while (((struct place *)pool_at(&queue->places, *at))->recipient != recipient)
-        at = &((struct place *)pool_at(&queue->places, *at))->next;
-    const uint32_t index = *at;
-    struct place *place = pool_at(&queue->places, index);
-    *at = place->next;
-    from->count--;
-    at = &to->first;
-    while (*at != PLACE_NONE &&
-           ((struct place *)pool_at(&queue->places, *at))->recipient > recipient)
-        at = &((struct place *)pool_at(&queue->places, *at))->next;
-    place->next = *at;
-    *at = index;
+    CHECK(place_remove(queue, from, recipient));
+    uint32_t *at = &to->first;
+    while (*at != PLACE_NONE && !place_is_last(*at)) {
+        struct place *place = pool_at(&queue->places, *at);
+        if (place->recipient < recipient)
+            break;
+        at = &place->next;
+    }
+    const uint32_t last = *at & ~PLACE_LAST;
+    if (place_is_last(*at) && last > recipient) {
+        *at = PLACE_LAST | recipient;
+        recipient = last;
+    }
+    place_insert(queue, at, recipient);
     to->count++;
 }
 

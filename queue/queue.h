@@ -32,6 +32,7 @@ enum {
     QUEUE_TEXT_MAX = 192,      /* of the last error of a destination */
     QUEUE_SETTLE_INLINE = 8,   /* outcomes kept in a settlement itself */
     QUEUE_LARGE_SETTLEMENTS = 64,
+    QUEUE_MESSAGE_BYTES_MAX = 256, /* of memory: a queued message with one recipient, all told */
 };
 #define QUEUE_PARKING_KEY "parked:"
 
@@ -50,7 +51,8 @@ struct destination {
     uint64_t hash;
     struct message *adding; /* the message whose units are being made, and its unit here */
     struct unit *adding_unit;
-    void *owner; /* of the delivering side; NULL: it has nothing for it */
+    void *owner;        /* of the delivering side; NULL: it has nothing for it */
+    uint8_t owner_note; /* what the delivering side remembers without it */
     char error[QUEUE_TEXT_MAX];
     uint16_t key_size;
     char key[DESTINATION_KEY_MAX];
@@ -58,20 +60,19 @@ struct destination {
 
 enum unit_state { UNIT_READY, UNIT_ACTIVE, UNIT_SETTLING, UNIT_DEFERRED, UNIT_HELD };
 
-/* One recipient of a unit. */
+/* One recipient of a unit that has more behind it in the unit's list. */
 struct place {
     uint32_t recipient; /* index in the envelope */
-    uint32_t next;      /* index in the pool of places; UINT32_MAX ends */
+    uint32_t next;      /* as struct unit's first */
 };
 
 struct unit {
     struct list node;   /* of the destination's ready list */
     struct timer timer; /* due or expiry, whichever comes first */
-    struct queue *queue;
     struct message *message;
     struct destination *destination;
     struct unit *sibling; /* next unit of the message */
-    uint32_t first;       /* place */
+    uint32_t first;       /* recipient: where the list of them begins, see unit_next */
     uint32_t count;       /* recipients */
     uint32_t attempts;
     uint8_t state; /* enum unit_state */
@@ -91,7 +92,7 @@ struct message {
 
 struct queue_options {
     uint32_t messages_max;
-    uint32_t recipients_max; /* of all messages together: units and places */
+    uint32_t recipients_max; /* of all messages together */
     uint32_t destinations_max;
     uint32_t active_max; /* units ACTIVE or SETTLING */
     uint64_t age_max_ms; /* expiry, unless age_max says another one for a destination */
@@ -142,6 +143,7 @@ struct queue {
     uint32_t idle_count;
     struct destination *parking; /* for those that find no destination: a key without a route, so
                                     that the delivering side looks for their way again (move) */
+    uint32_t recipients;         /* of all units */
     uint32_t reserved;           /* recipients of messages under way */
     bool draining;
     uint32_t unplaced; /* recovered and found no room: the start must fail */

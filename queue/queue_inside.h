@@ -6,9 +6,22 @@
 
 #include "queue/queue.h"
 
+/* A unit's list of recipients: indexes of places, the last of which may be followed by one more
+ * recipient, instead of an index: so that a unit with one recipient has no place. */
 #define PLACE_NONE UINT32_MAX
+#define PLACE_LAST UINT32_C(0x8000'0000) /* and the recipient */
+
+static inline bool place_is_last(uint32_t link)
+{
+    return (link & PLACE_LAST) != 0 && link != PLACE_NONE;
+}
 
 enum { US_IN_MS = 1'000, ORDERED_WAIT_US = 1'000'000 };
+
+static inline struct queue *unit_queue(const struct unit *unit)
+{
+    return unit->destination->queue;
+}
 
 /* ---- queue.c ---- */
 

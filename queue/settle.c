@@ -117,17 +117,22 @@ static void settlement_split(struct settlement *s, int64_t due_us)
     CHECK(later != NULL);
     later->attempts = unit->attempts;
     for (uint32_t *at = &unit->first, *to = &later->first; *at != PLACE_NONE;) {
-        struct place *place = pool_at(&queue->places, *at);
-        if (!settlement_names(s, place->recipient)) {
-            at = &place->next;
-            continue;
+        bool last = place_is_last(*at);
+        struct place *place = last ? NULL : pool_at(&queue->places, *at);
+        uint32_t *next = last ? NULL : &place->next;
+        if (settlement_names(s, last ? *at & ~PLACE_LAST : place->recipient)) {
+            *to = *at;
+            *at = last ? PLACE_NONE : *next;
+            unit->count--;
+            later->count++;
+            to = next;
+            if (!last)
+                *next = PLACE_NONE;
+        } else {
+            at = next;
         }
-        *to = *at;
-        *at = place->next;
-        place->next = PLACE_NONE;
-        to = &place->next;
-        unit->count--;
-        later->count++;
+        if (last)
+            break;
     }
     CHECK(unit->count > 0);
     unit_defer(later, due_us);

@@ -805,3 +805,78 @@ Test(queue, counts_agree_whatever_happens)
         queue_world_free(w);
     }
 }
+
+/* ---- what it takes ---- */
+
+Test(queue, one_recipient_takes_no_place_and_several_take_one_less)
+{
+    struct queue_world *w = queue_world_new(40);
+    queue_mail(w, "a@x.test");
+    queue_mail(w, "a@x.test b@y.test");
+    cr_assert_eq(w->queue.places.used, 0);
+    queue_mail(w, "a@z.test b@z.test c@z.test");
+    cr_assert_eq(w->queue.places.used, 2);
+    size_t each = w->queue.messages.size + w->queue.units.size + 2 * sizeof(*w->queue.table);
+    cr_assert_leq(each, QUEUE_MESSAGE_BYTES_MAX);
+    queue_world_free(w);
+}
+
+Test(queue, recipients_that_settle_in_any_order_leave_the_others)
+{
+    static const char *const orders[] = { "d  ", " d ", "  d", "dd ", "d d", " dd" };
+    for (unsigned i = 0; i < ARRAY_COUNT(orders); i++) {
+        struct queue_world *w = queue_world_new(50 + i);
+        queue_mail(w, "a@x.test b@x.test c@x.test");
+        cr_assert_eq(queue_settle_as(w, queue_pull_from(w, "mx:x.test"), orders[i]), 0);
+        queue_agrees(w);
+        struct unit *unit = queue_pull_from(w, "mx:x.test");
+        uint32_t place = unit->first, recipient;
+        for (uint32_t left = 3; left-- > 0;)
+            if (orders[i][left] == ' ')
+                cr_assert(unit_next(unit, &place, &recipient) && recipient == left);
+        cr_assert(!unit_next(unit, &place, &recipient));
+        char rest[4] = "ddd";
+        rest[unit->count] = '\0';
+        cr_assert_eq(queue_settle_as(w, unit, rest), 0);
+        cr_assert_eq(w->queue.places.used, 0);
+        queue_world_free(w);
+    }
+}
+
+Test(queue, recipients_that_move_in_any_order_travel_the_highest_first)
+{
+    static const uint32_t orders[][3] = { { 0, 1, 2 }, { 2, 1, 0 }, { 1, 0, 2 },
+                                          { 1, 2, 0 }, { 2, 0, 1 }, { 0, 2, 1 } };
+    for (unsigned i = 0; i < ARRAY_COUNT(orders); i++) {
+        struct queue_world *w = queue_world_new(60 + i);
+        queue_mail(w, "a@x.test b@x.test c@x.test");
+        struct unit *unit = queue_pull_from(w, "mx:x.test");
+        for (unsigned k = 0; k < 3; k++) {
+            cr_assert_eq(move(w, unit, orders[i][k], "outbound:one"), k == 2);
+            if (k < 2) {
+                queue_put_back(&w->queue, unit);
+                queue_agrees(w);
+                cr_assert_eq(queue_pull_from(w, "mx:x.test"), unit);
+            }
+        }
+        queue_agrees(w);
+        unit = queue_pull_from(w, "outbound:one");
+        cr_assert_eq(unit->count, 3);
+        cr_assert_eq(queue_settle_as(w, unit, "ddd"), 0);
+        queue_world_free(w);
+    }
+}
+
+Test(queue, a_unit_of_which_some_are_deferred_and_some_untried_splits_in_any_way)
+{
+    static const char *const ways[] = { "l  ", " l ", "  l", "ll ", "l l", " ll" };
+    for (unsigned i = 0; i < ARRAY_COUNT(ways); i++) {
+        struct queue_world *w = queue_world_new(70 + i);
+        queue_mail(w, "a@x.test b@x.test c@x.test");
+        cr_assert_eq(queue_settle_as(w, queue_pull_from(w, "mx:x.test"), ways[i]), 0);
+        cr_assert_eq(w->queue.metrics.units_ready, 1);
+        cr_assert_eq(w->queue.metrics.units_deferred, 1);
+        queue_agrees(w);
+        queue_world_free(w);
+    }
+}

@@ -342,14 +342,14 @@ static void check_log(const struct server_log *log)
     CHECK(queue->reserved == 0);
     CHECK(queue->metrics.units_active == 0);
     CHECK(queue->metrics.messages == queue->messages.used);
-    CHECK(queue->metrics.recipients_queued == queue->places.used);
+    CHECK(queue->metrics.recipients_queued == queue->recipients);
     CHECK(queue->metrics.destinations == queue->destinations.used);
     CHECK(queue->metrics.units_ready + queue->metrics.units_deferred + queue->metrics.units_held ==
           queue->units.used);
     CHECK(log->deliver.hops.used <= queue->destinations.used);
     if (queue->metrics.messages == 0) {
         CHECK(queue->units.used == 0);
-        CHECK(queue->places.used == 0);
+        CHECK(queue->recipients == 0 && queue->places.used == 0);
         CHECK(log->spool->metrics.live_messages == 0);
     }
     CHECK(log->spool->metrics.live_messages == queue->metrics.messages);
