@@ -26,9 +26,14 @@ enum {
     TARGETS_TTL_MIN_MS = 5'000,
     TARGETS_TTL_MAX_MS = 3'600'000,
     MS_IN_S = 1'000,
+    US_IN_MS = 1'000,
     GROW_PAUSE_MS = 1'000,
-    REFUSE_PAUSE_MS = 200, /* between two lots of PUMP_MAX that are refused or moved */
-    PUMP_MAX = 64,         /* connections or failures begun in one go */
+    REFUSE_PAUSE_MS = 200,      /* between two lots of PUMP_MAX that are refused or moved */
+    PUMP_MAX = 64,              /* connections or failures begun in one go */
+    HOPS_EXTRA = 2'048,         /* next hops in memory, beyond those with a connection */
+    HOPS_LOOKS_MAX = 64,        /* at next hops, for one to be forgotten */
+    ROOM_PAUSE_MS = 500,        /* before it is asked again for what there was no room for */
+    ROOM_SPREAD_MS_PER_K = 100, /* longer, by a thousand destinations: not all at once */
     ADDRESS_MAX_BYTES = 1'100,
 };
 
@@ -36,11 +41,16 @@ static void link_free(struct link *link);
 static void hop_target_failed(struct next_hop *hop, const struct link *link,
                               enum outbound_token token, const char *what, struct slice text);
 
+static uint32_t hops_max(uint32_t connections, uint32_t destinations)
+{
+    return MIN(destinations, connections + HOPS_EXTRA);
+}
+
 int deliver_init(struct deliver *deliver, uint32_t connections)
 {
     list_init(&deliver->open);
     int r = pool_init(&deliver->hops, "next hops", sizeof(struct next_hop),
-                      deliver->queue->options.destinations_max);
+                      hops_max(connections, deliver->queue->options.destinations_max));
     if (r == 0)
         r = pool_init(&deliver->links, "links", sizeof(struct link), connections);
     if (r == 0)
@@ -157,11 +167,48 @@ static void hop_learn_route(struct next_hop *hop)
     hop->targets_until_ms = 0;
 }
 
+static void hop_free(struct next_hop *hop)
+{
+    struct deliver *deliver = hop->deliver;
+    resolve_forget(deliver->resolves, &hop->request);
+    sts_watch_end(&hop->sts);
+    generation_drop(deliver->generations, hop->generation);
+    list_remove(&hop->node);
+    hop->destination->owner = NULL;
+    pool_give(&deliver->hops, hop);
+}
+
+/* Nothing is under way for it, and its destination's timer brings it back: what it knows can be
+ * asked for again. */
+static bool hop_is_idle(const struct next_hop *hop)
+{
+    return hop->links_count == 0 && hop->request.resolve == NULL && hop->sts.sts == NULL &&
+           hop->rate_us <= hop->deliver->shard->now_ms * US_IN_MS;
+}
+
+/* There may be more destinations than next hops: the one that was made or passed over last goes
+ * last. Those that are told when protection comes back there go when there are no others. */
+static struct next_hop *hop_new(struct deliver *deliver)
+{
+    struct next_hop *hop = pool_take(&deliver->hops);
+    for (unsigned i = 0; hop == NULL && i < HOPS_LOOKS_MAX && !list_empty(&deliver->open); i++) {
+        struct next_hop *old = container_of(deliver->open.next, struct next_hop, node);
+        list_remove(&old->node);
+        list_push(&deliver->open, &old->node);
+        bool waits = old->skipped || hop_waits_for_tls(old->destination);
+        if (!hop_is_idle(old) || (waits && i < HOPS_LOOKS_MAX / 2))
+            continue;
+        hop_free(old);
+        hop = pool_take(&deliver->hops);
+    }
+    return hop;
+}
+
 static struct next_hop *hop_of(struct deliver *deliver, struct destination *d)
 {
     if (d->owner != NULL)
         return d->owner;
-    struct next_hop *hop = pool_take(&deliver->hops);
+    struct next_hop *hop = hop_new(deliver);
     if (hop == NULL)
         return NULL;
     memset(hop, 0, offsetof(struct next_hop, targets));
@@ -175,15 +222,13 @@ static struct next_hop *hop_of(struct deliver *deliver, struct destination *d)
     return hop;
 }
 
-static void hop_free(struct next_hop *hop)
+/* For want of something of ours: no failure of the destination. Many may want it. */
+static void deliver_again(struct deliver *deliver, struct destination *d)
 {
-    struct deliver *deliver = hop->deliver;
-    resolve_forget(deliver->resolves, &hop->request);
-    sts_watch_end(&hop->sts);
-    generation_drop(deliver->generations, hop->generation);
-    list_remove(&hop->node);
-    hop->destination->owner = NULL;
-    pool_give(&deliver->hops, hop);
+    const uint64_t spread_ms =
+        ROOM_PAUSE_MS + (uint64_t)deliver->queue->destinations.used * ROOM_SPREAD_MS_PER_K / 1'000;
+    queue_destination_again(deliver->queue, d,
+                            ROOM_PAUSE_MS + random_below(&deliver->shard->random, spread_ms));
 }
 
 bool deliver_unwanted(void *argument, struct destination *d)
@@ -203,8 +248,12 @@ void deliver_wanted(void *argument, struct destination *d)
     struct deliver *deliver = argument;
     if (deliver->draining)
         return;
+    if (d->retry_ms > deliver->shard->now_ms && d->owner == NULL)
+        return; /* its back-off ends by its timer */
     struct next_hop *hop = hop_of(deliver, d);
-    if (hop != NULL)
+    if (hop == NULL)
+        deliver_again(deliver, d);
+    else
         hop_pump(hop);
 }
 
@@ -294,7 +343,7 @@ static void hop_fail(struct next_hop *hop, enum outbound_token token, struct sli
     struct deliver *deliver = hop->deliver;
     struct shard *shard = deliver->shard;
     metric_add(&deliver->metrics.destination_failures, 1);
-    hop->token = token;
+    hop->destination->owner_note = (uint8_t)token;
     hop_all_failed(hop, token);
     queue_destination_failed(deliver->queue, hop->destination, why);
     hop->targets_until_ms = 0;
@@ -607,8 +656,8 @@ void hop_pump(struct next_hop *hop)
         if (hop->request.resolve != NULL)
             return;
         if (hop->targets_until_ms <= deliver->shard->now_ms) {
-            if (!hop_resolve(hop))
-                hop_fail(hop, FAULT_CONNECT, SLICE("too many look-ups under way"));
+            if (!hop_resolve(hop)) /* too many are under way */
+                deliver_again(deliver, d);
             return;
         }
         if (!hop_sts_known(hop))

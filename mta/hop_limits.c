@@ -41,6 +41,11 @@ static bool is_tls(enum outbound_token token)
     return outbound_token_row(token)->retry.subject == 7;
 }
 
+bool hop_waits_for_tls(const struct destination *destination)
+{
+    return is_tls(hop_token(destination));
+}
+
 void hop_host_failed(struct next_hop *hop, enum outbound_token token)
 {
     hop->failed_otherwise = hop->failed_otherwise || !is_tls(token);

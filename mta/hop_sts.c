@@ -76,7 +76,8 @@ void deliver_sts_changed(struct deliver *deliver, const char *domain)
 {
     list_each (node, &deliver->open) {
         struct next_hop *hop = container_of(node, struct next_hop, node);
-        bool refused = hop->token == FAULT_STS_MX || hop->token == FAULT_STS_CERT;
+        bool refused = hop_token(hop->destination) == FAULT_STS_MX ||
+                       hop_token(hop->destination) == FAULT_STS_CERT;
         if (!refused || hop->sts_facts.domain == NULL || strcmp(hop->sts_facts.domain, domain) != 0)
             continue;
         queue_destination_works(deliver->queue, hop->destination);

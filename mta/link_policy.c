@@ -171,8 +171,8 @@ enum outbound_token link_token(const struct smtp_client_end *end)
 
 enum outbound_token hop_token(const struct destination *destination)
 {
-    const struct next_hop *hop = destination->owner;
-    return hop == NULL || hop->token == FAULT_NONE ? FAULT_CONNECT : hop->token;
+    const enum outbound_token token = destination->owner_note;
+    return token == FAULT_NONE ? FAULT_CONNECT : token;
 }
 
 static const char *got(const struct smtp_client *client)
@@ -246,7 +246,7 @@ void link_judge_demands(struct link *link, struct smtp_transaction *transaction)
             continue;
         result->verdict = SMTP_VERDICT_TEMPORARY;
         result->enhanced = outbound_token_row(FAULT_PEER_DEMANDS_TLS)->retry;
-        link->hop->token = FAULT_PEER_DEMANDS_TLS;
+        link->hop->destination->owner_note = FAULT_PEER_DEMANDS_TLS;
         if (!told)
             link_refused(link, FAULT_PEER_DEMANDS_TLS, result->text);
         told = true;

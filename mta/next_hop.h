@@ -41,7 +41,6 @@ struct next_hop {
     const struct route *route; /* NULL: its connector is gone, units go elsewhere */
     enum tls_level floor; /* that recipients demand, where it is more than the route's; or NONE */
     bool floor_recorded;  /* and no rule does any more */
-    enum outbound_token token; /* of the last failure of all hosts */
     struct resolve_request request;
     struct sts_watch sts;
     struct sts_facts sts_facts; /* of the target that is next */
@@ -149,6 +148,9 @@ bool link_grants_wish(const struct link *link);
 enum outbound_token link_token(const struct smtp_client_end *end);
 /* Of the last failure of all its hosts: for mail whose time is up. */
 enum outbound_token hop_token(const struct destination *destination);
+/* It was for want of the protection that is wanted: whoever learns of a change there looks for it.
+ */
+bool hop_waits_for_tls(const struct destination *destination);
 /* The host, how the connection is protected, and by whose demand, as fields of a line. */
 void link_log(const struct link *link, struct log_line *line);
 /* The host is not given mail: counted, and logged. */
