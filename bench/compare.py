@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""compare.py - results of accept.sh, relay.sh, idle.sh, handshake.sh and tls.sh as tables, with targets
+"""compare.py - results of accept.sh, relay.sh, queue.sh, idle.sh, handshake.sh and tls.sh as tables, with targets
 
     compare.py [--strict] DIRECTORY
 
@@ -32,6 +32,12 @@ RESUMED_12_MAX = 0.2            # of a full handshake of TLS 1.2
 HANDSHAKES = {"13-ecdsa": "1.3 full ECDSA", "13-rsa": "1.3 full RSA-2048", "13-resumed": "1.3 resumed",
               "12-ecdsa": "1.2 full ECDSA", "12-ticket": "1.2 resumed, ticket", "12-id": "1.2 resumed, id",
               "13-hybrid": "1.3 full ECDSA, hybrid"}
+QUEUE_BYTES_MAX = 256           # of memory, for a message that waits; the table of destinations apart
+QUEUE_DESTINATION_BYTES = 1024  # of that table, for one of them
+QUEUE_FULL_MIN = 0.8            # messages/s taken in by a full queue, of an empty one's
+QUEUE_START_MAX = 5000          # ms from the start to the first 220
+QUEUE_LOOK_MAX = 1000           # ms for queue list, queue top
+QUEUE_DRAIN_MIN = 0.7           # messages/s out, of those that are relayed
 TLS_MIN = 10                    # ringpost's messages/s by TLS, of Postfix's
 SHAPES = {"many": "many per connection", "full": "one, full handshake", "resumed": "one, resumed"}
 RESUMED = {"13-resumed": "13-ecdsa", "12-ticket": "12-ecdsa", "12-id": "12-ecdsa"}
@@ -232,6 +238,42 @@ def relay(rows):
               at_least=False, digits=0)
 
 
+def queue(rows):
+    relayed = next((row["rate"] for row in rows if row["competitor"] == "relay"), None)
+    rows = sorted((row for row in rows if row["competitor"] != "relay"),
+                  key=lambda row: (row["competitor"] == "postfix", row["destinations"]))
+
+    def number(row, key):
+        return row[key] if isinstance(row[key], (int, float)) else None
+
+    def message_bytes(row):
+        return row["grown_kib"] * 1024 / row["grown_messages"]
+
+    out = [("competitor", "destinations", "messages", "bytes each", "empty/s", "full/s", "of empty", "list ms",
+            "top ms", "start ms", "drained/s", "of relayed")]
+    for row in rows:
+        full = ratio(number(row, "full"), number(row, "empty"))
+        out.append((NAMES.get(row["competitor"], row["competitor"]), shown(row["destinations"]), shown(row["messages"]),
+                    shown(message_bytes(row)), shown(number(row, "empty")), shown(number(row, "full")), shown(full, 2),
+                    shown(number(row, "list_ms")), shown(number(row, "top_ms")), shown(number(row, "start_ms")),
+                    shown(number(row, "drain")), shown(ratio(number(row, "drain"), relayed), 2)))
+    table(out)
+    print(f"relayed, in and out at the same time: {shown(relayed)} messages/s\n")
+    for row in rows:
+        if row["competitor"] != "ringpost":
+            continue
+        where = f"{row['destinations']:,} destinations"
+        table_bytes = row["destinations"] * QUEUE_DESTINATION_BYTES / row["grown_messages"]
+        judge(f"{where}: memory of a message, its share of {QUEUE_DESTINATION_BYTES} bytes a destination apart",
+              message_bytes(row) - table_bytes, QUEUE_BYTES_MAX, at_least=False, unit=" bytes", digits=0)
+        judge(f"{where}: messages/s into a full queue, of an empty one's",
+              ratio(number(row, "full"), number(row, "empty")), QUEUE_FULL_MIN)
+        for key, what, most in (("list_ms", "queue list", QUEUE_LOOK_MAX), ("top_ms", "queue top", QUEUE_LOOK_MAX),
+                                ("start_ms", "start to the first 220", QUEUE_START_MAX)):
+            judge(f"{where}: {what}", number(row, key), most, at_least=False, unit=" ms", digits=0)
+        judge(f"{where}: messages/s out, of those relayed", ratio(number(row, "drain"), relayed), QUEUE_DRAIN_MIN)
+
+
 def idle(rows):
     for row in rows:
         each = 1024 / row["open"]
@@ -379,7 +421,7 @@ def main():
     if not rows:
         print(f"no results in {arguments.directory}")
         return 1 if arguments.strict else 0
-    for name, print_table in (("accept", accept), ("relay", relay), ("idle", idle), ("handshake", handshake), ("tls", tls)):
+    for name, print_table in (("accept", accept), ("relay", relay), ("queue", queue), ("idle", idle), ("handshake", handshake), ("tls", tls)):
         if rows[name]:
             print_table(rows[name])
     return 1 if arguments.strict and any(verdict != "PASS" for verdict in verdicts) else 0

@@ -182,12 +182,19 @@ machine_facts() {
 # INBOUND=N: so many inbound connectors, none of which is about the mail that is sent here.
 # hold: the only next hop is a closed port, so mail stays in the spool; the refused probe and its
 # recorded deferral are ringpost's own cost, Postfix has none of that with its hold queue.
+# QUEUE_DNS=PORT: mail goes to the MX of its domain, as a name server there says, and PORT_CLOSED of it.
 # SESSIONS is per shard. Time and memory defaults are the shipped ones, limits per address are off:
 # all the load comes from one machine, and Postfix exempts its mynetworks likewise.
 bench_config() {
     local file=$1 next_hop=$PORT_SINK sessions=${3:-8192}
-    local certificates=""
+    local certificates="" dns="" by_mx="" hosts
     [ "$2" = hold ] && next_hop=$PORT_CLOSED
+    hosts="\"127.0.0.1:$next_hop\""
+    if [ -n "${QUEUE_DNS:-}" ]; then
+        hosts=mx
+        by_mx="port = $next_hop allow-private = yes dane = none mta-sts = none"
+        dns="dns { forwarders = { \"127.0.0.1:$QUEUE_DNS\" } }"
+    fi
     [ -n "$TLS" ] && certificates="certificates = { ${TLS// /, } }"
     {
         bench_config_tls
@@ -205,7 +212,8 @@ listener "in" {
     backlog = 4096
     $certificates
 }
-relay { domains = { example.com } }
+relay { domains = { example.com, "*.queue.test" } }
+$dns
 limits {
     connections = $sessions
     per-address = 0
@@ -221,11 +229,13 @@ outbound "next" {
     type = own
     state = enforce
     domains = { "*" }
-    hosts = { "127.0.0.1:$next_hop" }
+    hosts = { $hosts }
+    $by_mx
     tls = $([ -n "$TLS" ] && echo encrypt || echo may)
 }
 delivery {
-    retry-initial = 1h
+    retry-initial = ${RETRY:-1h}
+    ${RETRY:+retry-max = $RETRY}
     connections-per-hop = ${HOP_CONNECTIONS:-50}
 }
 log { file = "$BENCH_RUN/ringpost.json.log" }
@@ -503,7 +513,7 @@ bench_open() {  # the part that needs no disk and no Postfix
 bench_end() {
     local name
     [ -z "${SOURCE_PID:-}" ] || kill "$SOURCE_PID" 2> /dev/null
-    for name in holder ringpost ringpost-pool nginx null sink; do cg_stop $name; done
+    for name in holder ringpost ringpost-pool nginx null sink nsd; do cg_stop $name; done
     rm -rf "${BENCH_SPOOL:?}/ringpost" "$BENCH_SPOOL/disk.bench"
     if [ -n "$(cg_pids postfix)" ]; then postfix_stop; fi
     true

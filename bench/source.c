@@ -57,6 +57,7 @@ static const char help[] =
     "  --from ADDRESS         sender (source@example.com)\n"
     "  --rcpt ADDRESS         recipient (sink@example.com). %d in either is replaced by a number,\n"
     "                         another one for each message (and recipient)\n"
+    "  --numbers N            these numbers are 0 to N - 1, again and again (0: without end)\n"
     "  --id-prefix X          each message has a header field X-Bench-Id: X.THREAD.NUMBER (X is\n"
     "                         random by default, so that no two runs give the same id)\n"
     "  --acked FILE           append the id of each acknowledged message, a line each; written at\n"
@@ -195,6 +196,7 @@ static bool source_options(int argc, char **argv, struct source_options *o)
         FROM_ADDRESSES,
         FROM,
         RCPT,
+        NUMBERS,
         LMTP,
         JSON,
         THINK,
@@ -223,6 +225,7 @@ static bool source_options(int argc, char **argv, struct source_options *o)
         { "from-addresses", required_argument, NULL, FROM_ADDRESSES },
         { "from", required_argument, NULL, FROM },
         { "rcpt", required_argument, NULL, RCPT },
+        { "numbers", required_argument, NULL, NUMBERS },
         { "lmtp", no_argument, NULL, LMTP },
         { "json", required_argument, NULL, JSON },
         { "think-ms", required_argument, NULL, THINK },
@@ -265,6 +268,7 @@ static bool source_options(int argc, char **argv, struct source_options *o)
             break;
         case FROM: from = optarg; break;
         case RCPT: rcpt = optarg; break;
+        case NUMBERS: o->numbers = option_number("--numbers", optarg, 0, INT64_MAX); break;
         case LMTP: o->lmtp = true; break;
         case JSON: o->json = optarg; break;
         case THINK:

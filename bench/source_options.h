@@ -22,6 +22,7 @@ struct source_options {
     const char *json;
     const char *acked;
     const char *id_prefix;
+    uint64_t numbers;  /* of addresses: from 0 to this, and again; 0: no end */
     uint64_t messages; /* 0: no end */
     double seconds;    /* 0: no end */
     double rate;       /* messages/s of all threads; 0: as fast as it goes */

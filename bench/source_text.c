@@ -49,6 +49,11 @@ static uint8_t *put_address(uint8_t *at, const struct source_address *address, u
     return put(put_number(at, number), address->after);
 }
 
+static uint64_t number_of(const struct source_options *o, uint64_t count)
+{
+    return o->numbers == 0 ? count : count % o->numbers;
+}
+
 /* ---- content ---- */
 
 static size_t header_write(const struct source_options *o, char out[static HEADER_MAX])
@@ -156,10 +161,11 @@ static size_t commands_write(const struct source_texts *texts, uint64_t number, 
 {
     const struct source_options *o = texts->options;
     uint8_t *at = put(out, SLICE("MAIL FROM:<"));
-    at = put(put_address(at, &o->from, number), SLICE(">\r\n"));
+    at = put(put_address(at, &o->from, number_of(o, number)), SLICE(">\r\n"));
     for (uint32_t i = 0; i < o->recipients; i++) {
         at = put(at, SLICE("RCPT TO:<"));
-        at = put(put_address(at, &o->rcpt, number * o->recipients + i), SLICE(">\r\n"));
+        uint64_t count = number_of(o, number * o->recipients + i);
+        at = put(put_address(at, &o->rcpt, count), SLICE(">\r\n"));
     }
     if (!o->bdat)
         return (size_t)(put(at, SLICE("DATA\r\n")) - out);
