@@ -26,8 +26,6 @@
 #define UNPOISON(pointer, size) ((void)(pointer), (void)(size))
 #endif
 
-enum { POOL_ALIGNMENT = 16 };
-
 int pool_init(struct pool *pool, const char *name, size_t object_size, uint32_t count)
 {
     CHECK(object_size > 0);

@@ -21,6 +21,21 @@ struct pool {
     uint64_t refused; /* how often there was none */
 };
 
+enum { POOL_ALIGNMENT = 16 };
+
+/* What such a pool takes when all of it is used. */
+static inline uint64_t pool_bytes(size_t object_size, uint32_t count)
+{
+    return (object_size + POOL_ALIGNMENT - 1) / POOL_ALIGNMENT * POOL_ALIGNMENT * (uint64_t)count;
+}
+
+/* How many of those that few of all need, of most at all. */
+static inline uint32_t pool_share(uint32_t all, uint32_t most)
+{
+    enum { FEW = 32, LEAST = 4 };
+    return MIN(MAX(all / FEW, (uint32_t)LEAST), most);
+}
+
 /* 0, or -ENOMEM. name is kept. */
 [[nodiscard]] int pool_init(struct pool *pool, const char *name, size_t object_size,
                             uint32_t count);

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "mta/config.h"
+#include "mta/memory_plan.h"
 
 enum { LINT_KEY_MAX = 128, WIDE_V4_BITS = 8, WIDE_V6_BITS = 16 };
 
@@ -280,7 +281,31 @@ static void print_text(const struct config_report *report)
         printf("... and %u more\n", all - kept);
 }
 
-static int print_json(const struct config_report *report, const char *path)
+static void print_memory(const struct config *config)
+{
+    struct memory_plan plan;
+    char words[MEMORY_PLAN_TEXT];
+    (void)memory_plan_make(config, config_shards(config), &plan); /* it fits, or config is NULL */
+    memory_plan_words(&plan, words);
+    printf("memory at most %s\n", words);
+}
+
+static json_t *memory_json(const struct config *config)
+{
+    struct memory_plan plan;
+    (void)memory_plan_make(config, config_shards(config), &plan);
+    return json_pack(
+        "{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "total",
+        (json_int_t)plan.total_bytes, "pools", (json_int_t)plan.pools_bytes, "sessions",
+        (json_int_t)plan.sessions_bytes, "deliveries", (json_int_t)plan.deliveries_bytes, "spool",
+        (json_int_t)plan.spool_bytes, "destinations", (json_int_t)plan.destinations_bytes, "queue",
+        (json_int_t)plan.queue_bytes, "rest", (json_int_t)plan.rest_bytes, "shard_messages",
+        (json_int_t)plan.messages_max, "shard_recipients", (json_int_t)plan.recipients_max,
+        "shard_destinations", (json_int_t)plan.destinations_max);
+}
+
+static int print_json(const struct config_report *report, const char *path,
+                      const struct config *config)
 {
     json_t *list = json_array();
     for (unsigned i = 0; i < report->count; i++) {
@@ -304,6 +329,8 @@ static int print_json(const struct config_report *report, const char *path)
     json_object_set_new(all, "errors", json_integer(report->errors));
     json_object_set_new(all, "warnings", json_integer(report->warnings));
     json_object_set_new(all, "messages", list);
+    if (config != NULL)
+        json_object_set_new(all, "memory", memory_json(config));
     int r = json_dumpf(all, stdout, JSON_INDENT(2));
     putchar('\n');
     json_decref(all);
@@ -357,9 +384,11 @@ int check_main(int argc, char **argv)
     if (config != NULL && online)
         check_online(config, report);
     if (json)
-        print_json(report, path);
+        print_json(report, path, config);
     else
         print_text(report);
+    if (!json && !quiet && config != NULL)
+        print_memory(config);
     if (!json && !quiet)
         printf("%s: %s, %u errors, %u warnings\n", path, report->errors == 0 ? "usable" : "refused",
                report->errors, report->warnings);

@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "core/check.h"
+#include "core/shard.h"
 #include "mta/address.h"
 #include "mta/config_build.h"
 
@@ -203,6 +204,9 @@ static void build_limits(struct config_builder *builder)
     limits->recipients_max = number(&s, "recipients", CONFIG_RECIPIENTS_FLOOR, 10'000, 1'000);
     limits->message_bytes_max =
         config_file_size(&s, "message-size", 64 * KIB, UINT64_C(4) * GIB, 50 * MIB);
+    limits->memory_max_bytes = config_file_size(&s, "memory-max", 0, UINT64_C(1) << 50, 0);
+    limits->queue_messages_max = number(&s, "queue-messages", 1'000, 500'000'000, 8'388'608);
+    limits->queue_destinations_max = number(&s, "queue-destinations", 1'000, 10'000'000, 131'072);
     limits->commands_max = number(&s, "commands", 100, 1'000'000'000, 1'000'000);
     limits->bad_commands_max = number(&s, "bad-commands", 1, 1'000'000, 20);
     limits->messages_max = number(&s, "messages-per-connection", 1, 1'000'000'000, 10'000);
@@ -401,6 +405,14 @@ static void build(struct config_builder *builder)
     config_build_tlsrpt(builder);
     build_admin(builder);
     build_bounce(builder);
+    config_build_memory(builder); /* last: it is the sum of all */
+}
+
+unsigned config_shards(const struct config *config)
+{
+    const long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    const unsigned count = config->shards == 0 ? (unsigned)MAX(cores, 1L) : config->shards;
+    return MIN(count, (unsigned)SHARDS_MAX - 1);
 }
 
 /* ---- loading ---- */
@@ -523,6 +535,10 @@ const char *config_needs_restart(const struct config *a, const struct config *b)
         const char *key;
     } fixed[] = {
         { a->shards != b->shards, "shards" },
+        { a->limits.memory_max_bytes != b->limits.memory_max_bytes, "limits: memory-max" },
+        { a->limits.queue_messages_max != b->limits.queue_messages_max, "limits: queue-messages" },
+        { a->limits.queue_destinations_max != b->limits.queue_destinations_max,
+          "limits: queue-destinations" },
         { a->pin != b->pin, "pin" },
         { strings_differ(a->spool.directory, b->spool.directory), "spool: directory" },
         { a->spool.segment_bytes != b->spool.segment_bytes, "spool: segment-size" },

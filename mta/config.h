@@ -206,10 +206,13 @@ struct config_limits {
     const struct networks *exempt;     /* from all but the shard's own bound */
     unsigned recipients_max;           /* of a message */
     uint64_t message_bytes_max;
-    unsigned commands_max;     /* of a session */
-    unsigned bad_commands_max; /* of a session: unknown, refused, out of order */
-    unsigned messages_max;     /* over one connection */
-    unsigned received_max;     /* Received fields before it is a loop; delivery { loop-limit } */
+    uint64_t memory_max_bytes;       /* of the process; 0: what the pools come to */
+    uint32_t queue_messages_max;     /* over all shards */
+    uint32_t queue_destinations_max; /* of a shard */
+    unsigned commands_max;           /* of a session */
+    unsigned bad_commands_max;       /* of a session: unknown, refused, out of order */
+    unsigned messages_max;           /* over one connection */
+    unsigned received_max; /* Received fields before it is a loop; delivery { loop-limit } */
     uint32_t command_timeout_ms;
     uint32_t data_timeout_ms;         /* between two reads of content */
     uint32_t transaction_timeout_ms;  /* MAIL to end of data */
@@ -375,6 +378,8 @@ extern const char config_default_text[];
 [[nodiscard]] int config_load_text(struct slice text, const char *name, uint64_t generation,
                                    struct config_report *report, struct config **config);
 void config_free(struct config *config); /* NULL is allowed */
+/* How many there will be: its own number, or one per core. */
+unsigned config_shards(const struct config *config);
 
 /* "sha256:" and 64 hex digits: the digest of a certificate's SubjectPublicKeyInfo. */
 bool config_parse_pin(const char *text, uint8_t pin[static TLS_DIGEST_BYTES]);

@@ -112,6 +112,7 @@ void config_expiry_days(const struct config_section *section, struct config_tls 
 void config_build_expectations(struct config_builder *builder);
 
 /* config_sts.c: after config_tls.c */
+void config_build_memory(struct config_builder *builder); /* memory_plan.c; last */
 void config_build_sts(struct config_builder *builder);
 
 /* config_tlsrpt.c: after the hostname */

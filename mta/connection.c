@@ -17,6 +17,14 @@
 
 enum { BUFFERS_LOW_SHARE = 8 };
 
+uint64_t connection_pools_bytes(uint32_t sockets)
+{
+    return pool_bytes(sizeof(struct connection_output), sockets) +
+           pool_bytes(sizeof(struct connection_line_block), sockets) +
+           pool_bytes(sizeof(struct connection_opened), sockets) +
+           pool_bytes(sizeof(struct connection_sealed), sockets);
+}
+
 int connection_pools_init(struct connection_pools *pools, const struct ring *ring, uint32_t sockets)
 {
     *pools = (struct connection_pools) { .buffers_low = ring->buffers_count / BUFFERS_LOW_SHARE };

@@ -120,6 +120,7 @@ struct connection {
     uint64_t sent;
 };
 
+uint64_t connection_pools_bytes(uint32_t sockets); /* of memory, at most */
 /* sockets: connections that may exist in this shard. */
 [[nodiscard]] int connection_pools_init(struct connection_pools *pools, const struct ring *ring,
                                         uint32_t sockets);

@@ -650,10 +650,7 @@ static int control_start(struct control *control)
 {
     const struct config *config = control->config;
     metrics_init(&control->metrics);
-    control->servers_count = config->shards;
-    if (control->servers_count == 0)
-        control->servers_count = (unsigned)MAX(sysconf(_SC_NPROCESSORS_ONLN), 1L);
-    control->servers_count = MIN(control->servers_count, (unsigned)SHARDS_MAX - 1);
+    control->servers_count = config_shards(config);
     int r = control_connectors_open(control);
     if (r < 0)
         return r;
@@ -716,6 +713,7 @@ static int control_start(struct control *control)
     metrics_add_source(&control->metrics, &control->source, control_metrics_table,
                        ARRAY_COUNT(control_metrics_table), control, -1);
     control_dnssec_start(control);
+    control_memory_start(control);
     r = control_threads(control);
     control->ready = r == 0;
     return r;
@@ -737,6 +735,7 @@ static void control_stop(struct control *control)
     control_crl_stop(control);
     control_sts_stop(control);
     control_dnssec_stop(control);
+    control_memory_stop(control);
     control_fetch_stop(control);
     if (control->resolver != NULL)
         resolver_free(control->resolver);

@@ -136,6 +136,14 @@ struct control_validated {
     char path[VALIDATED_PATH_MAX];
 };
 
+/* How much memory there is (mta/control_memory.c). */
+struct control_memory {
+    uint64_t used, reserved, max, is_short; /* is_short: read by shards */
+    struct timer timer;
+    struct metrics_source source;
+    int statm; /* /proc/self/statm */
+};
+
 /* The self-check of validation (mta/control_dnssec.c). */
 struct control_dnssec {
     struct dns_query query;
@@ -174,6 +182,7 @@ struct control {
     struct resolver *resolver;
     struct dns dns; /* control's own */
     struct control_dnssec dnssec;
+    struct control_memory memory;
     struct fetcher *fetcher; /* mta/control_fetch.c */
     struct metrics_source fetch_source;
     struct admin *admin;
@@ -235,6 +244,12 @@ void control_tls_files(struct control *control);
 /* When there is a resolver; and before it goes. */
 void control_dnssec_start(struct control *control);
 void control_dnssec_stop(struct control *control);
+
+/* ---- control_memory.c ---- */
+
+/* When the shards are there and none runs yet; and after they have ended. */
+void control_memory_start(struct control *control);
+void control_memory_stop(struct control *control);
 
 /* ---- control_fetch.c ---- */
 

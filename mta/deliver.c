@@ -46,6 +46,15 @@ static uint32_t hops_max(uint32_t connections, uint32_t destinations)
     return MIN(destinations, connections + HOPS_EXTRA);
 }
 
+uint64_t deliver_bytes(uint32_t connections, uint32_t destinations)
+{
+    return pool_bytes(sizeof(struct next_hop), hops_max(connections, destinations)) +
+           pool_bytes(sizeof(struct link), connections) +
+           pool_bytes(attempt_bytes(), connections + ATTEMPTS_EXTRA) +
+           pool_bytes(attempt_large_bytes(), pool_share(connections, ATTEMPT_LARGE)) +
+           pool_bytes(sizeof(struct tls_dane_set), connections);
+}
+
 int deliver_init(struct deliver *deliver, uint32_t connections)
 {
     list_init(&deliver->open);
@@ -57,7 +66,8 @@ int deliver_init(struct deliver *deliver, uint32_t connections)
         r = pool_init(&deliver->attempts, "attempts", attempt_bytes(),
                       connections + ATTEMPTS_EXTRA);
     if (r == 0)
-        r = pool_init(&deliver->large, "large attempts", attempt_large_bytes(), ATTEMPT_LARGE);
+        r = pool_init(&deliver->large, "large attempts", attempt_large_bytes(),
+                      pool_share(connections, ATTEMPT_LARGE));
     if (r == 0)
         r = danes_init(&deliver->danes, deliver->shard, deliver->resolves->dns, connections);
     if (r < 0)

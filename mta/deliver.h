@@ -57,6 +57,8 @@ struct deliver {
     bool draining;
 };
 
+/* The most memory that it takes. */
+uint64_t deliver_bytes(uint32_t connections, uint32_t destinations);
 /* shard to shards are filled in by the caller. connections: out, at the same time. */
 [[nodiscard]] int deliver_init(struct deliver *deliver, uint32_t connections);
 void deliver_free(struct deliver *deliver);

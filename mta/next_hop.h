@@ -22,7 +22,7 @@ enum {
     HOP_NAMES_BYTES = 4'096,
     ATTEMPT_RECIPIENTS_SMALL = 8,
     ATTEMPT_TEXTS_SMALL = 2'048,
-    ATTEMPT_LARGE = 64, /* attempts with many recipients at a time */
+    ATTEMPT_LARGE = 64, /* attempts with many recipients at a time, at most */
 };
 
 struct hop_target {

@@ -606,6 +606,11 @@ static void resolve_run(struct task *task)
 
 /* ---- for the caller ---- */
 
+uint64_t resolves_bytes(uint32_t count)
+{
+    return pool_bytes(sizeof(struct resolve), count);
+}
+
 int resolves_init(struct resolves *resolves, struct shard *shard, struct dns *dns, uint32_t count)
 {
     *resolves = (struct resolves) { .shard = shard, .dns = dns };

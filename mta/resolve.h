@@ -115,6 +115,7 @@ struct resolves {
     struct resolve_numbers numbers;
 };
 
+uint64_t resolves_bytes(uint32_t count); /* of memory, at most */
 /* count: resolutions under way at a time. 0 or errno. */
 [[nodiscard]] int resolves_init(struct resolves *resolves, struct shard *shard, struct dns *dns,
                                 uint32_t count);

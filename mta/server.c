@@ -16,6 +16,7 @@
 #include "core/log.h"
 #include "mta/inspect.h"
 #include "mta/queue_job.h"
+#include "mta/memory_plan.h"
 #include "mta/reload_census.h"
 
 enum {
@@ -100,6 +101,11 @@ static void server_admit(struct server_shard *server, unsigned listener, int raw
     enum limits_verdict verdict = limits_open(server->limits, &config->limits.connections, peer,
                                               exempt, server->shard.now_ms);
     enum smtp_reply_id refusal = refusal_of(server, verdict);
+    if (refusal == SMTP_REPLIES && smtp_service_is_short(&server->service)) {
+        metric_add(&server->service.metrics.refused_short, 1);
+        limits_close(server->limits, peer); /* who is refused is not counted */
+        refusal = SMTP_REPLY_OVERLOAD;
+    }
     int r = smtp_server_open(&server->service, listener, raw, peer, local, refusal);
     if (r == 0)
         return;
@@ -248,6 +254,13 @@ static void server_accepted(void *owner, const struct stored *stored,
     queue_add(&server->logs[0].queue, stored, envelope);
 }
 
+struct queue_options server_queue_sizes(const struct config *config)
+{
+    return (struct queue_options) {
+        .active_max = config->delivery.shard_connections_max + FILES_EXTRA,
+    };
+}
+
 static struct queue_options server_queue_options(struct server_log *log,
                                                  const struct config *config)
 {
@@ -256,7 +269,7 @@ static struct queue_options server_queue_options(struct server_log *log,
         .messages_max = log->server->messages_max,
         .recipients_max = log->server->recipients_max,
         .destinations_max = log->server->destinations_max,
-        .active_max = d->shard_connections_max + FILES_EXTRA,
+        .active_max = server_queue_sizes(config).active_max,
         .age_max_ms = d->age_max_ms,
         .age_max = deliver_age_max,
         .retry_initial_ms = d->retry.initial_ms,
@@ -271,8 +284,7 @@ static struct queue_options server_queue_options(struct server_log *log,
     };
 }
 
-static struct spool_options server_spool_options(struct server_log *log, unsigned number,
-                                                 const struct config *config, unsigned shards)
+struct spool_options server_spool_sizes(const struct config *config, unsigned shards)
 {
     const struct config_spool *s = &config->spool;
     uint64_t segments = SEGMENTS_LIMIT;
@@ -287,9 +299,6 @@ static struct spool_options server_spool_options(struct server_log *log, unsigne
     uint64_t ahead = MAX(s->ahead_bytes / shards / s->segment_bytes, (uint64_t)SEGMENTS_AHEAD_MIN);
     segments = MIN(MAX(segments, 2 * (largest + SEGMENTS_RESERVE_MIN)), (uint64_t)SEGMENTS_LIMIT);
     return (struct spool_options) {
-        .directory = log->directory,
-        .quarantine = log->server->quarantine,
-        .number = number,
         .segment_bytes = (uint32_t)s->segment_bytes,
         .block_bytes = (uint32_t)block,
         .segments_max = (uint32_t)segments,
@@ -298,10 +307,20 @@ static struct spool_options server_spool_options(struct server_log *log, unsigne
         .cache_blocks = (uint32_t)MAX(cache, (uint64_t)CACHE_BLOCKS_MIN),
         .writers_max = config->limits.connections.connections_max + FILES_EXTRA,
         .message_bytes_max = UINT64_MAX / 2,
-        .owner = &log->queue,
-        .find = queue_find_stored,
-        .found = queue_found,
     };
+}
+
+static struct spool_options server_spool_options(struct server_log *log, unsigned number,
+                                                 const struct config *config, unsigned shards)
+{
+    struct spool_options options = server_spool_sizes(config, shards);
+    options.directory = log->directory;
+    options.quarantine = log->server->quarantine;
+    options.number = number;
+    options.owner = &log->queue;
+    options.find = queue_find_stored;
+    options.found = queue_found;
+    return options;
 }
 
 static int server_log_open(struct server_shard *server, struct server_log *log, unsigned number,
@@ -437,10 +456,12 @@ static void server_on_unblocked(struct shard *shard, const struct handoff *hando
 int server_shard_init(struct server_shard *server, struct ring *ring, struct shard_group *group,
                       unsigned index, const struct config *config, struct tls_id_cache *ids)
 {
+    struct memory_plan plan;
+    (void)memory_plan_make(config, mail_shards(group), &plan); /* the configuration was checked */
     *server = (struct server_shard) { .first = config,
-                                      .messages_max = SERVER_MESSAGES_MAX,
-                                      .recipients_max = SERVER_RECIPIENTS_MAX,
-                                      .destinations_max = SERVER_DESTINATIONS_MAX };
+                                      .messages_max = plan.messages_max,
+                                      .recipients_max = plan.recipients_max,
+                                      .destinations_max = plan.destinations_max };
     struct shard *shard = &server->shard;
     shard_init(shard, ring, group, index);
     shard->owner = server;

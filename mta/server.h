@@ -27,9 +27,6 @@ enum {
     SERVER_RECV_BUFFERS = 512,
     SERVER_RECV_BUFFER_BYTES = 16'384,
     SERVER_RING_ENTRIES = 4'096,
-    SERVER_MESSAGES_MAX = 1 << 22, /* queued in one log */
-    SERVER_RECIPIENTS_MAX = 1 << 23,
-    SERVER_DESTINATIONS_MAX = 1 << 17,
     SERVER_RESOLVES_MAX = 256,
 };
 
@@ -126,6 +123,10 @@ struct server_shard {
     bool drained_told;
 };
 
+/* How large its queue and its spool are but for messages, recipients and destinations: for the sum
+ * of all memory (memory_plan.c). */
+struct queue_options server_queue_sizes(const struct config *config);
+struct spool_options server_spool_sizes(const struct config *config, unsigned shards);
 /* What the shard needs from its ring. */
 struct ring_options server_ring_options(const struct config *config, unsigned shards);
 

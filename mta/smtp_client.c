@@ -495,6 +495,11 @@ static enum client_step client_close(struct smtp_client *c)
 
 /* ---- for the caller ---- */
 
+uint64_t smtp_clients_bytes(uint32_t count)
+{
+    return pool_bytes(sizeof(struct smtp_client), count);
+}
+
 int smtp_clients_init(struct smtp_clients *clients, struct shard *shard,
                       struct connection_pools *connections, uint32_t count)
 {

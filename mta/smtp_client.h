@@ -277,6 +277,7 @@ struct smtp_clients {
     struct smtp_client_numbers numbers; /* metrics_add_source(.., smtp_client_metrics, .., this) */
 };
 
+uint64_t smtp_clients_bytes(uint32_t count); /* of memory, at most */
 /* count: connections that this shard may have out. 0 or errno. */
 [[nodiscard]] int smtp_clients_init(struct smtp_clients *clients, struct shard *shard,
                                     struct connection_pools *connections, uint32_t count);

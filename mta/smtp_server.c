@@ -410,6 +410,10 @@ static enum step smtp_mail(struct smtp_server *s, const struct smtp_mail *mail)
     const struct slice sender = slice_of(domain, (size_t)domain_size);
     if (!smtp_policy_mail(s, sender, mail->size_given ? mail->size : 0, &refused))
         return refused;
+    if (smtp_service_is_short(s->service)) {
+        metric_add(&smtp_metrics(s)->refused_short, 1);
+        return smtp_refuse(s, SMTP_REPLY_NO_SPACE, SLICE("memory"));
+    }
     int room = spool_room(s->service->spool, mail->size_given ? mail->size : 0);
     if (room < 0) {
         metric_add(&smtp_metrics(s)->refused_space, 1);

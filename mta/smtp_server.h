@@ -24,7 +24,7 @@ enum {
     SMTP_RECIPIENTS_SMALL = 8,     /* kept in the transaction itself */
     SMTP_TEXT_SMALL = 2'048,       /* bytes of addresses kept there */
     SMTP_TEXT_LARGE = 1 << 20,     /* bytes of addresses of a large transaction */
-    SMTP_LARGE_TRANSACTIONS = 256, /* of those at the same time in a shard */
+    SMTP_LARGE_TRANSACTIONS = 256, /* of those at the same time in a shard, at most */
     SMTP_HELO_BYTES = 256,
     SMTP_ID_TEXT = 14,      /* 13 characters of a message id and a terminator */
     SMTP_DECISION_TEXT = 8, /* 7 of a decision's */
@@ -32,7 +32,7 @@ enum {
 
 struct smtp_server_metrics {
     uint64_t connections, connections_open, refused_shard, refused_address, refused_network,
-        refused_rate, refused_drain, refused_memory;
+        refused_rate, refused_drain, refused_memory, refused_short;
     uint64_t messages, bytes, recipients, copies, commands, bad_commands;
     uint64_t refused_relay, refused_size, refused_newline, refused_nul, refused_loop, refused_space,
         refused_failed, refused_syntax, refused_line, refused_8bit, refused_recipients;
@@ -71,8 +71,17 @@ struct smtp_service {
     uint8_t date_size;
     char date[BOUNCE_DATE_MAX];
     bool draining;
+    const uint64_t *memory_short; /* not 0: no mail is taken; NULL: nobody looks */
 };
 
+/* The process has more memory than it may. */
+static inline bool smtp_service_is_short(const struct smtp_service *service)
+{
+    return service->memory_short != NULL && metric_get(service->memory_short) != 0;
+}
+
+/* The most memory that it takes for so many. */
+uint64_t smtp_service_bytes(uint32_t sessions);
 /* shard, pools, generations, limits, spool, accepted and owner are filled in by the caller.
  * sessions: at the same time. 0 or -ENOMEM. */
 [[nodiscard]] int smtp_service_init(struct smtp_service *service, uint32_t sessions);

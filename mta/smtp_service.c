@@ -31,6 +31,7 @@ const struct metric smtp_server_metrics_table[] = {
     REFUSED(refused_rate, "connection_rate"),
     REFUSED(refused_drain, "shutdown"),
     REFUSED(refused_memory, "memory"),
+    REFUSED(refused_short, "memory_max"),
     REFUSED(refused_relay, "relay"),
     REFUSED(refused_size, "size"),
     REFUSED(refused_newline, "bare_newline"),
@@ -76,6 +77,13 @@ const struct metric smtp_server_metrics_table[] = {
 /* clang-format on */
 const unsigned smtp_server_metrics_count = ARRAY_COUNT(smtp_server_metrics_table);
 
+uint64_t smtp_service_bytes(uint32_t sessions)
+{
+    return pool_bytes(sizeof(struct smtp_server), sessions) +
+           pool_bytes(sizeof(struct smtp_incoming), sessions) +
+           pool_bytes(sizeof(struct smtp_large), pool_share(sessions, SMTP_LARGE_TRANSACTIONS));
+}
+
 int smtp_service_init(struct smtp_service *service, uint32_t sessions)
 {
     list_init(&service->open);
@@ -86,7 +94,7 @@ int smtp_service_init(struct smtp_service *service, uint32_t sessions)
                       sessions);
     if (r == 0)
         r = pool_init(&service->large, "large transactions", sizeof(struct smtp_large),
-                      SMTP_LARGE_TRANSACTIONS);
+                      pool_share(sessions, SMTP_LARGE_TRANSACTIONS));
     if (r < 0)
         smtp_service_free(service);
     return r;

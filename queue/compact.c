@@ -83,6 +83,11 @@ static void on_task(struct task *task)
     (void)task;
 }
 
+size_t compact_bytes(const struct spool *s)
+{
+    return s->options.block_bytes + COMPACT_MOVES * write_outcomes_max(s);
+}
+
 int compact_init(struct spool *s)
 {
     struct compact *c = calloc(1, sizeof(*c));
@@ -92,7 +97,7 @@ int compact_init(struct spool *s)
     c->spool = s;
     c->op.landed = on_read;
     size_t outcomes = write_outcomes_max(s);
-    c->arena_bytes = s->options.block_bytes + COMPACT_MOVES * outcomes;
+    c->arena_bytes = compact_bytes(s);
     c->arena = c->bytes = memory_reserve(c->arena_bytes);
     if (c->arena == NULL)
         return -ENOMEM;

@@ -29,6 +29,32 @@ static uint32_t power_of_two(uint32_t at_least)
     return size;
 }
 
+uint64_t queue_messages_bytes(const struct queue_options *o)
+{
+    return pool_bytes(sizeof(struct message), o->messages_max) +
+           pool_bytes(sizeof(struct unit), o->recipients_max) +
+           pool_bytes(sizeof(struct place), o->recipients_max) +
+           sizeof(struct message *) * (uint64_t)power_of_two(o->messages_max);
+}
+
+uint64_t queue_message_bytes(void)
+{
+    return pool_bytes(sizeof(struct message), 1) + pool_bytes(sizeof(struct unit), 1) +
+           pool_bytes(sizeof(struct place), 1) + 2 * sizeof(struct message *);
+}
+
+uint64_t queue_destinations_bytes(const struct queue_options *o)
+{
+    return pool_bytes(sizeof(struct destination), o->destinations_max) +
+           sizeof(struct list) * (uint64_t)power_of_two(o->destinations_max);
+}
+
+uint64_t queue_settlements_bytes(const struct queue_options *o)
+{
+    return pool_bytes(settle_bytes(), o->active_max) +
+           pool_bytes(settle_large_bytes(), pool_share(o->active_max, QUEUE_LARGE_SETTLEMENTS));
+}
+
 int queue_init(struct queue *queue, struct shard *shard, const struct queue_options *options)
 {
     CHECK(options->recipients_max < PLACE_LAST);
@@ -52,7 +78,7 @@ int queue_init(struct queue *queue, struct shard *shard, const struct queue_opti
         r = pool_init(&queue->settlements, "settlements", settle_bytes(), options->active_max);
     if (r == 0)
         r = pool_init(&queue->large, "large settlements", settle_large_bytes(),
-                      QUEUE_LARGE_SETTLEMENTS);
+                      pool_share(options->active_max, QUEUE_LARGE_SETTLEMENTS));
     if (r < 0) {
         queue_free(queue);
         return r;

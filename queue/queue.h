@@ -150,6 +150,14 @@ struct queue {
     struct queue_metrics metrics;
 };
 
+/* The most memory that it takes with these options: for messages that wait; for each of them, with
+ * one recipient, as long as there are as many recipients as messages; for destinations; for what
+ * is being recorded. */
+uint64_t queue_messages_bytes(const struct queue_options *options);
+uint64_t queue_message_bytes(void);
+uint64_t queue_destinations_bytes(const struct queue_options *options);
+uint64_t queue_settlements_bytes(const struct queue_options *options);
+
 [[nodiscard]] int queue_init(struct queue *queue, struct shard *shard,
                              const struct queue_options *options);
 void queue_free(struct queue *queue);

@@ -58,6 +58,27 @@ static void set_options(struct spool *s, const struct spool_options *options)
     CHECK(s->options.read_buffers >= 8);
 }
 
+static uint32_t staging_bytes(const struct spool_options *options)
+{
+    return MIN((uint32_t)SPOOL_STAGING_BYTES, options->block_bytes / 8);
+}
+
+uint64_t spool_writers_bytes(const struct spool_options *options)
+{
+    struct spool s;
+    set_options(&s, options);
+    return pool_bytes(staging_bytes(&s.options), s.options.writers_max) +
+           pool_bytes(sizeof(struct spool_extents), s.options.writers_max);
+}
+
+uint64_t spool_buffers_bytes(const struct spool_options *options)
+{
+    struct spool s;
+    set_options(&s, options);
+    return (uint64_t)s.options.cache_blocks * s.options.block_bytes + read_bytes(&s.options) +
+           compact_bytes(&s);
+}
+
 /* ---- one turn ---- */
 
 static void publish(struct spool *s)
@@ -209,7 +230,7 @@ static void first_id(struct spool *s, const struct recovery *recovery)
 
 static int open_parts(struct spool *s)
 {
-    s->staging_bytes = MIN((uint32_t)SPOOL_STAGING_BYTES, s->options.block_bytes / 8);
+    s->staging_bytes = staging_bytes(&s->options);
     int r = log_init(s);
     if (r == 0)
         r = read_init(s);

@@ -78,6 +78,11 @@ struct spool_options {
     void (*found)(void *owner, const struct recovered *recovered);
 };
 
+/* The most memory that it takes with these options: for messages on their way in; for its cache,
+ * for reading and for compaction. */
+uint64_t spool_writers_bytes(const struct spool_options *options);
+uint64_t spool_buffers_bytes(const struct spool_options *options);
+
 /* Opens the log, recovers it (queue/recovery.h), makes it ready. Blocks; before the loop runs. On
  * failure *why says in words what is wrong (valid until the next call in this thread).
  * report may be NULL. */

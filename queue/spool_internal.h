@@ -168,12 +168,14 @@ int write_commit_encoded(struct spool_writer *writer, struct slice envelope, uin
 size_t write_outcomes_max(const struct spool *spool);
 
 /* spool_read.c */
+size_t read_bytes(const struct spool_options *options);
 int read_init(struct spool *spool);
 void read_free(struct spool *spool);
 /* The encoded envelope, and its head. */
 int read_message(struct spool_read *read);
 
 /* compact.c */
+size_t compact_bytes(const struct spool *spool); /* asks for its options only */
 int compact_init(struct spool *spool);
 void compact_free(struct spool *spool);
 void compact_run(struct spool *spool);

@@ -49,6 +49,12 @@ static void on_read(struct op *op, int res, unsigned flags)
         buffer_give(s, buffer);
 }
 
+size_t read_bytes(const struct spool_options *options)
+{
+    return (size_t)options->read_buffers * READ_BUFFER_BYTES +
+           (size_t)READ_BIG_BUFFERS * options->block_bytes;
+}
+
 int read_init(struct spool *s)
 {
     for (unsigned use = 0; use < BUFFER_USES; use++) {
@@ -58,8 +64,7 @@ int read_init(struct spool *s)
     }
     s->buffers_count = s->options.read_buffers + READ_BIG_BUFFERS;
     s->buffers = calloc(s->buffers_count, sizeof(*s->buffers));
-    s->buffer_arena_bytes = (size_t)s->options.read_buffers * READ_BUFFER_BYTES +
-                            (size_t)READ_BIG_BUFFERS * s->options.block_bytes;
+    s->buffer_arena_bytes = read_bytes(&s->options);
     s->buffer_arena = memory_reserve(s->buffer_arena_bytes);
     if (s->buffers == NULL || s->buffer_arena == NULL)
         return -ENOMEM;
