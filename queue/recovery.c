@@ -126,6 +126,8 @@ static void identify_unnamed(struct walk *w, struct recovery_file *file, uint32_
         return;
     }
     const struct recovery_range range = { .bytes = bytes };
+    if (w->options->range != NULL)
+        w->options->range(w->options->owner, file->number, 0, bytes, false);
     w->report->damages++;
     w->report->damage_bytes += bytes;
     if (recovery_quarantine(&w->disk, file, &range) < 0)
@@ -253,6 +255,9 @@ static void judge(struct walk *w, uint32_t torn_from)
     for (; w->pending < w->ranges.count; w->pending++) {
         struct recovery_range *range = &w->ranges.list[w->pending];
         range->torn = position_offset(range->position) >= torn_from;
+        if (w->options->range != NULL)
+            w->options->range(w->options->owner, w->file->number, range->position, range->bytes,
+                              range->torn);
         if (range->torn) {
             w->report->torn_bytes += range->bytes;
             continue;
@@ -290,11 +295,16 @@ static int on_record(struct walk *w, uint32_t offset, const struct record *recor
     w->report->records++;
     if (record->id >= w->recovery->next_id)
         w->recovery->next_id = record->id + 1;
+    int r;
     if (record->kind == RECORD_MESSAGE)
-        return recovery_table_message(&w->table, record, position);
-    if (record->kind == RECORD_OUTCOME)
-        return recovery_table_outcome(&w->table, record, position);
-    return recovery_table_part(&w->table, record->id);
+        r = recovery_table_message(&w->table, record, position);
+    else if (record->kind == RECORD_OUTCOME)
+        r = recovery_table_outcome(&w->table, record, position);
+    else
+        return recovery_table_part(&w->table, record->id);
+    if (r == 0 && w->options->record != NULL)
+        r = w->options->record(w->options->owner, record, position);
+    return r;
 }
 
 static int walk_block(struct walk *w, uint32_t block, struct slice in)
@@ -416,7 +426,7 @@ static int run(struct walk *w, const char **why)
     /* A killed process leaves writes that are in memory only. What is counted on from here on must
      * be on the disk; walk_segment sees to the last batch, which may have failed. */
     *why = "a segment cannot be synced";
-    for (uint32_t i = 0; i < w->recovery->files_count && r >= 0; i++)
+    for (uint32_t i = 0; w->options->prove && i < w->recovery->files_count && r >= 0; i++)
         if (w->recovery->files[i].sequence >= MAX(w->oldest, 1u))
             r = recovery_disk_sync(&w->disk, &w->recovery->files[i]);
     if (r >= 0)

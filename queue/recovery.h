@@ -45,9 +45,15 @@ struct recovery_options {
     uint32_t segment_bytes;
     uint32_t block_bytes;
     uint32_t segments_max;
-    bool prove; /* write the last batch again, as it is: see recovery_disk_prove. Not offline. */
+    bool prove; /* the log will be gone on with: sync all of it, and write the last batch again, as
+                   it is, see recovery_disk_prove. False: nothing is written */
     void *owner;
     void (*found)(void *owner, const struct recovered *recovered); /* may be NULL */
+    /* For a look that counts for itself; each may be NULL. Each intact MESSAGE and OUTCOME record,
+     * in the order of the log. */
+    int (*record)(void *owner, const struct record *record, uint64_t position);
+    /* Each range that nothing intact was found in. torn: in a write that nobody was told about. */
+    void (*range)(void *owner, uint32_t file, uint64_t position, uint32_t bytes, bool torn);
 };
 
 struct recovery; /* what spool_open goes on from */

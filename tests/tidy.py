@@ -31,7 +31,7 @@ LINES_MAX = 900
 MAY_ALLOCATE = {
     "core/dns.c", "core/fetch.c", "core/log.c", "core/metrics.c", "core/ring.c",
     "queue/compact.c", "queue/recovery.c", "queue/recovery_disk.c", "queue/recovery_table.c", "queue/segment.c",
-    "queue/spool.c", "queue/spool_log.c", "queue/spool_read.c",
+    "queue/spool.c", "queue/spool_check.c", "queue/spool_log.c", "queue/spool_read.c", "queue/spool_salvage.c",
     "tls/tls_client.c", "tls/tls_credential.c", "tls/tls_crl.c", "tls/tls_id_cache.c", "tls/tls_keyshare.c",
     "tls/tls_pem.c", "tls/tls_roots.c", "tls/tls_server.c", "tls/tls_session.c", "tls/tls_ticket.c",
     "tls/tls_verify.c",
