@@ -12,6 +12,7 @@
 #include "core/check.h"
 #include "mta/admin_inside.h"
 #include "mta/control.h"
+#include "mta/smtp_server.h"
 
 enum { ANSWER_MS = 1'000 };
 
@@ -143,7 +144,7 @@ static enum MHD_Result list(struct admin_request *request, const char *id)
     q->means.verb = QUEUE_VERBS;
     if (verb != NULL && !queue_verb_named(verb, &q->means.verb))
         return error(request, MHD_HTTP_BAD_REQUEST, "verb: there is none by that name");
-    if (*id != '\0' && queue_id_read(slice_of_string(id), &q->id) < 0)
+    if (*id != '\0' && smtp_id_read(slice_of_string(id), &q->id) < 0)
         return error(request, MHD_HTTP_BAD_REQUEST, "not a message id: 13 characters");
     const uint64_t limit = number_of(request->connection, "limit");
     q->limit = limit == 0 ? INSPECT_PAGE : (unsigned)MIN(limit, (uint64_t)INSPECT_PAGE_MAX);

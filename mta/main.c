@@ -13,6 +13,7 @@
 #include "mta/control.h"
 #include "mta/explain_cli.h"
 #include "mta/queue_cli.h"
+#include "mta/spool_cli.h"
 #include "mta/tls_cli.h"
 #include "tls/tls_library.h"
 
@@ -29,7 +30,9 @@ static const struct {
     { "explain", explain_main, "what connectors would say to a message, and why" },
     { "connector", connector_main,
       "look at connectors, block, try and report them, bring them from Exchange" },
-    { "queue", queue_main, "look at the queue of the running server; hold, release, retry, discard, return mail" },
+    { "queue", queue_main,
+      "look at the queue of the running server; hold, release, retry, discard, return mail" },
+    { "spool", spool_main, "verify a spool without a server; extract messages, salvage" },
     { "reload", reload_main, "have the running server read its configuration again" },
     { "cert", cert_main, "certificates of ours: show, publish, rehearse a change; trust stores" },
     { "tls", tls_main,

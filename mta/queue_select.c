@@ -44,24 +44,6 @@ int queue_age_read(const char *text, uint64_t *ms)
     return 0;
 }
 
-int queue_id_read(struct slice text, uint64_t *id)
-{
-    static const char digits[] = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
-    uint64_t value = 0;
-    if (text.size != SMTP_ID_TEXT - 1)
-        return -EINVAL;
-    for (size_t i = 0; i < text.size; i++) {
-        char c = (char)text.data[i];
-        c = c >= 'a' && c <= 'z' ? (char)(c - ('a' - 'A')) : c;
-        const char *at = c == '\0' ? NULL : strchr(digits, c);
-        if (at == NULL)
-            return -EINVAL;
-        value = value << 5 | (uint64_t)(at - digits);
-    }
-    *id = value;
-    return value == 0 ? -EINVAL : 0;
-}
-
 static int ids_read(struct queue_selection *s, const char *value, char why[static SELECT_WHY_MAX])
 {
     struct slice rest = slice_of_string(value);
@@ -72,7 +54,7 @@ static int ids_read(struct queue_selection *s, const char *value, char why[stati
             snprintf(why, SELECT_WHY_MAX, "more than %d ids at a time", SELECT_IDS_MAX);
             return -EINVAL;
         }
-        if (queue_id_read(one, &s->ids[s->ids_count]) < 0) {
+        if (smtp_id_read(one, &s->ids[s->ids_count]) < 0) {
             snprintf(why, SELECT_WHY_MAX, "%.*s: not a message id: 13 characters, as in the 250",
                      (int)MIN(one.size, (size_t)40), (const char *)one.data);
             return -EINVAL;

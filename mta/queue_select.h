@@ -62,8 +62,6 @@ uint32_t queue_select_count(const struct queue_selection *selection,
 
 /* "90", "90s", "15m", "4h", "5d" in milliseconds. 0 or -EINVAL. */
 [[nodiscard]] int queue_age_read(const char *text, uint64_t *ms);
-/* The id of a message as the 250 has it. 0 or -EINVAL. */
-[[nodiscard]] int queue_id_read(struct slice text, uint64_t *id);
 /* Equal without case of ASCII letters, where `*` stands for any octets. */
 bool queue_glob(struct slice pattern, struct slice text);
 

@@ -146,14 +146,32 @@ int smtp_incoming_recipient(struct smtp_incoming *t, const struct smtp_rcpt *rcp
 
 /* ---- content ---- */
 
+static const char id_digits[] = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+
 void smtp_id_text(uint64_t id, char out[static SMTP_ID_TEXT])
 {
-    static const char digits[] = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
     for (int i = SMTP_ID_TEXT - 2; i >= 0; i--) {
-        out[i] = digits[id & 31];
+        out[i] = id_digits[id & 31];
         id >>= 5;
     }
     out[SMTP_ID_TEXT - 1] = '\0';
+}
+
+int smtp_id_read(struct slice text, uint64_t *id)
+{
+    uint64_t value = 0;
+    if (text.size != SMTP_ID_TEXT - 1)
+        return -EINVAL;
+    for (size_t i = 0; i < text.size; i++) {
+        char c = (char)text.data[i];
+        c = c >= 'a' && c <= 'z' ? (char)(c - ('a' - 'A')) : c;
+        const char *at = c == '\0' ? NULL : strchr(id_digits, c);
+        if (at == NULL)
+            return -EINVAL;
+        value = value << 5 | (uint64_t)(at - id_digits);
+    }
+    *id = value;
+    return value == 0 ? -EINVAL : 0;
 }
 
 /* The date of this second, made once. */

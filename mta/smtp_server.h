@@ -98,6 +98,8 @@ void smtp_service_drain(struct smtp_service *service);
 
 /* 13 characters base32 (Crockford), for logs, replies and Received. */
 void smtp_id_text(uint64_t id, char out[static SMTP_ID_TEXT]);
+/* The id of a message as the 250 has it, in either case. 0 or -EINVAL. */
+[[nodiscard]] int smtp_id_read(struct slice text, uint64_t *id);
 
 /* What ties a reply, its line in the log and `explain` together (CONNECTORS 14): the same facts
  * under the same generation give the same id. */
