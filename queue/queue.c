@@ -678,40 +678,6 @@ void queue_take(struct queue *queue, struct unit *unit)
     unit_enter(unit, UNIT_ACTIVE, false);
 }
 
-struct unit *queue_take_part(struct queue *queue, struct unit *unit,
-                             bool (*wanted)(void *argument, uint32_t recipient), void *argument)
-{
-    uint32_t place = unit->first;
-    uint32_t recipient;
-    uint32_t count = 0;
-    while (unit_next(unit, &place, &recipient))
-        count += wanted(argument, recipient);
-    if (count == 0)
-        return NULL;
-    if (count == unit->count) {
-        queue_take(queue, unit);
-        return unit;
-    }
-    struct unit *part = unit_new(queue, unit->message, unit->destination);
-    CHECK(part != NULL); /* there are as many units as recipients */
-    part->attempts = unit->attempts;
-    for (uint32_t *at = &unit->first, *to = &part->first; *at != PLACE_NONE;) {
-        struct place *moving = pool_at(&queue->places, *at);
-        if (!wanted(argument, moving->recipient)) {
-            at = &moving->next;
-            continue;
-        }
-        *to = *at;
-        *at = moving->next;
-        moving->next = PLACE_NONE;
-        to = &moving->next;
-        unit->count--;
-        part->count++;
-    }
-    unit_enter(part, UNIT_ACTIVE, false);
-    return part;
-}
-
 struct unit *queue_pull(struct queue *queue, struct destination *d)
 {
     if (list_empty(&d->ready))
@@ -779,6 +745,31 @@ static void place_move(struct queue *queue, struct unit *from, struct unit *to, 
     }
     place_insert(queue, at, recipient);
     to->count++;
+}
+
+struct unit *queue_take_part(struct queue *queue, struct unit *unit,
+                             bool (*wanted)(void *argument, uint32_t recipient), void *argument)
+{
+    uint32_t place = unit->first;
+    uint32_t recipient;
+    uint32_t count = 0;
+    while (unit_next(unit, &place, &recipient))
+        count += wanted(argument, recipient);
+    if (count == 0)
+        return NULL;
+    if (count == unit->count) {
+        queue_take(queue, unit);
+        return unit;
+    }
+    struct unit *part = unit_new(queue, unit->message, unit->destination);
+    CHECK(part != NULL); /* there are as many units as recipients */
+    part->attempts = unit->attempts;
+    place = unit->first;
+    while (unit_next(unit, &place, &recipient))
+        if (wanted(argument, recipient))
+            place_move(queue, unit, part, recipient);
+    unit_enter(part, UNIT_ACTIVE, false);
+    return part;
 }
 
 /* The whole of it. */
