@@ -1,11 +1,10 @@
 /*
- * attempt.c - one unit on its way: envelope, transaction, judgement, bounce, outcome
+ * attempt.c - one unit on its way: envelope, transaction, judgement, outcome
  *
  *   ENVELOPE --SEND--> PREPARING --> SENDING --done--> JUDGED ------------------> SETTLING --> gone
- *       '----FAIL, EXPIRE, MOVE-------------------------^ '--a DSN--> BOUNCING -----^
+ *       '----FAIL, EXPIRE, MOVE-------------------------^ '--attempt_report.c: DSN--^
  *
- * The DSN of a failure is durable before the failure is recorded: a crash in between sends it
- * twice, never not at all. While an outcome is being recorded nothing else holds on to the unit.
+ * While an outcome is being recorded nothing else holds on to the unit.
  *
  * Owns its reader, its DSN's writer, and room for the transaction. Borrows the link, whose client
  * gets no other message until this one has ended.
@@ -15,75 +14,10 @@
 
 #include "core/check.h"
 #include "core/log.h"
-#include "mta/mail_body.h"
-#include "mta/next_hop.h"
+#include "mta/attempt_inside.h"
 #include "mta/outbound_envelope.h"
-#include "mta/smtp_server.h"
 
-enum { US_IN_MS = 1'000, MS_IN_MINUTE = 60'000 };
-enum { TEXTS_LARGE = 1 << 20 };
-
-enum attempt_state {
-    ATTEMPT_ENVELOPE,
-    ATTEMPT_PREPARING, /* how much of the content goes there */
-    ATTEMPT_SENDING,
-    ATTEMPT_BOUNCING,
-    ATTEMPT_RETURNING, /* the original into the DSN */
-    ATTEMPT_COMMITTING,
-    ATTEMPT_SETTLING,
-};
-
-struct attempt_large {
-    struct smtp_recipient recipients[RECIPIENTS_MAX];
-    uint32_t indexes[RECIPIENTS_MAX];
-    struct outcome outcomes[RECIPIENTS_MAX];
-    uint8_t texts[TEXTS_LARGE];
-};
-
-struct attempt {
-    struct deliver *deliver;
-    struct unit *unit;
-    struct link *link;
-    struct task task;
-    struct spool_read read;
-    struct envelope envelope;
-    struct smtp_transaction transaction;
-    struct attempt_large *large;
-    uint32_t *indexes; /* of the recipients in the envelope, ascending */
-    struct outcome *outcomes;
-    uint32_t outcomes_count;
-    uint8_t state;
-    uint8_t purpose;
-    bool some_untried;
-    bool failed;        /* the DSN tells of a failure */
-    uint32_t told_next; /* outcome that the DSN has not looked at yet */
-    uint16_t code;      /* FAIL */
-    struct smtp_enhanced enhanced;
-    char why[RESOLVE_WHY_MAX];
-    struct attempt_word *word;     /* RETURN, DISCARD; or NULL */
-    struct outbound_choice choice; /* of its last recipient, when its way was looked for */
-    /* the DSN */
-    struct spool_writer writer;
-    struct commit commit;
-    struct bounce bounce;
-    struct slice piece; /* of our text, not yet in the spool */
-    struct slice part;  /* of the original, likewise */
-    bool part_last;
-    uint8_t end_seen; /* octets of the header's end that were seen */
-    bool commit_asked;
-    bool bounce_ended;
-    uint64_t returned; /* octets of the original */
-    char id[SMTP_ID_TEXT];
-    char original_id[SMTP_ID_TEXT];
-    struct smtp_recipient few[ATTEMPT_RECIPIENTS_SMALL];
-    uint32_t few_indexes[ATTEMPT_RECIPIENTS_SMALL];
-    struct outcome few_outcomes[ATTEMPT_RECIPIENTS_SMALL];
-    uint8_t texts[ATTEMPT_TEXTS_SMALL];
-    uint8_t buffer[BOUNCE_PIECE_BYTES];
-    struct mail_body body;
-};
-
-static_assert((int)BOUNCE_PIECE_BYTES <= (int)SPOOL_STAGING_BYTES);
+enum { US_IN_MS = 1'000 };
 
 size_t attempt_bytes(void)
 {
@@ -95,11 +29,9 @@ size_t attempt_large_bytes(void)
     return sizeof(struct attempt_large);
 }
 
-static void attempt_run(struct task *task);
 static void attempt_judge(struct attempt *a);
-static void attempt_settle(struct attempt *a);
 
-static const struct config *config_of(const struct attempt *a)
+const struct config *attempt_config(const struct attempt *a)
 {
     return a->deliver->generations->current->config;
 }
@@ -216,7 +148,7 @@ static bool attempt_read_recipients(struct attempt *a)
     if (at < unit->count)
         return false;
     /* RFC 5321 4.5.3.1.8: some hosts take a hundred at a time. The rest goes with the next one. */
-    unsigned most = config_of(a)->delivery.recipients_max;
+    unsigned most = attempt_config(a)->delivery.recipients_max;
     if (a->purpose == ATTEMPT_SEND && most != 0 && at > most && !unit_expired(unit)) {
         t->recipients_count = most;
         a->some_untried = true;
@@ -297,7 +229,7 @@ static bool attempt_move(struct attempt *a)
         if (number++ != a->indexes[at])
             continue;
         char key[DESTINATION_KEY_MAX];
-        size_t size = outbound_way(config_of(a), &a->envelope, &recipient, &a->choice, key);
+        size_t size = outbound_way(attempt_config(a), &a->envelope, &recipient, &a->choice, key);
         at++;
         if (size == d->key_size && memcmp(key, d->key, size) == 0)
             continue;
@@ -508,58 +440,9 @@ static uint8_t outcome_of(const struct attempt *a, const struct smtp_result *res
     }
 }
 
-/* RFC 3461 4.1: a failure is told unless it was asked not to. */
-static bool failure_is_told(const struct attempt *a, const struct smtp_recipient *r)
-{
-    return a->envelope.sender.size > 0 &&
-           (r->notify == SMTP_NOTIFY_ABSENT || (r->notify & SMTP_NOTIFY_FAILURE));
-}
-
-static bool outcome_is_failure(const struct outcome *o)
-{
-    return o->kind == OUTCOME_BOUNCED || o->kind == OUTCOME_EXPIRED;
-}
-
-/* RFC 3461 4.1, 5.2.1: a success is told when that was asked, and nobody further on will do it. */
-static bool success_is_told(const struct attempt *a, const struct smtp_recipient *r)
-{
-    return a->envelope.sender.size > 0 && (r->notify & SMTP_NOTIFY_SUCCESS) &&
-           !a->transaction.dsn_passed;
-}
-
-static bool outcome_is_told(const struct attempt *a, const struct smtp_recipient *r,
-                            const struct outcome *o)
-{
-    return outcome_is_failure(o)          ? failure_is_told(a, r)
-           : o->kind == OUTCOME_DELIVERED ? success_is_told(a, r)
-                                          : false;
-}
-
-/* Outcomes lie at the places of their recipients: outcomes[i] of recipients[map(i)]. */
-static const struct smtp_recipient *recipient_of(const struct attempt *a, const struct outcome *o)
-{
-    const struct smtp_transaction *t = &a->transaction;
-    uint32_t low = 0;
-    uint32_t high = t->recipients_count;
-    while (low < high) {
-        uint32_t middle = (low + high) / 2;
-        if (a->indexes[middle] < o->recipient)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    CHECK(low < t->recipients_count);
-    return &t->recipients[low];
-}
-
-static void attempt_bounce(struct attempt *a);
-
 static void attempt_judge(struct attempt *a)
 {
     const struct smtp_transaction *t = &a->transaction;
-    uint32_t told = 0;
-    uint32_t failures = 0;
-    uint32_t failures_told = 0;
     for (uint32_t i = 0; i < t->recipients_count; i++) {
         const struct smtp_recipient *r = &t->recipients[i];
         if (r->result.verdict == SMTP_VERDICT_NONE) {
@@ -578,9 +461,6 @@ static void attempt_judge(struct attempt *a)
         };
         attempt_log_result(a, r, o);
         deliver_count(a->deliver, o, a->envelope.arrival_us);
-        failures += outcome_is_failure(o);
-        told += outcome_is_told(a, r, o);
-        failures_told += outcome_is_failure(o) && failure_is_told(a, r);
     }
     if (a->outcomes_count == 0) {
         /* Nothing is known of any: at once, on another connection. */
@@ -590,247 +470,7 @@ static void attempt_judge(struct attempt *a)
     }
     if (a->link != NULL)
         link_count_message(a->link, a->outcomes, a->outcomes_count, &a->envelope);
-    a->failed = failures_told > 0;
-    if (failures > failures_told)
-        metric_add(&a->deliver->metrics.bounces_suppressed, 1);
-    if (told > 0)
-        attempt_bounce(a);
-    else
-        attempt_settle(a);
-}
-
-/* ---- the bounce ---- */
-
-static bool bounce_recipient(void *owner, uint32_t index, struct bounce_recipient *out)
-{
-    struct attempt *a = owner;
-    if (index == 0) /* they are asked for in order: go on behind the last one */
-        a->told_next = 0;
-    while (a->told_next < a->outcomes_count) {
-        const struct outcome *o = &a->outcomes[a->told_next++];
-        const struct smtp_recipient *r = recipient_of(a, o);
-        if (!outcome_is_told(a, r, o))
-            continue;
-        bool final = a->link != NULL && a->link->hop->route != NULL &&
-                     a->link->hop->route->protocol == ROUTE_LMTP; /* RFC 2033: a mailbox */
-        *out = (struct bounce_recipient) {
-            .kind = outcome_is_failure(o) ? BOUNCE_FAILED
-                    : final               ? BOUNCE_DELIVERED
-                                          : BOUNCE_RELAYED,
-            .address = r->address,
-            .orcpt = r->orcpt,
-            .outcome = o,
-        };
-        if (a->link != NULL && o->code != 0)
-            out->host = slice_of_string(a->link->host);
-        return true;
-    }
-    return false;
-}
-
-/* More than the configuration lets us make in a minute: this one waits for its next attempt. */
-static bool bounce_is_too_many(struct deliver *deliver, unsigned per_minute_max)
-{
-    uint64_t minute = deliver->shard->now_ms / MS_IN_MINUTE;
-    if (minute != deliver->bounce_minute) {
-        deliver->bounce_minute = minute;
-        deliver->bounces = 0;
-    }
-    unsigned share = (per_minute_max + deliver->shards - 1) / deliver->shards;
-    return per_minute_max != 0 && deliver->bounces >= share;
-}
-
-/* Failures that nobody can be told of now are deferrals: what was delivered stays delivered. */
-static void bounce_postpone(struct attempt *a)
-{
-    bool was_held = a->word != NULL && a->word->was_held;
-    for (uint32_t i = 0; i < a->outcomes_count; i++)
-        if (outcome_is_failure(&a->outcomes[i]))
-            a->outcomes[i].kind = was_held ? OUTCOME_HELD : OUTCOME_DEFERRED;
-    attempt_settle(a);
-}
-
-static void attempt_bounce(struct attempt *a)
-{
-    struct deliver *deliver = a->deliver;
-    const struct config *config = config_of(a);
-    a->state = ATTEMPT_BOUNCING;
-    if (a->word == NULL && bounce_is_too_many(deliver, config->bounce.per_minute_max)) {
-        metric_add(&deliver->metrics.bounces_limited, 1);
-        bounce_postpone(a);
-        return;
-    }
-    if (!queue_reserve(deliver->queue)) {
-        bounce_postpone(a);
-        return;
-    }
-    if (spool_write_begin(deliver->spool, &a->writer, &a->task) < 0) {
-        queue_unreserve(deliver->queue, 1);
-        bounce_postpone(a);
-        return;
-    }
-    deliver->bounces++;
-    smtp_id_text(a->writer.id, a->id);
-    const struct bounce_facts facts = {
-        .kind = a->failed ? BOUNCE_FAILED : BOUNCE_RELAYED,
-        .hostname = config->hostname,
-        .from_name = config->bounce.from_name,
-        .address = config->bounce.address,
-        .id = slice_of_string(a->id),
-        .original_id = slice_of_string(a->original_id),
-        .sender = a->envelope.sender,
-        .envid = a->envelope.envid,
-        .now_us = deliver->shard->wall_us,
-        .arrival_us = a->envelope.arrival_us,
-        .full = a->failed && a->envelope.ret == RET_FULL &&
-                (a->envelope.flags & ENVELOPE_REQUIRETLS) == 0 && /* RFC 8689 5: as if RET=HDRS */
-                a->envelope.body_bytes <= BOUNCE_FULL_MAX,
-        .utf8 = (a->envelope.flags & ENVELOPE_SMTPUTF8) != 0,
-        .recipient = bounce_recipient,
-        .owner = a,
-    };
-    bounce_begin(&a->bounce, &facts, random_next(&deliver->shard->random));
-    spool_read_rewind(&a->read);
-    attempt_run(&a->task);
-}
-
-static void bounce_give_up(struct attempt *a)
-{
-    spool_write_abort(&a->writer);
-    queue_unreserve(a->deliver->queue, 1);
-    bounce_postpone(a);
-}
-
-/* Writes a->piece. 0, or an error; -EAGAIN: the task is run again. */
-static int bounce_write(struct attempt *a)
-{
-    if (a->piece.size == 0)
-        return 0;
-    int r = spool_write_body(&a->writer, a->piece);
-    if (r == 0)
-        a->piece.size = 0;
-    return r;
-}
-
-static int bounce_step(struct attempt *a)
-{
-    int r;
-    while ((r = bounce_write(a)) == 0) {
-        if (bounce_next(&a->bounce, a->buffer, &a->piece) == 0) {
-            a->state = ATTEMPT_RETURNING;
-            return 0;
-        }
-    }
-    return r;
-}
-
-/* As much of the part as belongs into the DSN: to the end of the header, or to the limit, in whole
- * lines. True: that was the last of it. */
-static bool bounce_cut(struct attempt *a, struct slice *part)
-{
-    if (a->bounce.facts.full)
-        return false;
-    static const char end[] = "\r\n\r\n"; /* it may lie across two parts */
-    for (size_t i = 0; i < part->size && a->returned + i < BOUNCE_HEADER_MAX; i++) {
-        char c = (char)part->data[i];
-        a->end_seen = c == end[a->end_seen] ? (uint8_t)(a->end_seen + 1) : (uint8_t)(c == '\r');
-        if (a->end_seen == sizeof(end) - 1) {
-            part->size = i + 1;
-            return true;
-        }
-    }
-    if (a->returned + part->size < BOUNCE_HEADER_MAX)
-        return false;
-    size_t size = BOUNCE_HEADER_MAX > a->returned ? (size_t)(BOUNCE_HEADER_MAX - a->returned) : 0;
-    size = MIN(size, part->size);
-    while (size > 0 && part->data[size - 1] != '\n')
-        size--;
-    part->size = size;
-    return true;
-}
-
-static void bounce_on_commit(struct commit *commit, int result);
-
-/* The part of the original that is at hand. */
-static int bounce_write_part(struct attempt *a)
-{
-    while (a->part.size > 0) {
-        struct slice piece = slice_part(a->part, 0, SPOOL_STAGING_BYTES);
-        int r = spool_write_body(&a->writer, piece);
-        if (r < 0)
-            return r;
-        a->part = slice_from(a->part, piece.size);
-    }
-    return 0;
-}
-
-static int bounce_return(struct attempt *a)
-{
-    for (;;) {
-        int r = a->part.size > 0 ? bounce_write_part(a) : bounce_write(a);
-        if (r < 0 || a->bounce_ended)
-            return r;
-        if (a->part_last) {
-            bounce_end(&a->bounce, a->buffer, &a->piece);
-            a->bounce_ended = true;
-            return bounce_write(a);
-        }
-        r = spool_read_body(&a->read, &a->part);
-        if (r == -EAGAIN)
-            return r;
-        /* An original that cannot be read any more is returned as far as it goes. */
-        a->part_last = r != 1 || bounce_cut(a, &a->part);
-        if (r != 1)
-            a->part.size = 0;
-        a->returned += a->part.size;
-    }
-}
-
-/* The DSN's envelope, decided by the configuration that is current. */
-static struct envelope bounce_envelope(const struct attempt *a, struct recipient *to)
-{
-    *to = (struct recipient) { .address = a->envelope.sender, .notify = NOTIFY_NEVER };
-    const struct envelope e = {
-        .listener = SLICE("bounce"),
-        .arrival_us = a->deliver->shard->wall_us,
-        .body_bytes = a->writer.body_bytes,
-        .flags = ENVELOPE_IS_DSN |
-                 (a->bounce.facts.full ? a->envelope.flags & (ENVELOPE_8BITMIME) : 0U) |
-                 (a->envelope.flags & (ENVELOPE_SMTPUTF8 | ENVELOPE_REQUIRETLS)),
-        .recipients_count = 1,
-        .recipients = to,
-    };
-    outbound_decide(config_of(a), &e, to);
-    return e;
-}
-
-static int bounce_commit(struct attempt *a)
-{
-    struct recipient to;
-    const struct envelope e = bounce_envelope(a, &to);
-    a->commit.done = bounce_on_commit;
-    return spool_write_commit(&a->writer, &e, &a->commit);
-}
-
-static void bounce_on_commit(struct commit *commit, int result)
-{
-    struct attempt *a = container_of(commit, struct attempt, commit);
-    struct deliver *deliver = a->deliver;
-    if (result < 0) {
-        bounce_give_up(a);
-        return;
-    }
-    struct recipient to;
-    const struct envelope e = bounce_envelope(a, &to);
-    metric_add(&deliver->metrics.bounces_sent, 1);
-    struct log_line line;
-    log_begin(&line, deliver->shard->log, LOG_INFO, deliver->shard->wall_us, "bounce");
-    log_string(&line, "msg", a->id);
-    log_string(&line, "of", a->original_id);
-    log_text(&line, "to", a->envelope.sender);
-    log_end(&line);
-    queue_add(deliver->queue, &a->writer.stored, &e);
-    attempt_settle(a);
+    attempt_report(a);
 }
 
 /* ---- settling ---- */
@@ -845,7 +485,7 @@ static void attempt_on_settled(void *argument, int result)
         const struct shard *shard = a->deliver->shard;
         struct log_line line;
         log_begin(&line, shard->log, LOG_ERROR, shard->wall_us, "outcome_unrecorded");
-        log_string(&line, "msg", a->id);
+        log_string(&line, "msg", a->original_id);
         log_string(&line, "why", strerror(-result));
         log_number(&line, "recipients", a->outcomes_count);
         log_end(&line);
@@ -853,7 +493,7 @@ static void attempt_on_settled(void *argument, int result)
     attempt_free(a);
 }
 
-static void attempt_settle(struct attempt *a)
+void attempt_settle(struct attempt *a)
 {
     a->state = ATTEMPT_SETTLING;
     if (queue_settle(a->deliver->queue, a->unit, a->outcomes, a->outcomes_count, a->some_untried,
@@ -861,10 +501,9 @@ static void attempt_settle(struct attempt *a)
         attempt_give_up(a);
 }
 
-static void attempt_run(struct task *task)
+void attempt_run(struct task *task)
 {
     struct attempt *a = container_of(task, struct attempt, task);
-    int r = 0;
     switch ((enum attempt_state)a->state) {
     case ATTEMPT_ENVELOPE: attempt_open(a); return;
     case ATTEMPT_PREPARING: attempt_send(a); return;
@@ -873,24 +512,8 @@ static void attempt_run(struct task *task)
             smtp_client_body_ready(a->link->client);
         return;
     case ATTEMPT_BOUNCING:
-        r = bounce_step(a);
-        if (r < 0)
-            break;
-        [[fallthrough]];
     case ATTEMPT_RETURNING:
-        r = bounce_return(a);
-        if (r < 0)
-            break;
-        a->state = ATTEMPT_COMMITTING;
-        [[fallthrough]];
-    case ATTEMPT_COMMITTING:
-        if (!a->commit_asked) {
-            r = bounce_commit(a);
-            a->commit_asked = r == 0;
-        }
-        break;
+    case ATTEMPT_COMMITTING: attempt_report_run(a); return;
     case ATTEMPT_SETTLING: return;
     }
-    if (r < 0 && r != -EAGAIN)
-        bounce_give_up(a);
 }
