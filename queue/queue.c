@@ -2,7 +2,8 @@
  * queue.c - the tables of the queue and every change of a unit's state
  *
  * Counts are kept twice on purpose: each unit's state here, and sums in the metrics; tests compare
- * them. A unit leaves a state through one function only. How outcomes are made durable: settle.c.
+ * them. A unit leaves a state through one function only. How outcomes are made durable: settle.c;
+ * when what is due: unit_time.c.
  */
 #include "queue/queue.h"
 
@@ -288,43 +289,6 @@ static void destination_count(struct destination *d)
     destination_idle(d, empty && d != d->queue->parking);
 }
 
-/* ---- time ---- */
-
-static uint64_t monotonic_of(const struct queue *queue, int64_t wall_us)
-{
-    int64_t ahead_us = wall_us - queue->shard->wall_us;
-    return queue->shard->now_ms + (ahead_us <= 0 ? 0 : (uint64_t)ahead_us / US_IN_MS + 1);
-}
-
-static int64_t unit_expires_us(const struct unit *unit)
-{
-    return unit->message->arrival_us + (int64_t)unit->destination->age_max_ms * US_IN_MS;
-}
-
-bool unit_expired(const struct unit *unit)
-{
-    return unit_queue(unit)->shard->wall_us >= unit_expires_us(unit);
-}
-
-static void unit_await_expiry(struct unit *unit)
-{
-    timer_arm(&unit_queue(unit)->shard->timers, &unit->timer,
-              monotonic_of(unit_queue(unit), unit_expires_us(unit)));
-}
-
-uint64_t queue_retry_after_ms(struct queue *queue, uint32_t failures)
-{
-    const struct queue_options *o = &queue->options;
-    uint64_t wait = o->retry_initial_ms;
-    for (uint32_t i = 1; i < failures && wait < o->retry_max_ms; i++)
-        wait = wait * o->retry_factor_percent / 100;
-    wait = MIN(wait, (uint64_t)o->retry_max_ms);
-    uint64_t spread = wait * o->retry_jitter_percent / 100;
-    if (spread > 0)
-        wait = wait - spread + random_below(&queue->shard->random, 2 * spread + 1);
-    return MAX(wait, 1);
-}
-
 /* ---- states of a unit ---- */
 
 void unit_leave(struct unit *unit)
@@ -392,11 +356,14 @@ void unit_defer(struct unit *unit, int64_t due_us)
 {
     struct queue *queue = unit_queue(unit);
     int64_t expires_us = unit_expires_us(unit);
+    int64_t warns_us = unit_warns_us(unit);
     /* One that has expired and could not be settled so waits for its turn like any other. */
     if (expires_us > queue->shard->wall_us)
         due_us = MIN(due_us, expires_us);
+    if (warns_us > queue->shard->wall_us) /* what is told then is fresh */
+        due_us = MIN(due_us, warns_us);
     unit_enter(unit, UNIT_DEFERRED, false);
-    timer_arm(&queue->shard->timers, &unit->timer, monotonic_of(queue, due_us));
+    timer_arm(&queue->shard->timers, &unit->timer, queue_monotonic_ms(queue, due_us));
 }
 
 static void unit_on_timer(struct timer *timer)
@@ -406,6 +373,10 @@ static void unit_on_timer(struct timer *timer)
     CHECK(unit->state != UNIT_ACTIVE && unit->state != UNIT_SETTLING);
     if (unit_expired(unit)) {
         queue->options.expired(queue->options.owner, unit);
+        return;
+    }
+    if (unit->state == UNIT_READY && unit_is_late(unit)) {
+        queue->options.late(queue->options.owner, unit);
         return;
     }
     if (unit->state != UNIT_DEFERRED) { /* the wall clock went back */
@@ -609,6 +580,7 @@ static void found_units(struct queue *queue, struct message *message,
     size_t cursor = 0;
     int64_t due_us = INT64_MAX;
     uint32_t attempts = 0;
+    bool warned = false;
     for (uint32_t i = 0; envelope_next(&recovered->envelope, &cursor, &recipient); i++) {
         const struct outcome *outcome = outcome_of(recovered, i);
         if (outcome != NULL && outcome_final(outcome->kind))
@@ -622,6 +594,7 @@ static void found_units(struct queue *queue, struct message *message,
         metric_add(&queue->metrics.recipients_recovered, 1);
         due_us = MIN(due_us, outcome == NULL ? 0 : outcome->due_us);
         attempts = MAX(attempts, outcome == NULL ? 0 : outcome->attempts);
+        warned = warned || (outcome != NULL && (outcome->flags & OUTCOME_DELAY_TOLD) != 0);
     }
     /* The clock may have gone back since: nobody waits longer than the longest wait. */
     const struct queue_options *o = &queue->options;
@@ -631,6 +604,8 @@ static void found_units(struct queue *queue, struct message *message,
         next = unit->sibling;
         unit->destination->adding = NULL;
         unit->attempts = attempts;
+        unit->tried = attempts > 0;
+        unit->warned = warned;
         if (recovered->damaged || held) {
             unit_enter(unit, UNIT_HELD, false);
         } else if (due_us > queue->shard->wall_us) {
@@ -764,6 +739,8 @@ struct unit *queue_take_part(struct queue *queue, struct unit *unit,
     struct unit *part = unit_new(queue, unit->message, unit->destination);
     CHECK(part != NULL); /* there are as many units as recipients */
     part->attempts = unit->attempts;
+    part->tried = unit->tried;
+    part->warned = unit->warned;
     place = unit->first;
     while (unit_next(unit, &place, &recipient))
         if (wanted(argument, recipient))
@@ -795,12 +772,16 @@ int queue_move(struct queue *queue, struct unit *unit, uint32_t recipient, const
     if (to == NULL && last) {
         unit_move(unit, d);
     } else if (to != NULL) {
+        to->tried = to->tried || unit->tried;
+        to->warned = to->warned || unit->warned; /* rather not at all than twice */
         place_move(queue, unit, to, recipient);
     } else {
         to = unit_new(queue, unit->message, d);
         if (to == NULL)
             return -ENOSPC;
         to->attempts = unit->attempts;
+        to->tried = unit->tried;
+        to->warned = unit->warned;
         place_move(queue, unit, to, recipient);
         unit_enter(to, UNIT_READY, false);
     }
@@ -820,6 +801,10 @@ void queue_destination_failed(struct queue *queue, struct destination *d, struct
     d->retry_ms = queue->shard->now_ms + queue_retry_after_ms(queue, d->failures);
     slice_to_string(why, d->error, sizeof(d->error));
     timer_arm(&queue->shard->timers, &d->timer, d->retry_ms);
+    if (d->age_max_ms > 0)
+        return;
+    list_each (node, &d->ready) /* that was their one attempt */
+        unit_await_expiry(container_of(node, struct unit, node));
 }
 
 void queue_destination_again(struct queue *queue, struct destination *d, uint64_t after_ms)

@@ -15,8 +15,12 @@
  * where a recipient goes (route), and tells it when a destination has something ready (wanted).
  *
  * Expiry holds in every state: each unit's timer is armed at the latest for the end of its
- * message's life. Bounds: queue_options; a full queue is known before a message is taken in
- * (queue_reserve), so that what is durable always finds its place.
+ * message's life. A life of 0 ends with the first attempt. Once in it, unless nobody wants to know,
+ * the owner is told that a unit is late: when an attempt defers it (unit_is_late), or, when there
+ * is no attempt because the destination fails, by the unit's timer (late).
+ *
+ * Bounds: queue_options; a full queue is known before a message is taken in (queue_reserve), so
+ * that what is durable always finds its place.
  */
 #ifndef RINGPOST_QUEUE_QUEUE_H
 #define RINGPOST_QUEUE_QUEUE_H
@@ -75,7 +79,10 @@ struct unit {
     uint32_t first;       /* recipient: where the list of them begins, see unit_next */
     uint32_t count;       /* recipients */
     uint32_t attempts;
-    uint8_t state; /* enum unit_state */
+    uint8_t state;     /* enum unit_state */
+    bool tried;        /* some attempt had an outcome */
+    bool warned;       /* its delay was told, or need not be */
+    uint8_t postponed; /* how often a failure was no failure, for want of a report */
 };
 
 struct message {
@@ -94,8 +101,9 @@ struct queue_options {
     uint32_t messages_max;
     uint32_t recipients_max; /* of all messages together */
     uint32_t destinations_max;
-    uint32_t active_max; /* units ACTIVE or SETTLING */
-    uint64_t age_max_ms; /* expiry, unless age_max says another one for a destination */
+    uint32_t active_max;    /* units ACTIVE or SETTLING */
+    uint64_t age_max_ms;    /* expiry, unless age_max says another one for a destination */
+    uint64_t warn_after_ms; /* then a delay is told; 0: never */
     uint32_t retry_initial_ms, retry_max_ms, retry_factor_percent, retry_jitter_percent;
     void *owner;
     /* The key of the destination for this recipient of this message; at most DESTINATION_KEY_MAX -
@@ -111,6 +119,9 @@ struct queue_options {
     bool (*unwanted)(void *owner, struct destination *destination);
     /* This unit's time is up: the owner pulls it by queue_take and settles it as expired. */
     void (*expired)(void *owner, struct unit *unit);
+    /* This READY unit has waited for warn_after_ms: the owner pulls it by queue_take and settles it
+     * by queue_settle_late, or puts it back after queue_warned; or calls queue_late_again. */
+    void (*late)(void *owner, struct unit *unit);
 };
 
 struct queue_metrics {
@@ -194,6 +205,18 @@ void queue_hold(struct queue *queue, struct unit *unit);
 /* ACTIVE, for want of something of ours: DEFERRED by the retry curve, nothing is recorded. */
 void queue_delay(struct queue *queue, struct unit *unit);
 bool unit_expired(const struct unit *unit);
+/* Of one that has just been tried: it is not to be tried again. */
+bool unit_is_over(const struct unit *unit);
+/* It has waited for warn_after_ms, and nobody was told. */
+bool unit_is_late(const struct unit *unit);
+/* When its time is up, wall time. */
+int64_t unit_expires_us(const struct unit *unit);
+/* Nobody wants to know. ACTIVE; not remembered over a restart. */
+void queue_warned(struct unit *unit);
+/* A failure of an ACTIVE unit is a deferral, since nobody can be told: how often that was so. */
+unsigned queue_postponed(struct unit *unit);
+/* late() comes again: it cannot be told now. READY or ACTIVE. */
+void queue_late_again(struct queue *queue, struct unit *unit);
 /* Its recipients, as indexes in the envelope, the highest first. *place starts as unit->first.
  * False: no more. */
 bool unit_next(const struct unit *unit, uint32_t *place, uint32_t *recipient);
@@ -210,6 +233,12 @@ struct settlement;
 [[nodiscard]] int queue_settle(struct queue *queue, struct unit *unit,
                                const struct outcome *outcomes, uint32_t count, bool some_untried,
                                void (*done)(void *argument, int result), void *argument);
+/* The same without an attempt: that these recipients' delay was told (OUTCOME_DEFERRED with
+ * OUTCOME_DELAY_TOLD and what is known of their last attempt, time_us too). The unit is READY then.
+ */
+[[nodiscard]] int queue_settle_late(struct queue *queue, struct unit *unit,
+                                    const struct outcome *outcomes, uint32_t count,
+                                    void (*done)(void *argument, int result), void *argument);
 /* An operator's word about an ACTIVE unit, recorded with each of its recipients before it holds:
  * OUTCOME_HELD, and it is HELD until it is released or expires; OUTCOME_RELEASED, and it is due
  * now. No attempt is counted. done as above. 0 or -ENOSPC: not now. */

@@ -1,5 +1,5 @@
 /*
- * queue_inside.h - what queue.c and settle.c share: the states of a unit
+ * queue_inside.h - what queue.c, unit_time.c and settle.c share: the states of a unit
  */
 #ifndef RINGPOST_QUEUE_QUEUE_INSIDE_H
 #define RINGPOST_QUEUE_QUEUE_INSIDE_H
@@ -23,10 +23,18 @@ static inline struct queue *unit_queue(const struct unit *unit)
     return unit->destination->queue;
 }
 
-/* ---- queue.c ---- */
+/* ---- unit_time.c ---- */
 
+/* The monotonic time of a wall time. */
+uint64_t queue_monotonic_ms(const struct queue *queue, int64_t wall_us);
 /* The wait after so many failures, with jitter. */
 uint64_t queue_retry_after_ms(struct queue *queue, uint32_t failures);
+/* When its delay is to be told; INT64_MAX: it was, or never. */
+int64_t unit_warns_us(const struct unit *unit);
+/* Arms its timer, for one that nothing but time will change. */
+void unit_await_expiry(struct unit *unit);
+
+/* ---- queue.c ---- */
 
 /* Out of its state's lists and counts; unit_enter or unit_free must follow. */
 void unit_leave(struct unit *unit);

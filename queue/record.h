@@ -164,7 +164,7 @@ enum outcome_kind {
 };
 
 enum outcome_flags {
-    OUTCOME_DELAY_TOLD = 1 << 0,    /* the delay warning is on stable storage */
+    OUTCOME_DELAY_TOLD = 1 << 0,    /* the delay warning is on stable storage, or nobody wants it */
     OUTCOME_DSN_DELEGATED = 1 << 1, /* the next hop took over NOTIFY (RFC 3461 5.2.1) */
     OUTCOME_DSN_RELAYED = 1 << 2,   /* relayed to a host without DSN */
 };

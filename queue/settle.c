@@ -42,6 +42,8 @@ struct settlement {
     uint32_t text_size;
     uint32_t last_tries;
     bool some_untried;
+    bool warned; /* an outcome says that a delay was told */
+    bool late;   /* there was no attempt: queue_settle_late */
     struct outcome few[QUEUE_SETTLE_INLINE];
     uint8_t text[INLINE_TEXT_BYTES];
 };
@@ -116,6 +118,8 @@ static void settlement_split(struct settlement *s, int64_t due_us)
     struct unit *later = unit_new(queue, unit->message, unit->destination);
     CHECK(later != NULL);
     later->attempts = unit->attempts;
+    later->tried = true;
+    later->warned = unit->warned || s->warned;
     for (uint32_t *at = &unit->first, *to = &later->first; *at != PLACE_NONE;) {
         bool last = place_is_last(*at);
         struct place *place = last ? NULL : pool_at(&queue->places, *at);
@@ -147,7 +151,8 @@ static void settlement_end(struct settlement *s, int result)
     bool holds = false;
     for (uint32_t i = 0; i < s->at; i++) {
         const struct outcome *o = &s->outcomes[i];
-        settle_count(queue, o);
+        if (!s->late)
+            settle_count(queue, o);
         if (outcome_final(o->kind))
             CHECK(unit_drop_place(queue, unit, o->recipient));
         else if (o->kind == OUTCOME_HELD)
@@ -160,6 +165,9 @@ static void settlement_end(struct settlement *s, int result)
     bool untried = s->some_untried;
     if (result == 0 && untried && due_us != INT64_MAX && unit->count > 0)
         settlement_split(s, due_us);
+    else
+        unit->warned = unit->warned || (result == 0 && s->warned);
+    bool late = s->late;
     settlement_free(s);
     unit_leave(unit);
     if (result < 0) {
@@ -174,8 +182,8 @@ static void settlement_end(struct settlement *s, int result)
         unit_enter(unit, UNIT_HELD, false);
     } else if (unit->message->ordered) {
         unit_defer(unit, MAX(due_us == INT64_MAX ? 0 : due_us, unit_ordered_us(queue)));
-    } else if (result == 0 && untried) {
-        unit_enter(unit, UNIT_READY, true);
+    } else if (result == 0 && (untried || late)) {
+        unit_enter(unit, UNIT_READY, untried);
     } else {
         unit_defer(unit, due_us == INT64_MAX ? 0 : due_us);
     }
@@ -277,6 +285,12 @@ static struct settlement *settlement_new(struct queue *queue, struct unit *unit,
 
 static void settlement_begin(struct settlement *s)
 {
+    for (uint32_t i = 0; i < s->count; i++) {
+        struct outcome *o = &s->outcomes[i];
+        s->warned = s->warned || (o->flags & OUTCOME_DELAY_TOLD) != 0;
+        if (s->unit->warned && !outcome_final(o->kind)) /* the newest one is the one that counts */
+            o->flags |= OUTCOME_DELAY_TOLD;
+    }
     unit_leave(s->unit);
     unit_enter(s->unit, UNIT_SETTLING, false);
     settlement_ask(s);
@@ -292,6 +306,7 @@ int queue_settle(struct queue *queue, struct unit *unit, const struct outcome *o
     s->some_untried = some_untried;
     settlement_copy(s, outcomes, count);
     unit->attempts++;
+    unit->tried = true;
     int64_t due_us =
         queue->shard->wall_us + (int64_t)queue_retry_after_ms(queue, unit->attempts) * US_IN_MS;
     for (uint32_t i = 0; i < count; i++) {
@@ -299,6 +314,24 @@ int queue_settle(struct queue *queue, struct unit *unit, const struct outcome *o
         s->outcomes[i].time_us = queue->shard->wall_us;
         if (s->outcomes[i].kind == OUTCOME_DEFERRED)
             s->outcomes[i].due_us = due_us;
+    }
+    settlement_begin(s);
+    return 0;
+}
+
+int queue_settle_late(struct queue *queue, struct unit *unit, const struct outcome *outcomes,
+                      uint32_t count, void (*done)(void *argument, int result), void *argument)
+{
+    struct settlement *s = settlement_new(queue, unit, count, done, argument);
+    if (s == NULL)
+        return -ENOSPC;
+    s->late = true;
+    settlement_copy(s, outcomes, count);
+    for (uint32_t i = 0; i < count; i++) {
+        struct outcome *o = &s->outcomes[i];
+        CHECK(o->kind == OUTCOME_DEFERRED);
+        o->attempts = unit->attempts;
+        o->due_us = queue->shard->wall_us;
     }
     settlement_begin(s);
     return 0;

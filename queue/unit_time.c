@@ -1,0 +1,114 @@
+/*
+ * unit_time.c - when something is due for a unit: its next attempt, news of its delay, its end
+ *
+ * A unit has one timer, for whichever comes first. Wall time decides; the timer is monotonic, so it
+ * looks again when it fires. Expiry is by the destination's age_max_ms, from arrival on.
+ */
+#include "core/check.h"
+#include "queue/queue_inside.h"
+
+enum {
+    FIRST_ATTEMPT_MS = 3'600'000, /* how long mail that lives for one attempt waits for it */
+    LATE_PATIENCE_MS = 60'000,    /* for an attempt, before a delay is told without one */
+};
+
+uint64_t queue_monotonic_ms(const struct queue *queue, int64_t wall_us)
+{
+    int64_t ahead_us = wall_us - queue->shard->wall_us;
+    return queue->shard->now_ms + (ahead_us <= 0 ? 0 : (uint64_t)ahead_us / US_IN_MS + 1);
+}
+
+static int64_t unit_ends_us(const struct unit *unit)
+{
+    return unit->message->arrival_us + (int64_t)unit->destination->age_max_ms * US_IN_MS;
+}
+
+/* A life of 0 is one attempt, for which it waits FIRST_ATTEMPT_MS at most, unless it is known to be
+ * in vain. */
+int64_t unit_expires_us(const struct unit *unit)
+{
+    const struct destination *d = unit->destination;
+    if (d->age_max_ms > 0 || unit->tried || d->failures > 0)
+        return unit_ends_us(unit);
+    return unit->message->arrival_us + (int64_t)FIRST_ATTEMPT_MS * US_IN_MS;
+}
+
+bool unit_expired(const struct unit *unit)
+{
+    return unit_queue(unit)->shard->wall_us >= unit_expires_us(unit);
+}
+
+bool unit_is_over(const struct unit *unit)
+{
+    return unit->destination->queue->shard->wall_us >= unit_ends_us(unit);
+}
+
+/* INT64_MAX: it has been told, or is not to be. */
+int64_t unit_warns_us(const struct unit *unit)
+{
+    uint64_t after_ms = unit->destination->queue->options.warn_after_ms;
+    if (unit->warned || after_ms == 0 || unit->message->null_sender)
+        return INT64_MAX;
+    return unit->message->arrival_us + (int64_t)after_ms * US_IN_MS;
+}
+
+bool unit_is_late(const struct unit *unit)
+{
+    return unit->destination->queue->shard->wall_us >= unit_warns_us(unit) && !unit_expired(unit);
+}
+
+void queue_warned(struct unit *unit)
+{
+    CHECK(unit->state == UNIT_ACTIVE);
+    unit->warned = true;
+}
+
+unsigned queue_postponed(struct unit *unit)
+{
+    CHECK(unit->state == UNIT_ACTIVE);
+    unit->postponed = (uint8_t)MIN(unit->postponed + 1, UINT8_MAX);
+    return unit->postponed;
+}
+
+/* For one that nothing but time will change. Who is late already is told when it turns out that no
+ * attempt comes. */
+void unit_await_expiry(struct unit *unit)
+{
+    struct queue *queue = unit->destination->queue;
+    int64_t due_us = unit_expires_us(unit);
+    if (unit->state == UNIT_READY) {
+        int64_t patience_ms = MIN(queue->options.retry_initial_ms, (uint32_t)LATE_PATIENCE_MS);
+        int64_t soon_us = queue->shard->wall_us + patience_ms * US_IN_MS;
+        due_us = MIN(due_us, MAX(unit_warns_us(unit), soon_us));
+    }
+    timer_arm(&queue->shard->timers, &unit->timer, queue_monotonic_ms(queue, due_us));
+}
+
+/* The longer it has been late the longer it waits again: a million that may not be told of at once
+ * cost little. */
+void queue_late_again(struct queue *queue, struct unit *unit)
+{
+    uint64_t wait_ms = LATE_PATIENCE_MS;
+    int64_t late_ms = (queue->shard->wall_us - unit_warns_us(unit)) / US_IN_MS;
+    if (unit->state != UNIT_READY)
+        return; /* when it is READY again */
+    if (late_ms > 0)
+        wait_ms +=
+            (uint64_t)late_ms / 4 + random_below(&queue->shard->random, (uint64_t)late_ms / 4 + 1);
+    int64_t due_us = queue->shard->wall_us + (int64_t)wait_ms * US_IN_MS;
+    timer_arm(&queue->shard->timers, &unit->timer,
+              queue_monotonic_ms(queue, MIN(due_us, unit_expires_us(unit))));
+}
+
+uint64_t queue_retry_after_ms(struct queue *queue, uint32_t failures)
+{
+    const struct queue_options *o = &queue->options;
+    uint64_t wait = o->retry_initial_ms;
+    for (uint32_t i = 1; i < failures && wait < o->retry_max_ms; i++)
+        wait = wait * o->retry_factor_percent / 100;
+    wait = MIN(wait, (uint64_t)o->retry_max_ms);
+    uint64_t spread = wait * o->retry_jitter_percent / 100;
+    if (spread > 0)
+        wait = wait - spread + random_below(&queue->shard->random, 2 * spread + 1);
+    return MAX(wait, 1);
+}
