@@ -49,6 +49,34 @@ static void text_safe(struct text *t, struct slice s, size_t max, bool utf8)
     }
 }
 
+static int hex_value(uint8_t c)
+{
+    return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
+/* xtext as what it stands for (RFC 3461 4); whatever is wrong with it is shown as it is. */
+static void text_decoded(struct text *t, struct slice s, size_t max)
+{
+    for (size_t i = 0; i < MIN(s.size, max); i++) {
+        uint8_t c = s.data[i];
+        int high = c == '+' && s.size - i > 2 ? hex_value(s.data[i + 1]) : -1;
+        int low = high >= 0 ? hex_value(s.data[i + 2]) : -1;
+        if (low >= 0) {
+            c = (uint8_t)(high * 16 + low);
+            i += 2;
+        }
+        text_safe(t, slice_of(&c, 1), 1, false);
+    }
+}
+
+static bool has_high_octet(struct slice s)
+{
+    for (size_t i = 0; i < s.size; i++)
+        if (s.data[i] >= 0x80)
+            return true;
+    return false;
+}
+
 void bounce_date(int64_t wall_us, char out[static BOUNCE_DATE_MAX])
 {
     static const char days[7][4] = { "Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat" };
@@ -68,10 +96,10 @@ void bounce_begin(struct bounce *bounce, const struct bounce_facts *facts, uint6
 }
 
 /* clang-format off */
-static const struct { const char *subject, *words, *action; uint16_t class; } kinds[] = {
+static const struct { const char *subject, *words, *action; uint16_t class; } kinds[BOUNCE_KINDS] = {
     [BOUNCE_FAILED]  = { "Undelivered Mail Returned to Sender",
                          "could not be delivered to one or more of the recipients below. It will not be\r\n"
-                         "tried again.", "failed", 5 },
+                         "tried again for them.", "failed", 5 },
     [BOUNCE_DELAYED] = { "Delayed Mail (still being retried)",
                          "has not been delivered yet to the recipients below. It will be tried again; you\r\n"
                          "need not send it again.", "delayed", 4 },
@@ -81,6 +109,18 @@ static const struct { const char *subject, *words, *action; uint16_t class; } ki
     [BOUNCE_DELIVERED] = { "Mail Delivered", "was delivered to the recipients below.", "delivered", 2 },
 };
 /* clang-format on */
+
+const char *bounce_action(enum bounce_kind kind)
+{
+    CHECK((unsigned)kind < BOUNCE_KINDS);
+    return kinds[kind].action;
+}
+
+/* The encoding of a part that is not plain ASCII. */
+static const char *encoding(bool eight_bit)
+{
+    return eight_bit ? "Content-Transfer-Encoding: 8bit\r\n" : "";
+}
 
 static void part_head(const struct bounce *b, struct text *t)
 {
@@ -94,19 +134,27 @@ static void part_head(const struct bounce *b, struct text *t)
          "MIME-Version: 1.0\r\nContent-Type: multipart/report; report-type=%s;\r\n"
          "\tboundary=\"=_%016llx\"\r\nContent-Transfer-Encoding: %s\r\n\r\n"
          "This is a MIME-encapsulated message.\r\n\r\n--=_%016llx\r\n"
-         "Content-Type: text/plain; charset=%s\r\nContent-Description: Notification\r\n\r\n"
-         "This is the mail system at %s.\r\n\r\nYour message %s\r\n\r\n",
+         "Content-Type: text/plain; charset=%s\r\n%sContent-Description: Notification\r\n\r\n",
          kinds[f->kind].subject, (int)f->id.size, (const char *)f->id.data, f->hostname,
          f->utf8 ? "global-delivery-status" : "delivery-status", (unsigned long long)b->boundary,
-         f->utf8 || f->full ? "8bit" : "7bit", (unsigned long long)b->boundary,
-         f->utf8 ? "utf-8" : "us-ascii", f->hostname, kinds[f->kind].words);
+         f->utf8 || f->eight_bit ? "8bit" : "7bit", (unsigned long long)b->boundary,
+         f->utf8 ? "utf-8" : "us-ascii", encoding(f->utf8));
+    bounce_date(f->arrival_us, date);
+    text(t,
+         "This is the mail system at %s.\r\n\r\nYour message of %s,\r\n"
+         "which has the number %.*s here,\r\n%s\r\n\r\n",
+         f->hostname, date, (int)f->original_id.size, (const char *)f->original_id.data,
+         kinds[f->kind].words);
 }
 
 static void part_person(const struct bounce *b, const struct bounce_recipient *r, struct text *t)
 {
     text(t, "<");
     text_safe(t, r->address, ADDRESS_SHOWN_MAX, b->facts.utf8);
-    text(t, ">:\r\n    "); /* a line each: together they could be over 998 octets */
+    text(t, "> (%s):\r\n    ", kinds[r->kind].action);
+    if (r->outcome->kind == OUTCOME_EXPIRED && r->outcome->code != 0)
+        text(t, "not delivered within the time allowed; last:\r\n    ");
+    /* a line each: together they could be over 998 octets */
     if (r->host.size > 0) {
         text(t, "host ");
         text_safe(t, r->host, ADDRESS_SHOWN_MAX, false);
@@ -115,6 +163,11 @@ static void part_person(const struct bounce *b, const struct bounce_recipient *r
     if (r->outcome->code != 0)
         text(t, "%u ", r->outcome->code);
     text_safe(t, r->outcome->text, TEXT_SHOWN_MAX, false);
+    if (r->kind == BOUNCE_DELAYED && r->until_us != 0) {
+        char date[BOUNCE_DATE_MAX];
+        bounce_date(r->until_us, date);
+        text(t, "\r\n    It is tried until %s.", date);
+    }
     text(t, "\r\n\r\n");
 }
 
@@ -124,18 +177,34 @@ static void part_fields_head(const struct bounce *b, struct text *t)
     char date[BOUNCE_DATE_MAX];
     bounce_date(f->arrival_us, date);
     text(t,
-         "--=_%016llx\r\nContent-Type: message/%s\r\nContent-Description: Delivery report\r\n\r\n"
-         "Reporting-MTA: dns; %s\r\n",
+         "--=_%016llx\r\nContent-Type: message/%s\r\n%sContent-Description: Delivery report\r\n"
+         "\r\nReporting-MTA: dns; %s\r\n",
          (unsigned long long)b->boundary, f->utf8 ? "global-delivery-status" : "delivery-status",
-         f->hostname);
+         encoding(f->utf8), f->hostname);
     if (f->envid.size > 0) {
         text(t, "Original-Envelope-Id: ");
-        text_safe(t, f->envid, ADDRESS_SHOWN_MAX, false);
+        text_decoded(t, f->envid, ADDRESS_SHOWN_MAX);
         text(t, "\r\n");
     }
-    text(t, "X-Ringpost-Id: ");
-    text_safe(t, f->original_id, ADDRESS_SHOWN_MAX, false);
-    text(t, "\r\nArrival-Date: %s\r\n", date);
+    text(t, "Arrival-Date: %s\r\n", date);
+}
+
+/* RFC 6533 3: an address of type utf-8 has an encoding of its own, which stays. */
+static void part_original_recipient(const struct bounce *b, struct slice orcpt, struct text *t)
+{
+    text(t, "Original-Recipient: ");
+    if (slice_starts_nocase(orcpt, SLICE("utf-8;")))
+        text_safe(t, orcpt, ADDRESS_SHOWN_MAX + 100, b->facts.utf8);
+    else
+        text_decoded(t, orcpt, ADDRESS_SHOWN_MAX + 100);
+    text(t, "\r\n");
+}
+
+static void part_date(const char *field, int64_t wall_us, struct text *t)
+{
+    char date[BOUNCE_DATE_MAX];
+    bounce_date(wall_us, date);
+    text(t, "%s: %s\r\n", field, date);
 }
 
 /* RFC 3464 2.3. Without a status from anywhere: x.0.0 of the class that fits. */
@@ -144,12 +213,9 @@ static void part_fields(const struct bounce *b, const struct bounce_recipient *r
     const struct bounce_facts *f = &b->facts;
     const struct outcome *o = r->outcome;
     text(t, "\r\n");
-    if (r->orcpt.size > 0) {
-        text(t, "Original-Recipient: ");
-        text_safe(t, r->orcpt, ADDRESS_SHOWN_MAX + 100, f->utf8);
-        text(t, "\r\n");
-    }
-    text(t, "Final-Recipient: %s; ", f->utf8 ? "utf-8" : "rfc822");
+    if (r->orcpt.size > 0)
+        part_original_recipient(b, r->orcpt, t);
+    text(t, "Final-Recipient: %s; ", f->utf8 && has_high_octet(r->address) ? "utf-8" : "rfc822");
     text_safe(t, r->address, ADDRESS_SHOWN_MAX, f->utf8);
     text(t, "\r\nAction: %s\r\n", kinds[r->kind].action);
     if (o->status[0] == kinds[r->kind].class)
@@ -170,6 +236,10 @@ static void part_fields(const struct bounce *b, const struct bounce_recipient *r
         text_safe(t, o->text, TEXT_SHOWN_MAX, false);
         text(t, "\r\n");
     }
+    if (r->attempt_us != 0)
+        part_date("Last-Attempt-Date", r->attempt_us, t);
+    if (r->kind == BOUNCE_DELAYED && r->until_us != 0)
+        part_date("Will-Retry-Until", r->until_us, t);
 }
 
 static void part_original(const struct bounce *b, struct text *t)
@@ -177,9 +247,9 @@ static void part_original(const struct bounce *b, struct text *t)
     const struct bounce_facts *f = &b->facts;
     const char *type = f->utf8 ? (f->full ? "message/global" : "message/global-headers")
                                : (f->full ? "message/rfc822" : "text/rfc822-headers");
-    text(t, "\r\n--=_%016llx\r\nContent-Type: %s\r\nContent-Description: %s\r\n\r\n",
-         (unsigned long long)b->boundary, type,
-         f->full ? "Undelivered message" : "Header of the undelivered message");
+    text(t, "\r\n--=_%016llx\r\nContent-Type: %s\r\n%sContent-Description: %s\r\n\r\n",
+         (unsigned long long)b->boundary, type, encoding(f->utf8 || f->eight_bit),
+         f->full ? "The message" : "Header of the message");
 }
 
 int bounce_next(struct bounce *b, uint8_t out[static BOUNCE_PIECE_BYTES], struct slice *piece)

@@ -7,7 +7,9 @@
  *   original's header (or all of it, RET=FULL) --> bounce_end: the last piece
  *
  * All that others said is escaped or cut before it gets here or when it is written: a bounce never
- * holds a bare CR or LF, NUL, or a line over 998 octets. Pure: no clock, no I/O.
+ * holds a bare CR or LF, NUL, or a line over 998 octets. What a client gave as xtext is shown
+ * decoded (RFC 3461 6.3). One DSN may tell of recipients of several kinds; its own kind says how it
+ * begins. Pure: no clock, no I/O.
  */
 #ifndef RINGPOST_QUEUE_BOUNCE_H
 #define RINGPOST_QUEUE_BOUNCE_H
@@ -21,7 +23,11 @@ enum {
     BOUNCE_HEADER_MAX = 32 * 1'024, /* of a larger one: its header, cut at a line */
 };
 
-enum bounce_kind { BOUNCE_FAILED, BOUNCE_DELAYED, BOUNCE_RELAYED, BOUNCE_DELIVERED };
+/* Those that weigh more come first: the kind of the whole is the first one that it tells of. */
+enum bounce_kind { BOUNCE_FAILED, BOUNCE_DELAYED, BOUNCE_RELAYED, BOUNCE_DELIVERED, BOUNCE_KINDS };
+
+/* "failed", "delayed", "relayed", "delivered": RFC 3464 2.3.3. */
+const char *bounce_action(enum bounce_kind kind);
 
 struct bounce_recipient {
     enum bounce_kind kind;
@@ -29,10 +35,12 @@ struct bounce_recipient {
     struct slice orcpt;            /* "type;xtext", or empty */
     const struct outcome *outcome; /* code, status, text */
     struct slice host;             /* the next hop that said it; empty: we did */
+    int64_t attempt_us;            /* of its last attempt; 0: not known, or there was none */
+    int64_t until_us;              /* DELAYED: it is tried until then */
 };
 
 struct bounce_facts {
-    enum bounce_kind kind; /* of the whole: FAILED when one recipient is */
+    enum bounce_kind kind; /* of the whole */
     const char *hostname;  /* ours: Reporting-MTA, Message-ID */
     const char *from_name; /* "Mail Delivery System" */
     const char *address;   /* postmaster@... in From */
@@ -42,8 +50,9 @@ struct bounce_facts {
     struct slice envid;  /* xtext, or empty */
     int64_t now_us;
     int64_t arrival_us;
-    bool full; /* the whole original follows, not only its header */
-    bool utf8; /* addresses may hold UTF-8: message/global-delivery-status (RFC 6533) */
+    bool full;      /* the whole original follows, not only its header */
+    bool eight_bit; /* and it came as 8BITMIME */
+    bool utf8;      /* addresses may hold UTF-8: message/global-delivery-status (RFC 6533) */
     /* Recipient number index of those that are reported; false: no more. */
     bool (*recipient)(void *owner, uint32_t index, struct bounce_recipient *recipient);
     void *owner;

@@ -213,7 +213,7 @@ Test(bounce, three_parts_with_all_that_the_standards_ask_for)
     };
     struct told told = { recipients, 2 };
     struct bounce_facts facts = facts_of(&told);
-    facts.envid = SLICE("QQ314159");
+    facts.envid = SLICE("QQ+2B314+20159+3");
     size_t size;
     char *text = make(&facts, SLICE("From: s@them.test\r\nSubject: x\r\n"), &size);
     check_lines(text, size, false);
@@ -234,9 +234,14 @@ Test(bounce, three_parts_with_all_that_the_standards_ask_for)
     HAS(parts[0], "550 5.1.1 nobody here");
     HAS(parts[1], "Content-Type: message/delivery-status\r\n");
     HAS(parts[1], "\r\n\r\nReporting-MTA: dns; mx.us.test\r\n");
-    HAS(parts[1], "\r\nOriginal-Envelope-Id: QQ314159\r\n");
+    HAS(parts[0], "CBA9876543210");
+    HAS_NOT(text, "\r\nX-");
+    HAS_NOT(parts[1], "\r\nX-");
+    HAS_NOT(parts[1], "Last-Attempt-Date");
+    HAS_NOT(parts[1], "Will-Retry-Until");
+    HAS(parts[1], "\r\nOriginal-Envelope-Id: QQ+314 159+3\r\n");
     HAS(parts[1], "\r\nArrival-Date: Mon, 31 Dec 2029 23:59:59 +0000\r\n");
-    HAS(parts[1], "\r\n\r\nOriginal-Recipient: rfc822;alias+40y.test\r\nFinal-Recipient: rfc822; "
+    HAS(parts[1], "\r\n\r\nOriginal-Recipient: rfc822;alias@y.test\r\nFinal-Recipient: rfc822; "
                   "r@x.test\r\nAction: failed\r\nStatus: 5.1.1\r\nRemote-MTA: dns; mx.x.test\r\n"
                   "Diagnostic-Code: smtp; 550 5.1.1 nobody here\r\n");
     HAS(parts[1], "\r\n\r\nFinal-Recipient: rfc822; q@x.test\r\n");
@@ -287,13 +292,98 @@ Test(bounce, utf8_addresses_have_types_of_their_own)
         HAS(text,
             full ? "Content-Type: message/global\r\n" : "Content-Type: message/global-headers\r\n");
         HAS(text, "charset=utf-8");
+        cr_assert_eq(count_of(text, "Content-Transfer-Encoding: 8bit\r\n"), 4, "all over");
         free(text);
     }
+    /* RFC 6533 3: who needs no UTF-8 has an address of the old type; theirs of the new one stays.
+     */
+    struct bounce_recipient ascii = { .kind = BOUNCE_FAILED,
+                                      .address = SLICE("r@x.test"),
+                                      .orcpt = SLICE("utf-8;r\\x{E9}+@x.test"),
+                                      .outcome = &refused };
+    told.recipients = &ascii;
+    facts.full = false;
+    {
+        size_t size;
+        char *text = make(&facts, SLICE("Subject: x\r\n"), &size);
+        HAS(text, "Original-Recipient: utf-8;r\\x{E9}+@x.test\r\n");
+        HAS(text, "Final-Recipient: rfc822; r@x.test\r\n");
+        free(text);
+    }
+    told.recipients = &recipient;
+    facts.full = true;
     facts.utf8 = false;
     size_t size;
     char *text = make(&facts, SLICE("Subject: x\r\n\r\nbody\r\n"), &size);
     check_lines(text, size, false);
     HAS(text, "Content-Type: message/rfc822\r\n");
+    HAS_NOT(text, "8bit");
+    free(text);
+    facts.eight_bit = true;
+    text = make(&facts, SLICE("Subject: x\r\n\r\n\xc3\xb6\r\n"), &size);
+    cr_assert_eq(count_of(text, "Content-Transfer-Encoding: 8bit\r\n"), 2, "the whole, its part");
+    free(text);
+}
+
+/* xtext of theirs that stands for CR LF: nobody lets it in, and it does no harm here. */
+Test(bounce, decoding_makes_no_fields)
+{
+    struct bounce_recipient recipient = { .kind = BOUNCE_FAILED,
+                                          .address = SLICE("r@x.test"),
+                                          .orcpt = SLICE("rfc822;a+0D+0AX-Evil:+20yes"),
+                                          .outcome = &refused };
+    struct told told = { &recipient, 1 };
+    struct bounce_facts facts = facts_of(&told);
+    facts.envid = SLICE("+0D+0A+0D+0AX-Evil:+20yes+");
+    size_t size;
+    char *text = make(&facts, SLICE(""), &size);
+    check_lines(text, size, false);
+    HAS_NOT(text, "\nX-Evil");
+    HAS(text, "Original-Recipient: rfc822;a  X-Evil: yes\r\n");
+    free(text);
+}
+
+Test(bounce, one_tells_of_several_kinds_and_of_times)
+{
+    struct outcome deferred = {
+        .kind = OUTCOME_DEFERRED, .code = 451, .status = { 4, 3, 2 }, .text = SLICE("4.3.2 later")
+    };
+    struct outcome expired = {
+        .kind = OUTCOME_EXPIRED, .code = 451, .status = { 5, 4, 7 }, .text = SLICE("4.3.2 later")
+    };
+    struct outcome taken = { .kind = OUTCOME_DELIVERED, .code = 250, .status = { 2, 1, 5 } };
+    struct bounce_recipient recipients[] = {
+        { .kind = BOUNCE_FAILED, .address = SLICE("a@x.test"), .outcome = &expired },
+        { .kind = BOUNCE_DELAYED,
+          .address = SLICE("b@x.test"),
+          .host = SLICE("mx.x.test"),
+          .outcome = &deferred,
+          .attempt_us = 1'893'455'999'000'000,
+          .until_us = 1'893'456'060'000'000 },
+        { .kind = BOUNCE_RELAYED, .address = SLICE("c@x.test"), .outcome = &taken },
+        { .kind = BOUNCE_DELIVERED, .address = SLICE("d@x.test"), .outcome = &taken },
+    };
+    struct told told = { recipients, 4 };
+    struct bounce_facts facts = facts_of(&told);
+    size_t size;
+    char *text = make(&facts, SLICE("Subject: x\r\n"), &size);
+    check_lines(text, size, false);
+    char *parts[3];
+    split(text, parts);
+    HAS(parts[0], "<a@x.test> (failed):");
+    HAS(parts[0], "not delivered within the time allowed; last:");
+    HAS(parts[0], "<b@x.test> (delayed):");
+    HAS(parts[0], "It is tried until Tue, 1 Jan 2030 00:01:00 +0000.");
+    HAS(parts[0], "<c@x.test> (relayed):");
+    HAS(parts[0], "<d@x.test> (delivered):");
+    HAS(parts[1], "Final-Recipient: rfc822; a@x.test\r\nAction: failed\r\nStatus: 5.4.7\r\n"
+                  "Diagnostic-Code: smtp; 451 4.3.2 later\r\n\r\n");
+    HAS(parts[1], "Final-Recipient: rfc822; b@x.test\r\nAction: delayed\r\nStatus: 4.3.2\r\n"
+                  "Remote-MTA: dns; mx.x.test\r\nDiagnostic-Code: smtp; 451 4.3.2 later\r\n"
+                  "Last-Attempt-Date: Mon, 31 Dec 2029 23:59:59 +0000\r\n"
+                  "Will-Retry-Until: Tue, 1 Jan 2030 00:01:00 +0000\r\n\r\n");
+    HAS(parts[1], "Final-Recipient: rfc822; c@x.test\r\nAction: relayed\r\nStatus: 2.1.5\r\n");
+    HAS(parts[1], "Final-Recipient: rfc822; d@x.test\r\nAction: delivered\r\nStatus: 2.1.5\r\n");
     free(text);
 }
 
