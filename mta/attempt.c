@@ -51,6 +51,7 @@ bool attempt_start(struct deliver *deliver, struct unit *unit, enum attempt_purp
     a->unit = unit;
     a->link = link;
     a->purpose = (uint8_t)purpose;
+    deliver->warnings += purpose == ATTEMPT_WARN;
     a->indexes = a->few_indexes;
     a->outcomes = a->few_outcomes;
     a->transaction.recipients = a->few;
@@ -80,6 +81,7 @@ static void attempt_free(struct attempt *a)
     shard_forget(&a->task);
     if (a->large != NULL)
         pool_give(&deliver->large, a->large);
+    deliver->warnings -= a->purpose == ATTEMPT_WARN;
     pool_give(&deliver->attempts, a);
     if (link != NULL)
         link_free_again(link);
@@ -90,6 +92,10 @@ static void attempt_free(struct attempt *a)
 /* Ours to blame, nothing is known about the recipients: later. */
 static void attempt_give_up(struct attempt *a)
 {
+    if (a->purpose == ATTEMPT_WARN) {
+        attempt_warned(a, false);
+        return;
+    }
     if (a->word != NULL && a->word->was_held)
         queue_hold(a->deliver->queue, a->unit);
     else
@@ -347,6 +353,10 @@ static void attempt_damaged(struct attempt *a)
 
 static void attempt_open(struct attempt *a)
 {
+    if (a->purpose == ATTEMPT_WARN && unit_expired(a->unit)) {
+        a->deliver->warnings--;
+        a->purpose = ATTEMPT_EXPIRE;
+    }
     int r = spool_read_envelope(&a->read, &a->envelope);
     if (r == -EAGAIN)
         return;
@@ -386,6 +396,12 @@ static void attempt_open(struct attempt *a)
         attempt_fail_all(a, SMTP_VERDICT_PERMANENT, a->code, a->enhanced, slice_of_string(a->why));
         return;
     case ATTEMPT_EXPIRE: /* the clock went back: it has time left */ attempt_give_up(a); return;
+    case ATTEMPT_WARN:
+        if (unit_is_late(a->unit))
+            attempt_warn(a);
+        else /* it went back further */
+            attempt_warned(a, false);
+        return;
     }
 }
 
@@ -436,7 +452,7 @@ static uint8_t outcome_of(const struct attempt *a, const struct smtp_result *res
         return a->purpose == ATTEMPT_DISCARD                           ? OUTCOME_DISCARDED
                : a->purpose == ATTEMPT_EXPIRE || unit_expired(a->unit) ? OUTCOME_EXPIRED
                                                                        : OUTCOME_BOUNCED;
-    default: return OUTCOME_DEFERRED;
+    default: return unit_is_over(a->unit) ? OUTCOME_EXPIRED : OUTCOME_DEFERRED;
     }
 }
 
@@ -459,6 +475,8 @@ static void attempt_judge(struct attempt *a)
                         r->result.enhanced.detail },
             .text = r->result.text,
         };
+        if (o->kind == OUTCOME_EXPIRED && r->result.verdict == SMTP_VERDICT_TEMPORARY)
+            memcpy(o->status, (const uint16_t[]) { 5, 4, 7 }, sizeof(o->status));
         attempt_log_result(a, r, o);
         deliver_count(a->deliver, o, a->envelope.arrival_us);
     }
@@ -493,12 +511,40 @@ static void attempt_on_settled(void *argument, int result)
     attempt_free(a);
 }
 
+/* Those of WARN that were not told of have nothing to record. */
+static int attempt_settle_late(struct attempt *a)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < a->outcomes_count; i++)
+        if ((a->outcomes[i].flags & OUTCOME_DELAY_TOLD) != 0)
+            a->outcomes[count++] = a->outcomes[i];
+    a->outcomes_count = count;
+    return queue_settle_late(a->deliver->queue, a->unit, a->outcomes, count, attempt_on_settled, a);
+}
+
 void attempt_settle(struct attempt *a)
 {
     a->state = ATTEMPT_SETTLING;
-    if (queue_settle(a->deliver->queue, a->unit, a->outcomes, a->outcomes_count, a->some_untried,
-                     attempt_on_settled, a) < 0)
+    int r = a->purpose == ATTEMPT_WARN
+                ? attempt_settle_late(a)
+                : queue_settle(a->deliver->queue, a->unit, a->outcomes, a->outcomes_count,
+                               a->some_untried, attempt_on_settled, a);
+    if (r < 0)
         attempt_give_up(a);
+}
+
+void attempt_warned(struct attempt *a, bool nobody)
+{
+    struct deliver *deliver = a->deliver;
+    struct unit *unit = a->unit;
+    struct destination *d = unit->destination;
+    if (nobody)
+        queue_warned(unit);
+    queue_put_back(deliver->queue, unit);
+    if (!nobody)
+        queue_late_again(deliver->queue, unit);
+    attempt_free(a);
+    deliver_wanted(deliver, d); /* it may have been wanted while it was away */
 }
 
 void attempt_run(struct task *task)
@@ -511,6 +557,8 @@ void attempt_run(struct task *task)
         if (a->link->client != NULL)
             smtp_client_body_ready(a->link->client);
         return;
+    case ATTEMPT_RECALLING:
+    case ATTEMPT_LOOKING:
     case ATTEMPT_BOUNCING:
     case ATTEMPT_RETURNING:
     case ATTEMPT_COMMITTING: attempt_report_run(a); return;

@@ -14,6 +14,8 @@ enum attempt_state {
     ATTEMPT_ENVELOPE,
     ATTEMPT_PREPARING, /* how much of the content goes there */
     ATTEMPT_SENDING,
+    ATTEMPT_RECALLING, /* what was said of the recipients last */
+    ATTEMPT_LOOKING,   /* at the header: who wants news of delays */
     ATTEMPT_BOUNCING,
     ATTEMPT_RETURNING, /* the original into the DSN */
     ATTEMPT_COMMITTING,
@@ -42,7 +44,10 @@ struct attempt {
     uint8_t state;
     uint8_t purpose;
     bool some_untried;
-    bool failed;        /* the DSN tells of a failure */
+    bool late;     /* it is time to tell of a delay */
+    uint8_t kind;  /* enum bounce_kind: of the DSN */
+    uint32_t told; /* outcomes that it tells of */
+    uint32_t recalled;
     uint32_t told_next; /* outcome that the DSN has not looked at yet */
     uint16_t code;      /* FAIL */
     struct smtp_enhanced enhanced;
@@ -52,6 +57,7 @@ struct attempt {
     /* the DSN */
     struct spool_writer writer;
     struct commit commit;
+    struct bounce_look look;
     struct bounce bounce;
     struct slice piece; /* of our text, not yet in the spool */
     struct slice part;  /* of the original, likewise */
@@ -75,16 +81,20 @@ static_assert((int)BOUNCE_PIECE_BYTES <= (int)SPOOL_STAGING_BYTES);
 /* ---- attempt.c ---- */
 
 const struct config *attempt_config(const struct attempt *a);
-/* The task: goes on with what waited for the spool. */
+/* The task: goes on where it waited. */
 void attempt_run(struct task *task);
 /* Its outcomes are recorded, and it ends. */
 void attempt_settle(struct attempt *a);
+/* WARN: nobody was told; it ends, for good or until its unit is late again. */
+void attempt_warned(struct attempt *a, bool nobody);
 
 /* ---- attempt_report.c ---- */
 
 /* All outcomes are there: who must know is told, durably, before they are settled. */
 void attempt_report(struct attempt *a);
-/* Goes on with the DSN. */
+/* Goes on with what waited for the spool. */
 void attempt_report_run(struct attempt *a);
+/* Tells of a delay without an attempt. */
+void attempt_warn(struct attempt *a);
 
 #endif

@@ -30,6 +30,7 @@ enum {
     MINUTE_MS = 60'000,
     HOUR_MS = 3'600'000,
     DAY_MS = 86'400'000,
+    DELAY_WARNING_MS = 4 * HOUR_MS,
     KIB = 1 << 10,
     MIB = 1 << 20,
     GIB = 1 << 30,
@@ -304,7 +305,9 @@ static void build_delivery(struct config_builder *builder)
     d->retry.jitter_percent = config_file_hundredths(&s, "retry-jitter", 0, 50, 20);
     d->age_max_ms =
         config_file_time(&s, "age-max", 0, UINT64_C(365) * DAY_MS, UINT64_C(5) * DAY_MS);
-    d->warn_after_ms = config_file_time(&s, "warn-after", 0, UINT64_C(365) * DAY_MS, 0);
+    d->warn_after_ms =
+        config_file_time(&s, "delay-warning", 0, UINT64_C(365) * DAY_MS,
+                         d->age_max_ms > DELAY_WARNING_MS ? (uint64_t)DELAY_WARNING_MS : 0);
     d->connect_timeout_ms = milliseconds(&s, "connect-timeout", 100, HOUR_MS, 30 * SECOND_MS);
     d->greeting_timeout_ms =
         milliseconds(&s, "greeting-timeout", SECOND_MS, HOUR_MS, 5 * MINUTE_MS);
@@ -331,7 +334,7 @@ static void build_delivery(struct config_builder *builder)
     if (d->retry.max_ms < d->retry.initial_ms)
         config_file_error(&s, "retry-max", 0, "is below retry-initial; raise it");
     if (d->warn_after_ms > 0 && d->warn_after_ms >= d->age_max_ms)
-        config_file_error(&s, "warn-after", 0, "is not before age-max; lower it, or write 0");
+        config_file_error(&s, "delay-warning", 0, "is not before age-max; lower it, or write 0");
 }
 
 static void build_dns(struct config_builder *builder)
@@ -385,6 +388,8 @@ static void build_bounce(struct config_builder *builder)
         config_file_error(&s, "address", 0, "`%.64s` is no mailbox; write local@domain",
                           bounce->address);
     bounce->per_minute_max = number(&s, "per-minute", 0, 1'000'000, 600);
+    bounce->per_sender_max = number(&s, "per-sender", 0, 1'000'000, 60);
+    bounce->per_domain_max = number(&s, "per-domain", 0, 1'000'000, 0);
 }
 
 static void build(struct config_builder *builder)
@@ -574,6 +579,7 @@ const char *config_needs_restart(const struct config *a, const struct config *b)
               d->retry.jitter_percent != e->retry.jitter_percent,
           "delivery: retry-*" },
         { d->age_max_ms != e->age_max_ms, "delivery: age-max" },
+        { d->warn_after_ms != e->warn_after_ms, "delivery: delay-warning" },
         { d->shard_connections_max != e->shard_connections_max, "delivery: connections-per-shard" },
         { d->floor_records != e->floor_records, "delivery: floor-records" },
         { strings_differ(d->floor_file, e->floor_file), "delivery: floor-file" },

@@ -322,7 +322,9 @@ struct config_admin {
 struct config_bounce {
     const char *from_name;   /* "Mail Delivery System" */
     const char *address;     /* local@domain in the From field of a bounce */
-    unsigned per_minute_max; /* 0: no limit */
+    unsigned per_minute_max; /* 0: no limit; as the next two */
+    unsigned per_sender_max; /* to one address */
+    unsigned per_domain_max; /* to one domain */
 };
 
 struct config {

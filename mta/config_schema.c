@@ -112,7 +112,7 @@ const struct config_schema config_schemas[] = {
                    "retry-factor",
                    "retry-jitter",
                    "age-max",
-                   "warn-after",
+                   "delay-warning",
                    "connect-timeout",
                    "greeting-timeout",
                    "command-timeout",
@@ -149,6 +149,6 @@ const struct config_schema config_schemas[] = {
       .singles = { "contact", "organization", "send", "roots", "records", "file" } },
     { .name = "log", .singles = { "file", "level" } },
     { .name = "admin", .singles = { "socket" }, .lists = { "addresses", "allow" } },
-    { .name = "bounce", .singles = { "from-name", "address", "per-minute" } },
+    { .name = "bounce", .singles = { "from-name", "address", "per-minute", "per-sender", "per-domain" } },
 };
 const unsigned config_schemas_count = ARRAY_COUNT(config_schemas);

@@ -58,6 +58,7 @@ uint64_t deliver_bytes(uint32_t connections, uint32_t destinations)
 int deliver_init(struct deliver *deliver, uint32_t connections)
 {
     list_init(&deliver->open);
+    bounce_limits_init(&deliver->bounce_limits, random_next(&deliver->shard->random));
     int r = pool_init(&deliver->hops, "next hops", sizeof(struct next_hop),
                       hops_max(connections, deliver->queue->options.destinations_max));
     if (r == 0)
@@ -272,6 +273,17 @@ void deliver_expired(void *argument, struct unit *unit)
     struct deliver *deliver = argument;
     queue_take(deliver->queue, unit);
     (void)attempt_start(deliver, unit, ATTEMPT_EXPIRE, NULL, NULL);
+}
+
+void deliver_late(void *argument, struct unit *unit)
+{
+    struct deliver *deliver = argument;
+    if (deliver->draining || !attempt_may_warn(deliver)) {
+        queue_late_again(deliver->queue, unit);
+        return;
+    }
+    queue_take(deliver->queue, unit);
+    (void)attempt_start(deliver, unit, ATTEMPT_WARN, NULL, NULL);
 }
 
 /* Its connections lead where the old configuration said: each ends after its message (link_give).
@@ -821,6 +833,11 @@ const struct metric deliver_metrics_table[] = {
     DELIVER_COUNTER(bounces_sent, "bounces_total", "result=\"made\"", "Delivery status notifications"),
     DELIVER_COUNTER(bounces_suppressed, "bounces_total", "result=\"suppressed\"", "Delivery status notifications"),
     DELIVER_COUNTER(bounces_limited, "bounces_total", "result=\"delayed\"", "Delivery status notifications"),
+    DELIVER_COUNTER(bounces_dropped, "bounces_total", "result=\"dropped\"", "Delivery status notifications"),
+    DELIVER_COUNTER(reports[BOUNCE_FAILED], "reports_total", "action=\"failed\"", "Delivery status notifications made, by what they tell of first"),
+    DELIVER_COUNTER(reports[BOUNCE_DELAYED], "reports_total", "action=\"delayed\"", "Delivery status notifications made, by what they tell of first"),
+    DELIVER_COUNTER(reports[BOUNCE_RELAYED], "reports_total", "action=\"relayed\"", "Delivery status notifications made, by what they tell of first"),
+    DELIVER_COUNTER(reports[BOUNCE_DELIVERED], "reports_total", "action=\"delivered\"", "Delivery status notifications made, by what they tell of first"),
     DELIVER_COUNTER(destination_failures, "destination_failures_total", NULL, "Next hops found unreachable as a whole"),
     DELIVER_COUNTER(tls_steps, "tls_steps_total", "next=\"weaker\"", "Handshakes that failed, and what is tried next"),
     DELIVER_COUNTER(tls_steps_back, "tls_steps_total", "next=\"strongest\"", "Handshakes that failed, and what is tried next"),

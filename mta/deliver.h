@@ -18,12 +18,15 @@
 #include "mta/resolve.h"
 #include "mta/smtp_client.h"
 #include "mta/tlsrpt_count.h"
+#include "queue/bounce.h"
+#include "queue/bounce_limits.h"
 #include "queue/queue.h"
 
 struct deliver_metrics {
     uint64_t attempts, delivered, deferred, bounced, expired, held, rerouted, bounces_sent,
-        bounces_suppressed, bounces_limited, destination_failures, tls_steps, tls_steps_back,
-        clear_after_failure, by_connector, by_default, would, unroutable, too_large;
+        bounces_suppressed, bounces_limited, bounces_dropped, reports[BOUNCE_KINDS],
+        destination_failures, tls_steps, tls_steps_back, clear_after_failure, by_connector,
+        by_default, would, unroutable, too_large;
     struct outbound_token_numbers tokens;
     struct histogram queued_ms; /* from arrival to delivery */
 };
@@ -51,8 +54,8 @@ struct deliver {
     struct pool large; /* transactions with many recipients */
     struct list open;  /* next hops */
     struct deliver_metrics metrics;
-    uint64_t bounce_minute; /* and how many were made in it */
-    uint32_t bounces;
+    struct bounce_limits bounce_limits;
+    uint32_t warnings; /* attempts that are none */
     uint32_t switches; /* of the configuration: units are asked for their way again */
     bool draining;
 };
@@ -69,6 +72,7 @@ size_t deliver_route(void *deliver, const struct envelope *envelope,
 void deliver_wanted(void *deliver, struct destination *destination);
 bool deliver_unwanted(void *deliver, struct destination *destination);
 void deliver_expired(void *deliver, struct unit *unit);
+void deliver_late(void *deliver, struct unit *unit);
 uint64_t deliver_age_max(void *deliver, const char *key);
 
 /* A new configuration is current: mail may go elsewhere. */

@@ -17,12 +17,14 @@
 #include "mta/host_policy.h"
 #include "mta/sts_watch.h"
 #include "queue/bounce.h"
+#include "queue/bounce_look.h"
 
 enum {
     HOP_NAMES_BYTES = 4'096,
     ATTEMPT_RECIPIENTS_SMALL = 8,
     ATTEMPT_TEXTS_SMALL = 2'048,
-    ATTEMPT_LARGE = 64, /* attempts with many recipients at a time, at most */
+    ATTEMPT_WARNINGS_MAX = 64, /* attempts at a time that only tell of a delay */
+    ATTEMPT_LARGE = 64,        /* attempts with many recipients at a time, at most */
 };
 
 struct hop_target {
@@ -102,6 +104,7 @@ enum attempt_purpose {
     ATTEMPT_MOVE,    /* only to find its new way */
     ATTEMPT_RETURN,  /* an operator has it bounce; */
     ATTEMPT_DISCARD, /* or vanish */
+    ATTEMPT_WARN,    /* none: its sender is told that it waits */
 };
 
 /* An operator's: told when the attempt has ended, however. It lives until then. */
@@ -122,6 +125,8 @@ struct attempt_failure {
  * is READY or DEFERRED again. */
 bool attempt_start(struct deliver *deliver, struct unit *unit, enum attempt_purpose purpose,
                    struct link *link, const struct attempt_failure *failure);
+/* Another WARN may be begun. */
+bool attempt_may_warn(const struct deliver *deliver);
 /* The client has finished the transaction of link->attempt. */
 void attempt_done(struct attempt *attempt, struct smtp_transaction *transaction);
 /* An attempt of this link has ended: the link may take another unit. */

@@ -126,6 +126,8 @@ static MAYBE_UNUSED void deliver_world_open(struct deliver_world *w)
         .active_max = 512,
         .age_max_ms = d->age_max_ms,
         .age_max = deliver_age_max,
+        .warn_after_ms = d->warn_after_ms,
+        .late = deliver_late,
         .retry_initial_ms = d->retry.initial_ms,
         .retry_max_ms = d->retry.max_ms,
         .retry_factor_percent = d->retry.factor_percent,

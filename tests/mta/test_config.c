@@ -383,6 +383,8 @@ Test(config, the_example_is_complete_and_its_defaults_are_true)
     cr_assert_str_eq(a->bounce.from_name, b->bounce.from_name);
     cr_assert_str_eq(a->bounce.address, b->bounce.address);
     cr_assert_eq(a->bounce.per_minute_max, b->bounce.per_minute_max);
+    cr_assert_eq(a->bounce.per_sender_max, b->bounce.per_sender_max);
+    cr_assert_eq(a->bounce.per_domain_max, b->bounce.per_domain_max);
     cr_assert_eq(a->listeners[0].backlog, b->listeners[0].backlog);
     cr_assert_eq(a->listeners[0].size_max, b->listeners[0].size_max);
     cr_assert_eq(a->listeners[0].relay, b->listeners[0].relay);

@@ -276,7 +276,8 @@ Test(deliver, a_dead_destination_is_asked_once_per_back_off)
 {
     EACH_SEED(seed)
     {
-        struct deliver_world *w = deliver_world_new(seed, CALM_RETRY);
+        struct deliver_world *w = deliver_world_new(
+            seed, "delivery { retry-initial = \"10m\" retry-max = \"1h\" delay-warning = 0 }");
         (void)deliver_domain(w, "x.test", "9.9.8.2");
         sim_host(w->sim, deliver_address("9.9.8.2"), SIM_HOST_REFUSES);
         for (unsigned i = 0; i < 100; i++)
