@@ -105,14 +105,15 @@ static const struct smtp_recipient *recipient_of(const struct attempt *a, const 
     return &a->transaction.recipients[place];
 }
 
-/* What nobody is told of is in the log all the same. */
-static void log_not_sent(const struct attempt *a, const char *why, uint32_t recipients)
+/* What nobody is told of, or not yet, is in the log all the same. */
+static void report_log(const struct attempt *a, const char *event, const char *why,
+                       uint32_t recipients)
 {
     const struct shard *shard = a->deliver->shard;
     if (shard->log == NULL)
         return;
     struct log_line line;
-    log_begin(&line, shard->log, LOG_WARNING, shard->wall_us, "bounce_not_sent");
+    log_begin(&line, shard->log, LOG_WARNING, shard->wall_us, event);
     log_string(&line, "msg", a->original_id);
     log_text(&line, "from", a->envelope.sender);
     log_string(&line, "why", why);
@@ -189,7 +190,7 @@ static void report_postpone(struct attempt *a)
     }
     if (lost > 0) {
         metric_add(&a->deliver->metrics.bounces_dropped, 1);
-        log_not_sent(a, "a success, and no report can be made now", lost);
+        report_log(a, "bounce_not_sent", "a success, and no report can be made now", lost);
     }
     if (a->purpose == ATTEMPT_WARN)
         attempt_warned(a, false);
@@ -200,15 +201,16 @@ static void report_postpone(struct attempt *a)
 static void report_limited(struct attempt *a, enum bounce_limit limit)
 {
     struct deliver *deliver = a->deliver;
+    char why[64];
+    snprintf(why, sizeof(why), "over the limit: %s", bounce_limit_name(limit));
     metric_add(&deliver->metrics.bounces_limited, 1);
     if (a->kind != BOUNCE_FAILED || queue_postponed(a->unit) <= REPORTS_POSTPONED_MAX) {
+        report_log(a, "bounce_postponed", why, a->told);
         report_postpone(a);
         return;
     }
-    char why[64];
-    snprintf(why, sizeof(why), "over the limit: %s", bounce_limit_name(limit));
     metric_add(&deliver->metrics.bounces_dropped, 1);
-    log_not_sent(a, why, a->told);
+    report_log(a, "bounce_not_sent", why, a->told);
     for (uint32_t i = 0; i < a->outcomes_count; i++)
         a->outcomes[i].flags &= (uint8_t)~OUTCOME_DELAY_TOLD;
     attempt_settle(a);
@@ -293,8 +295,9 @@ static void report_decide(struct attempt *a)
     }
     if (failures > failures_told) {
         metric_add(&a->deliver->metrics.bounces_suppressed, 1);
-        log_not_sent(a, a->envelope.sender.size == 0 ? "the null sender" : "NOTIFY",
-                     failures - failures_told);
+        report_log(a, "bounce_not_sent",
+                   a->envelope.sender.size == 0 ? "the null sender" : "NOTIFY",
+                   failures - failures_told);
     }
     if (a->late && deferred > 0 && delays == 0 && !a->some_untried)
         queue_warned(a->unit);
