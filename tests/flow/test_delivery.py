@@ -186,6 +186,14 @@ class Servers(Delivery):
         texts = [p.read_bytes() for p in (mail / "other@example.org").glob("new/*")]
         self.assertTrue(any(b"\n.dot\nlast" in t.replace(b"\r\n", b"\n") for t in texts))
         self.assertTrue(any(b"nobody-here@example.org" in t and b"multipart/report" in t for t in texts))
+        # a mailbox is the end of the way: RFC 3461 5.2.3 (a)
+        client = server.client()
+        client.hello()
+        client.expect(250, "MAIL FROM:<other@example.org>")
+        client.expect(250, "RCPT TO:<user@example.org> NOTIFY=SUCCESS")
+        self.assertEqual(client.data("Subject: told\r\n\r\nx\r\n").code, 250)
+        harness.wait_for(lambda: len(list((mail / "other@example.org").glob("new/*"))) == 3, "the report")
+        self.assertTrue(any(b"\nAction: delivered" in p.read_bytes() for p in (mail / "other@example.org").glob("new/*")))
         server.wait_empty()
 
 
