@@ -33,7 +33,6 @@ HANDSHAKES = {"13-ecdsa": "1.3 full ECDSA", "13-rsa": "1.3 full RSA-2048", "13-r
               "12-ecdsa": "1.2 full ECDSA", "12-ticket": "1.2 resumed, ticket", "12-id": "1.2 resumed, id",
               "13-hybrid": "1.3 full ECDSA, hybrid"}
 QUEUE_BYTES_MAX = 256           # of memory, for a message that waits; the table of destinations apart
-QUEUE_DESTINATION_BYTES = 1024  # of that table, for one of them
 QUEUE_FULL_MIN = 0.8            # messages/s taken in by a full queue, of an empty one's
 QUEUE_START_MAX = 5000          # ms from the start to the first 220
 QUEUE_LOOK_MAX = 1000           # ms for queue list, queue top
@@ -247,7 +246,7 @@ def queue(rows):
         return row[key] if isinstance(row[key], (int, float)) else None
 
     def message_bytes(row):
-        return row["grown_kib"] * 1024 / row["grown_messages"]
+        return row["grown_kib"] * 1024 / row["grown_messages"] if row["grown_messages"] > 0 else None
 
     out = [("competitor", "destinations", "messages", "bytes each", "empty/s", "full/s", "of empty", "list ms",
             "top ms", "start ms", "drained/s", "of relayed")]
@@ -263,9 +262,8 @@ def queue(rows):
         if row["competitor"] != "ringpost":
             continue
         where = f"{row['destinations']:,} destinations"
-        table_bytes = row["destinations"] * QUEUE_DESTINATION_BYTES / row["grown_messages"]
-        judge(f"{where}: memory of a message, its share of {QUEUE_DESTINATION_BYTES} bytes a destination apart",
-              message_bytes(row) - table_bytes, QUEUE_BYTES_MAX, at_least=False, unit=" bytes", digits=0)
+        judge(f"{where}: memory of a message that waits", message_bytes(row), QUEUE_BYTES_MAX, at_least=False,
+              unit=" bytes", digits=0)
         judge(f"{where}: messages/s into a full queue, of an empty one's",
               ratio(number(row, "full"), number(row, "empty")), QUEUE_FULL_MIN)
         for key, what, most in (("list_ms", "queue list", QUEUE_LOOK_MAX), ("top_ms", "queue top", QUEUE_LOOK_MAX),

@@ -212,7 +212,7 @@ listener "in" {
     backlog = 4096
     $certificates
 }
-relay { domains = { example.com, "*.queue.test" } }
+relay { domains = { example.com, "*.queue.example.com" } }
 $dns
 limits {
     connections = $sessions

@@ -37,13 +37,13 @@ competitors=$(competitors_present ${COMPETITORS:-ringpost postfix})
 dns_start() {
     local dir=$BENCH_RUN/nsd
     rm -rf "$dir" && mkdir -p "$dir" || return 1
-    cat > "$dir/queue.test.zone" <<ZONE
-\$ORIGIN queue.test.
-@ 3600 IN SOA ns.queue.test. h.queue.test. 1 3600 600 86400 60
-@ 3600 IN NS ns.queue.test.
+    cat > "$dir/queue.example.com.zone" <<ZONE
+\$ORIGIN queue.example.com.
+@ 3600 IN SOA ns.queue.example.com. h.queue.example.com. 1 3600 600 86400 60
+@ 3600 IN NS ns.queue.example.com.
 ns 3600 IN A 127.0.0.1
 mx 3600 IN A 127.0.0.1
-* 3600 IN MX 10 mx.queue.test.
+* 3600 IN MX 10 mx.queue.example.com.
 ZONE
     cat > "$dir/nsd.conf" <<CONF
 server:
@@ -62,8 +62,8 @@ server:
 remote-control:
  control-enable: no
 zone:
- name: queue.test
- zonefile: queue.test.zone
+ name: queue.example.com
+ zonefile: queue.example.com.zone
 CONF
     cg_start nsd "$BENCH_RUN/nsd.log" nsd -d -c "$dir/nsd.conf"
     wait_port "$PORT_DNS"
@@ -74,7 +74,7 @@ load() {
     local port=$1 count=$2
     shift 2
     "$RINGPOST_BENCH" source --to "127.0.0.1:$port" --connections "$connections" --size "$size" \
-        --from sender@example.org --rcpt "r@d%d.queue.test" --numbers "$count" --quiet --json "$json" "$@" \
+        --from sender@example.org --rcpt "r@d%d.queue.example.com" --numbers "$count" --quiet --json "$json" "$@" \
         > "$BENCH_RUN/source.log" 2>&1 || { tail -5 "$BENCH_RUN/source.log" >&2; return 1; }
 }
 
@@ -82,6 +82,10 @@ memory_kib() {  # of all its processes: Pss, so that what they share counts once
     local pid
     for pid in $(cg_pids "$1"); do cat "/proc/$pid/smaps_rollup" 2> /dev/null; done |
         awk '$1 == "Pss:" { sum += $2 } END { print sum + 0 }'
+}
+
+uncache() {     # what is on disk below it is not in memory, too
+    find "$1" -type f -exec dd if={} iflag=nocache count=0 status=none \;
 }
 
 # milliseconds COMMAND...: how long it takes; its output is dropped
@@ -123,39 +127,43 @@ fill() {
 }
 
 measure_ringpost() {
-    local count=$1 base empty full queued list top start began rate
+    local count=$1 base empty full queued list top start began rate before again cpu
     say "ringpost, $count destinations: filling"
     QUEUE_DNS=$PORT_DNS RETRY=${RETRY:-30s} ringpost_start hold || return 1
     load "$PORT_RINGPOST" "$count" --messages 2000 && sleep 1
-    base=$(memory_kib ringpost)
     load "$PORT_RINGPOST" "$count" --seconds "$SECONDS_EACH" || return 1
     empty=$(jsonget "$json" messages_per_second)
+    # Caches have been filled and all destinations are known by now: what it grows by is messages.
+    fill "$PORT_RINGPOST" "$count" $(((count > total / 5 ? count : total / 5) - $(waiting)))
+    sleep 2
+    base=$(memory_kib ringpost)
+    before=$(waiting)
     fill "$PORT_RINGPOST" "$count" $((total - $(waiting))) || return 1
     queued=$(waiting)
     sleep 2
     local grown=$(($(memory_kib ringpost) - base))
+    before=$((queued - before))
     load "$PORT_RINGPOST" "$count" --seconds "$SECONDS_EACH" || return 1
     full=$(jsonget "$json" messages_per_second)
     list=$(milliseconds "$RINGPOST" queue list --max 100 -s "$BENCH_RUN/admin.sock")
     top=$(milliseconds "$RINGPOST" queue top -s "$BENCH_RUN/admin.sock")
-    say "ringpost, $count destinations: $queued wait, $((grown * 1024 / queued)) bytes each; empty $empty/s," \
+    say "ringpost, $count destinations: $queued wait, $((grown * 1024 / (before > 0 ? before : 1))) bytes each; empty $empty/s," \
         "full $full/s; list $list ms, top $top ms"
     cg_stop ringpost 60
     sync
-    [ "${COLD:-0}" = 1 ] && echo 3 > /proc/sys/vm/drop_caches
-    queued=0
+    [ "${COLD:-0}" = 1 ] && uncache "$BENCH_SPOOL/ringpost"
     began=$(date +%s%N)
     cg_start ringpost "$BENCH_RUN/ringpost.log" "$RINGPOST" serve -c "$BENCH_RUN/ringpost.conf"
     start=$(started_ms "$PORT_RINGPOST" "$began")
+    cpu=$(($(cg_cpu_us ringpost) / 1000))
     queued=$(waiting)
-    say "ringpost, $count destinations: first 220 after $start ms with $queued"
-    local again
     again=$(memory_kib ringpost)
+    say "ringpost, $count destinations: first 220 after $start ms ($cpu ms of CPU) with $queued"
     rate=$(drain "$queued")
     say "ringpost, $count destinations: drained at ${rate:-?}/s"
     result "$BENCH_RESULTS/queue/ringpost-$count.json" bench=queue competitor=ringpost "destinations=$count" \
-        "messages=$queued" "grown_kib=$grown" "grown_messages=$total" "base_kib=$base" "restarted_kib=$again" \
-        "empty=$empty" "full=$full" "list_ms=$list" "top_ms=$top" "start_ms=$start" "drain=${rate:-null}"
+        "messages=$queued" "grown_kib=$grown" "grown_messages=$before" "base_kib=$base" "restarted_kib=$again" \
+        "empty=$empty" "full=$full" "list_ms=$list" "top_ms=$top" "start_ms=$start" "start_cpu_ms=$cpu" "drain=${rate:-null}"
 }
 
 # drain COUNT: the destinations come back; messages/s from the first one to the last
