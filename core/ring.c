@@ -436,6 +436,12 @@ static int64_t real_now_write(struct ring *ring, int fd, const void *from, size_
     return n < 0 ? -errno : n;
 }
 
+static void real_now_ahead(struct ring *ring, int fd)
+{
+    (void)ring;
+    (void)posix_fadvise(fd, 0, 0, POSIX_FADV_WILLNEED);
+}
+
 static int real_now_sync(struct ring *ring, int fd)
 {
     (void)ring;
@@ -656,6 +662,7 @@ static const struct ring_ops real_ops = {
     .now_close = real_now_close,
     .now_read = real_now_read,
     .now_write = real_now_write,
+    .now_ahead = real_now_ahead,
     .now_sync = real_now_sync,
     .now_stat = real_now_stat,
     .now_mkdir = real_now_mkdir,

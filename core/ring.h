@@ -103,6 +103,8 @@ struct ring_ops {
     int (*now_close)(struct ring *, int fd);
     int64_t (*now_read)(struct ring *, int fd, void *, size_t bytes, uint64_t offset);
     int64_t (*now_write)(struct ring *, int fd, const void *, size_t bytes, uint64_t offset);
+    /* All of the file is about to be read: the disk may begin. A hint; NULL: not taken. */
+    void (*now_ahead)(struct ring *, int fd);
     int (*now_sync)(struct ring *, int fd);
     int (*now_stat)(struct ring *, int fd, struct ring_stat *);
     int (*now_mkdir)(struct ring *, const char *path, unsigned mode);

@@ -15,8 +15,8 @@
 #include "core/check.h"
 #include "core/log.h"
 #include "mta/inspect.h"
-#include "mta/queue_job.h"
 #include "mta/memory_plan.h"
+#include "mta/queue_job.h"
 #include "mta/reload_census.h"
 
 enum {

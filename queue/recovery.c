@@ -408,6 +408,7 @@ static int walk_all(struct walk *w, const char **why)
             w->report->segments_free++;
             continue;
         }
+        recovery_disk_ahead(&w->disk, file); /* while the one before it is walked */
         int r = last != NULL ? walk_segment(w, last, file) : 0;
         if (r < 0)
             return r;

@@ -65,6 +65,20 @@ int recovery_disk_open(struct recovery_disk *d, const struct recovery_file *file
     return r;
 }
 
+void recovery_disk_ahead(struct recovery_disk *d, const struct recovery_file *file)
+{
+    char path[SEGMENT_PATH_MAX];
+    struct ring *ring = d->ring;
+    if (ring->ops->now_ahead == NULL)
+        return;
+    segment_path(d->options->directory, file->number, path);
+    int fd = ring->ops->now_open(ring, path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW, 0);
+    if (fd < 0)
+        return;
+    ring->ops->now_ahead(ring, fd);
+    (void)ring->ops->now_close(ring, fd);
+}
+
 int recovery_disk_sync(struct recovery_disk *d, const struct recovery_file *file)
 {
     int r = disk_use(d, file);

@@ -39,6 +39,8 @@ int recovery_disk_read(struct recovery_disk *disk, const struct recovery_file *f
 /* The same into memory of the caller, block_bytes. */
 int recovery_disk_load(struct recovery_disk *disk, const struct recovery_file *file, uint32_t block,
                        uint8_t *memory, struct slice *in);
+/* It is read soon, from its begin to its end. */
+void recovery_disk_ahead(struct recovery_disk *disk, const struct recovery_file *file);
 int recovery_disk_sync(struct recovery_disk *disk, const struct recovery_file *file);
 /* The log's secret from the file "identity", so that a log whose first BATCH is damaged can be read
  * all the same. 0, or -EBADMSG: there is none (yet), or it is damaged. */
