@@ -718,7 +718,7 @@ void link_open(struct link *link)
     }
     link->ready = true;
     link_give(link);
-    if (!list_empty(&hop->destination->ready))
+    if (hop->destination->ready_count > 0)
         hop_pump(hop);
 }
 

@@ -31,8 +31,7 @@ uint64_t deliver_age_max(void *argument, const char *key)
     const struct deliver *deliver = argument;
     const struct generation *current = deliver->generations->current;
     const struct route *route = current == NULL ? NULL : route_of_key(current->config, key);
-    return route == NULL || route->age_max_ms == 0 ? deliver->queue->options.age_max_ms
-                                                   : route->age_max_ms;
+    return route == NULL ? 0 : route->age_max_ms;
 }
 
 /* Nothing but the protection that is wanted stands in the way: the host is there. */
@@ -56,7 +55,7 @@ void hop_all_failed(struct next_hop *hop, enum outbound_token token)
     uint64_t age_ms = deliver_age_max(hop->deliver, hop->destination->key);
     bool only_tls = is_tls(token) && !hop->failed_otherwise;
     if (only_tls && hop->route != NULL && hop->route->tls_age_max_ms != 0)
-        age_ms = MIN(age_ms, hop->route->tls_age_max_ms);
+        age_ms = age_ms == 0 ? hop->route->tls_age_max_ms : MIN(age_ms, hop->route->tls_age_max_ms);
     hop->failed_otherwise = false;
     queue_destination_age(hop->destination, age_ms);
 }

@@ -2,8 +2,8 @@
  * envelope.c - the encoded form of an envelope
  *
  *   version 1, fields: tag 1, length 4, bytes; recipients count first, each recipient a field:
- *   notify 1, floor 1, address length 2, orcpt length 2, connector length 2, their bytes, and room
- *   for more behind them
+ *   notify 1, floor 1, address length 2, orcpt length 2, connector length 2, their bytes, and then
+ *   fields again, of tag 1, length 2, bytes
  *
  * Empty texts are left out. Unknown tags are skipped. Fuzzed (tests/fuzz/fuzz_record.c).
  */
@@ -14,7 +14,13 @@
 #include "core/check.h"
 #include "queue/bytes.h"
 
-enum { ENVELOPE_VERSION = 1, FIELD_HEAD_BYTES = 5, RECIPIENT_FIXED_BYTES = 8, FACTS_BYTES = 48 };
+enum {
+    ENVELOPE_VERSION = 1,
+    FIELD_HEAD_BYTES = 5,
+    RECIPIENT_FIXED_BYTES = 8,
+    RECIPIENT_HEAD_BYTES = 3,
+    FACTS_BYTES = 48
+};
 
 enum envelope_tag {
     TAG_FACTS = 1, /* all that has a fixed size */
@@ -29,7 +35,12 @@ enum envelope_tag {
     TAGS
 };
 
-static_assert(ENVELOPE_RECIPIENT_EXTRA >= FIELD_HEAD_BYTES + RECIPIENT_FIXED_BYTES);
+enum recipient_tag {
+    RECIPIENT_CLASS = 1,
+};
+
+static_assert(ENVELOPE_RECIPIENT_EXTRA >=
+              FIELD_HEAD_BYTES + RECIPIENT_FIXED_BYTES + RECIPIENT_HEAD_BYTES);
 static_assert(ENVELOPE_FIXED_MAX >= 1 + FACTS_BYTES + (TAGS - 1) * FIELD_HEAD_BYTES);
 
 /* Where a text field lives in the struct. */
@@ -50,8 +61,9 @@ static struct slice text_of(const struct envelope *envelope, unsigned tag)
 
 size_t envelope_recipient_bytes(const struct recipient *recipient)
 {
+    size_t class = recipient->class.size > 0 ? RECIPIENT_HEAD_BYTES + recipient->class.size : 0;
     return FIELD_HEAD_BYTES + RECIPIENT_FIXED_BYTES + recipient->address.size +
-           recipient->orcpt.size + recipient->connector.size;
+           recipient->orcpt.size + recipient->connector.size + class;
 }
 
 size_t envelope_bytes(const struct envelope *envelope)
@@ -85,6 +97,7 @@ static uint8_t *put_recipient(uint8_t *out, const struct recipient *recipient)
     CHECK(recipient->address.size <= ENVELOPE_ADDRESS_MAX);
     CHECK(recipient->orcpt.size <= ENVELOPE_ADDRESS_MAX);
     CHECK(recipient->connector.size <= ENVELOPE_TEXT_MAX);
+    CHECK(recipient->class.size <= ENVELOPE_TEXT_MAX);
     out = put_field(out, TAG_RECIPIENT, envelope_recipient_bytes(recipient) - FIELD_HEAD_BYTES);
     out[0] = recipient->notify;
     out[1] = recipient->floor;
@@ -93,7 +106,12 @@ static uint8_t *put_recipient(uint8_t *out, const struct recipient *recipient)
     put_u16(out + 6, (uint16_t)recipient->connector.size);
     out = put_text(out + RECIPIENT_FIXED_BYTES, recipient->address);
     out = put_text(out, recipient->orcpt);
-    return put_text(out, recipient->connector);
+    out = put_text(out, recipient->connector);
+    if (recipient->class.size == 0)
+        return out;
+    *out = RECIPIENT_CLASS;
+    put_u16(out + 1, (uint16_t)recipient->class.size);
+    return put_text(out + RECIPIENT_HEAD_BYTES, recipient->class);
 }
 
 void envelope_encode(const struct envelope *envelope, uint8_t *out)
@@ -138,6 +156,25 @@ static int next_field(struct slice in, size_t *cursor, unsigned *tag, struct sli
     return 1;
 }
 
+/* What stands behind the texts that every recipient has. Unknown tags are skipped. */
+static bool take_recipient_more(struct slice more, struct recipient *recipient)
+{
+    while (more.size > 0) {
+        if (more.size < RECIPIENT_HEAD_BYTES)
+            return false;
+        size_t size = get_u16(more.data + 1);
+        if (size > more.size - RECIPIENT_HEAD_BYTES)
+            return false;
+        if (more.data[0] == RECIPIENT_CLASS) {
+            if (size == 0 || size > ENVELOPE_TEXT_MAX || recipient->class.size > 0)
+                return false;
+            recipient->class = slice_part(more, RECIPIENT_HEAD_BYTES, size);
+        }
+        more = slice_from(more, RECIPIENT_HEAD_BYTES + size);
+    }
+    return true;
+}
+
 static bool take_recipient(struct slice field, struct recipient *recipient)
 {
     if (field.size < RECIPIENT_FIXED_BYTES)
@@ -154,7 +191,9 @@ static bool take_recipient(struct slice field, struct recipient *recipient)
     recipient->address = slice_part(field, RECIPIENT_FIXED_BYTES, address);
     recipient->orcpt = slice_part(field, RECIPIENT_FIXED_BYTES + address, orcpt);
     recipient->connector = slice_part(field, RECIPIENT_FIXED_BYTES + address + orcpt, connector);
-    return true;
+    recipient->class = slice_of(NULL, 0);
+    return take_recipient_more(
+        slice_from(field, RECIPIENT_FIXED_BYTES + address + orcpt + connector), recipient);
 }
 
 static bool take_facts(struct slice field, struct envelope *envelope)

@@ -48,6 +48,7 @@ struct recipient {
     struct slice address;   /* local@domain, without brackets */
     struct slice orcpt;     /* "rfc822;..." as given, still in xtext; empty: none */
     struct slice connector; /* decided at acceptance; empty: to be decided */
+    struct slice class;     /* likewise; empty: none (queue/lane.h) */
     uint8_t notify;         /* enum notify */
     uint8_t floor;          /* TLS level wanted at least; 0: none */
 };

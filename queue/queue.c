@@ -61,6 +61,15 @@ int queue_init(struct queue *queue, struct shard *shard, const struct queue_opti
     CHECK(options->recipients_max < PLACE_LAST);
     *queue = (struct queue) { .shard = shard, .options = *options };
     list_init(&queue->idle);
+    const struct mail_class class = {
+        .lane = LANE_NORMAL,
+        .age_max_ms = options->age_max_ms,
+        .retry_initial_ms = options->retry_initial_ms,
+        .retry_max_ms = options->retry_max_ms,
+        .retry_factor_percent = options->retry_factor_percent,
+        .retry_jitter_percent = options->retry_jitter_percent,
+    };
+    queue_classes_set(queue, &class, 1);
     queue->table_mask = power_of_two(options->messages_max) - 1;
     queue->hashes_mask = power_of_two(options->destinations_max) - 1;
     queue->table = memory_reserve(sizeof(*queue->table) * ((size_t)queue->table_mask + 1));
@@ -249,7 +258,7 @@ static uint64_t age_max(const struct queue *queue, const char *key)
 {
     const struct queue_options *o = &queue->options;
     bool parked = strcmp(key, QUEUE_PARKING_KEY) == 0; /* made before there is who to ask */
-    return parked || o->age_max == NULL ? o->age_max_ms : o->age_max(o->owner, key);
+    return parked || o->age_max == NULL ? 0 : o->age_max(o->owner, key);
 }
 
 struct destination *queue_destination(struct queue *queue, const char *key, size_t key_size)
@@ -273,7 +282,8 @@ struct destination *queue_destination(struct queue *queue, const char *key, size
     memcpy(d->key, key, key_size);
     d->key[key_size] = '\0';
     d->age_max_ms = age_max(queue, d->key);
-    list_init(&d->ready);
+    for (unsigned lane = 0; lane < LANES; lane++)
+        list_init(&d->ready[lane]);
     timer_init(&d->timer, destination_on_timer);
     list_push(chain, &d->node);
     list_init(&d->idle);
@@ -299,6 +309,7 @@ void unit_leave(struct unit *unit)
     case UNIT_READY:
         list_remove(&unit->node);
         d->ready_count--;
+        metric_sub(&m->lanes_ready[unit_class(unit)->lane], 1);
         metric_sub(&m->units_ready, 1);
         break;
     case UNIT_ACTIVE:
@@ -322,14 +333,16 @@ void unit_enter(struct unit *unit, enum unit_state state, bool front)
     struct queue *queue = unit_queue(unit);
     struct queue_metrics *m = &queue->metrics;
     struct destination *d = unit->destination;
+    const uint8_t lane = unit_class(unit)->lane;
     unit->state = (uint8_t)state;
     switch (state) {
     case UNIT_READY:
         if (front)
-            list_push_front(&d->ready, &unit->node);
+            list_push_front(&d->ready[lane], &unit->node);
         else
-            list_push(&d->ready, &unit->node);
+            list_push(&d->ready[lane], &unit->node);
         d->ready_count++;
+        metric_add(&m->lanes_ready[lane], 1);
         metric_add(&m->units_ready, 1);
         unit_await_expiry(unit);
         break;
@@ -388,7 +401,8 @@ static void unit_on_timer(struct timer *timer)
     queue->options.wanted(queue->options.owner, unit->destination);
 }
 
-struct unit *unit_new(struct queue *queue, struct message *message, struct destination *d)
+struct unit *unit_new(struct queue *queue, struct message *message, struct destination *d,
+                      uint8_t class)
 {
     struct unit *unit = pool_take(&queue->units);
     if (unit == NULL)
@@ -398,7 +412,9 @@ struct unit *unit_new(struct queue *queue, struct message *message, struct desti
         .destination = d,
         .sibling = message->units,
         .first = PLACE_NONE,
+        .class = class,
     };
+    queue->classes.units[class]++;
     list_init(&unit->node);
     timer_init(&unit->timer, unit_on_timer);
     message->units = unit;
@@ -416,6 +432,7 @@ void unit_free(struct queue *queue, struct unit *unit)
         at = &(*at)->sibling;
     *at = unit->sibling;
     message->units_count--;
+    queue->classes.units[unit->class]--;
     destination_count(unit->destination);
     pool_give(&queue->units, unit);
     if (message->units_count == 0)
@@ -522,6 +539,23 @@ void queue_unreserve(struct queue *queue, uint32_t recipients)
     queue->reserved -= recipients;
 }
 
+/* The unit of this message for a destination and a class, if it is easily found: one more unit is
+ * one more transaction, and no mistake. */
+static struct unit *unit_being_added(const struct queue *queue, const struct message *message,
+                                     const struct destination *d, uint8_t class)
+{
+    if (d->adding != message || d == queue->parking) /* parked ones go different ways */
+        return NULL;
+    if (d->adding_unit->class == class)
+        return d->adding_unit;
+    unsigned looks = CLASSES_MAX;
+    for (struct unit *unit = message->units; unit != NULL && looks > 0;
+         unit = unit->sibling, looks--)
+        if (unit->destination == d && unit->class == class)
+            return unit;
+    return NULL;
+}
+
 /* The recipient's place in the unit of its destination, which is made if need be. */
 static int message_place(struct queue *queue, struct message *message,
                          const struct envelope *envelope, const struct recipient *recipient,
@@ -532,8 +566,12 @@ static int message_place(struct queue *queue, struct message *message,
     struct destination *d = queue_destination(queue, key, size);
     if (d == NULL)
         d = queue->parking;
-    if (d->adding != message || d == queue->parking) { /* parked ones go different ways */
-        struct unit *unit = unit_new(queue, message, d);
+    uint8_t class = queue_class_slot(queue, recipient->class);
+    struct unit *unit = unit_being_added(queue, message, d, class);
+    if (unit != NULL) {
+        d->adding_unit = unit;
+    } else {
+        unit = unit_new(queue, message, d, class);
         if (unit == NULL)
             return -ENOSPC;
         d->adding = message;
@@ -596,20 +634,20 @@ static void found_units(struct queue *queue, struct message *message,
         attempts = MAX(attempts, outcome == NULL ? 0 : outcome->attempts);
         warned = warned || (outcome != NULL && (outcome->flags & OUTCOME_DELAY_TOLD) != 0);
     }
-    /* The clock may have gone back since: nobody waits longer than the longest wait. */
-    const struct queue_options *o = &queue->options;
-    int64_t longest_ms = (int64_t)o->retry_max_ms * (100 + o->retry_jitter_percent) / 100;
-    due_us = MIN(due_us, queue->shard->wall_us + longest_ms * US_IN_MS);
     for (struct unit *unit = message->units, *next; unit != others; unit = next) {
         next = unit->sibling;
         unit->destination->adding = NULL;
         unit->attempts = attempts;
         unit->tried = attempts > 0;
         unit->warned = warned;
+        /* The clock may have gone back since: nobody waits longer than the longest wait. */
+        const struct mail_class *c = unit_class(unit);
+        int64_t longest_ms = (int64_t)c->retry_max_ms * (100 + c->retry_jitter_percent) / 100;
+        int64_t latest_us = queue->shard->wall_us + longest_ms * US_IN_MS;
         if (recovered->damaged || held) {
             unit_enter(unit, UNIT_HELD, false);
         } else if (due_us > queue->shard->wall_us) {
-            unit_defer(unit, due_us);
+            unit_defer(unit, MIN(due_us, latest_us));
         } else {
             unit_enter(unit, UNIT_READY, false);
             queue->options.wanted(queue->options.owner, unit->destination);
@@ -653,11 +691,23 @@ void queue_take(struct queue *queue, struct unit *unit)
     unit_enter(unit, UNIT_ACTIVE, false);
 }
 
+enum lane destination_lane(const struct destination *d)
+{
+    enum lane lane = LANE_URGENT;
+    while (lane < LANE_BULK && list_empty(&d->ready[lane]))
+        lane++;
+    return lane;
+}
+
 struct unit *queue_pull(struct queue *queue, struct destination *d)
 {
-    if (list_empty(&d->ready))
+    unsigned present = 0;
+    for (unsigned lane = 0; lane < LANES; lane++)
+        present |= list_empty(&d->ready[lane]) ? 0 : 1U << lane;
+    if (present == 0)
         return NULL;
-    struct unit *unit = container_of(d->ready.next, struct unit, node);
+    enum lane lane = lane_next(&d->turns, present);
+    struct unit *unit = container_of(d->ready[lane].next, struct unit, node);
     queue_take(queue, unit);
     return unit;
 }
@@ -686,18 +736,19 @@ void queue_delay(struct queue *queue, struct unit *unit)
     CHECK(unit->state == UNIT_ACTIVE);
     unit_leave(unit);
     unit->attempts++;
-    unit_defer(unit, queue->shard->wall_us +
-                         (int64_t)queue_retry_after_ms(queue, unit->attempts) * US_IN_MS);
+    uint64_t wait_ms = queue_retry_after_ms(queue, unit->class, unit->attempts);
+    unit_defer(unit, queue->shard->wall_us + (int64_t)wait_ms * US_IN_MS);
 }
 
-/* Where the message has something ready already. Those that are parked go different ways. */
+/* Where the message has something of its class ready already. Those that are parked go different
+ * ways. */
 static struct unit *unit_to_join(const struct queue *queue, const struct message *message,
-                                 const struct destination *d)
+                                 const struct destination *d, uint8_t class)
 {
     if (d == queue->parking)
         return NULL;
     for (struct unit *unit = message->units; unit != NULL; unit = unit->sibling)
-        if (unit->destination == d && unit->state == UNIT_READY)
+        if (unit->destination == d && unit->class == class && unit->state == UNIT_READY)
             return unit;
     return NULL;
 }
@@ -736,7 +787,7 @@ struct unit *queue_take_part(struct queue *queue, struct unit *unit,
         queue_take(queue, unit);
         return unit;
     }
-    struct unit *part = unit_new(queue, unit->message, unit->destination);
+    struct unit *part = unit_new(queue, unit->message, unit->destination, unit->class);
     CHECK(part != NULL); /* there are as many units as recipients */
     part->attempts = unit->attempts;
     part->tried = unit->tried;
@@ -767,7 +818,7 @@ int queue_move(struct queue *queue, struct unit *unit, uint32_t recipient, const
     struct destination *d = queue_destination(queue, key, key_size);
     if (d == NULL)
         return -ENOSPC;
-    struct unit *to = unit_to_join(queue, unit->message, d);
+    struct unit *to = unit_to_join(queue, unit->message, d, unit->class);
     bool last = unit->count == 1;
     if (to == NULL && last) {
         unit_move(unit, d);
@@ -776,7 +827,7 @@ int queue_move(struct queue *queue, struct unit *unit, uint32_t recipient, const
         to->warned = to->warned || unit->warned; /* rather not at all than twice */
         place_move(queue, unit, to, recipient);
     } else {
-        to = unit_new(queue, unit->message, d);
+        to = unit_new(queue, unit->message, d, unit->class);
         if (to == NULL)
             return -ENOSPC;
         to->attempts = unit->attempts;
@@ -797,14 +848,19 @@ int queue_move(struct queue *queue, struct unit *unit, uint32_t recipient, const
 
 void queue_destination_failed(struct queue *queue, struct destination *d, struct slice why)
 {
+    /* By the curve of what waits for it most urgently. */
+    const struct list *ready = &d->ready[destination_lane(d)];
+    uint8_t class =
+        list_empty(ready) ? 0 : container_of(ready->next, const struct unit, node)->class;
     d->failures++;
-    d->retry_ms = queue->shard->now_ms + queue_retry_after_ms(queue, d->failures);
+    d->retry_ms = queue->shard->now_ms + queue_retry_after_ms(queue, class, d->failures);
     slice_to_string(why, d->error, sizeof(d->error));
     timer_arm(&queue->shard->timers, &d->timer, d->retry_ms);
-    if (d->age_max_ms > 0)
+    if (d->age_max_ms > 0 || queue->classes.slots[0].age_max_ms > 0)
         return;
-    list_each (node, &d->ready) /* that was their one attempt */
-        unit_await_expiry(container_of(node, struct unit, node));
+    for (unsigned lane = 0; lane < LANES; lane++)
+        list_each (node, &d->ready[lane]) /* that was their one attempt */
+            unit_await_expiry(container_of(node, struct unit, node));
 }
 
 void queue_destination_again(struct queue *queue, struct destination *d, uint64_t after_ms)
@@ -830,8 +886,7 @@ void queue_destination_age(struct destination *d, uint64_t age_max_ms)
     if (d->age_max_ms == age_max_ms)
         return;
     d->age_max_ms = age_max_ms;
-    list_each (node, &d->ready)
-        unit_await_expiry(container_of(node, struct unit, node));
+    destination_await_expiry(d);
 }
 
 void queue_ages_changed(struct queue *queue)
@@ -862,42 +917,3 @@ void queue_each_ready(struct queue *queue,
         }
     }
 }
-
-/* ---- numbers ---- */
-
-#define QUEUE_COUNTER(field, name, label, words)                                                   \
-    {                                                                                              \
-        "ringpost_queue_" name, label, words, METRIC_COUNTER, 0,                                   \
-            offsetof(struct queue_metrics, field)                                                  \
-    }
-#define QUEUE_GAUGE(field, name, label, words)                                                     \
-    {                                                                                              \
-        "ringpost_queue_" name, label, words, METRIC_GAUGE, 0,                                     \
-            offsetof(struct queue_metrics, field)                                                  \
-    }
-
-/* clang-format off */
-const struct metric queue_metrics_table[] = {
-    QUEUE_COUNTER(accepted, "messages_accepted_total", NULL, "Messages taken into the queue"),
-    QUEUE_COUNTER(recovered, "messages_recovered_total", NULL, "Messages found in the spool at start"),
-    QUEUE_COUNTER(recipients_accepted, "recipients_in_total", "from=\"accepted\"", "Recipients that came into the queue"),
-    QUEUE_COUNTER(recipients_recovered, "recipients_in_total", "from=\"recovered\"", "Recipients that came into the queue"),
-    QUEUE_COUNTER(recipients_delivered, "recipients_out_total", "outcome=\"delivered\"", "Recipients that left the queue"),
-    QUEUE_COUNTER(recipients_bounced, "recipients_out_total", "outcome=\"bounced\"", "Recipients that left the queue"),
-    QUEUE_COUNTER(recipients_expired, "recipients_out_total", "outcome=\"expired\"", "Recipients that left the queue"),
-    QUEUE_COUNTER(recipients_discarded, "recipients_out_total", "outcome=\"discarded\"", "Recipients that left the queue"),
-    QUEUE_GAUGE(recipients_queued, "recipients", NULL, "Recipients waiting for an outcome"),
-    QUEUE_GAUGE(messages, "messages", NULL, "Messages in the queue"),
-    QUEUE_GAUGE(units_ready, "units", "state=\"ready\"", "Units (message and destination) by state"),
-    QUEUE_GAUGE(units_active, "units", "state=\"active\"", "Units (message and destination) by state"),
-    QUEUE_GAUGE(units_deferred, "units", "state=\"deferred\"", "Units (message and destination) by state"),
-    QUEUE_GAUGE(units_held, "units", "state=\"held\"", "Units (message and destination) by state"),
-    QUEUE_GAUGE(destinations, "destinations", NULL, "Destinations known"),
-    QUEUE_COUNTER(deferrals, "deferrals_total", NULL, "Recipients deferred by an attempt"),
-    QUEUE_COUNTER(settle_failures, "settle_failures_total", NULL, "Tries to record outcomes that failed; each is made again a second later"),
-    QUEUE_COUNTER(recipients_held, "marked_total", "as=\"held\"", "Recipients that an operator held or released"),
-    QUEUE_COUNTER(recipients_released, "marked_total", "as=\"released\"", "Recipients that an operator held or released"),
-    QUEUE_COUNTER(refused_full, "refused_total", NULL, "Recipients refused because the queue is full"),
-};
-/* clang-format on */
-const unsigned queue_metrics_count = ARRAY_COUNT(queue_metrics_table);

@@ -28,6 +28,7 @@
 #include "core/metrics.h"
 #include "core/pool.h"
 #include "core/shard.h"
+#include "queue/lane.h"
 #include "queue/recovery.h"
 #include "queue/spool.h"
 
@@ -44,14 +45,15 @@ struct destination {
     struct list node; /* hash chain */
     struct list idle; /* of the queue's list, while it has no unit */
     struct queue *queue;
-    struct timer timer; /* the end of its back-off */
-    struct list ready;  /* units */
-    uint32_t ready_count;
+    struct timer timer;       /* the end of its back-off */
+    struct list ready[LANES]; /* units */
+    struct lane_turns turns;
+    uint32_t ready_count;   /* in all lanes */
     uint32_t waiting_count; /* deferred units */
     uint32_t active_count;
     uint32_t failures;   /* in a row, of the destination as a whole */
     uint64_t retry_ms;   /* monotonic; back-off ends; 0: none */
-    uint64_t age_max_ms; /* of its units */
+    uint64_t age_max_ms; /* of its units; 0: as their class says */
     uint64_t hash;
     struct message *adding; /* the message whose units are being made, and its unit here */
     struct unit *adding_unit;
@@ -80,6 +82,7 @@ struct unit {
     uint32_t count;       /* recipients */
     uint32_t attempts;
     uint8_t state;     /* enum unit_state */
+    uint8_t class;     /* slot (queue/lane.h); with the destination it makes the unit */
     bool tried;        /* some attempt had an outcome */
     bool warned;       /* its delay was told, or need not be */
     uint8_t postponed; /* how often a failure was no failure, for want of a report */
@@ -102,16 +105,17 @@ struct queue_options {
     uint32_t recipients_max; /* of all messages together */
     uint32_t destinations_max;
     uint32_t active_max;    /* units ACTIVE or SETTLING */
-    uint64_t age_max_ms;    /* expiry, unless age_max says another one for a destination */
     uint64_t warn_after_ms; /* then a delay is told; 0: never */
+    /* Of mail without a class, until queue_classes_set. */
+    uint64_t age_max_ms; /* expiry, unless age_max says another one for a destination */
     uint32_t retry_initial_ms, retry_max_ms, retry_factor_percent, retry_jitter_percent;
     void *owner;
     /* The key of the destination for this recipient of this message; at most DESTINATION_KEY_MAX -
      * 1 octets. QUEUE_PARKING_KEY: there is none now. */
     size_t (*route)(void *owner, const struct envelope *envelope, const struct recipient *recipient,
                     char key[static DESTINATION_KEY_MAX]);
-    /* How old mail may get that goes there; NULL: age_max_ms. Asked when the destination is made.
-     */
+    /* How old mail may get that goes there; 0, or none to ask: as its class says. A class that says
+     * less has its way. Asked when the destination is made. */
     uint64_t (*age_max)(void *owner, const char *key);
     /* Something is ready there that was not. From add, timers, queue_settle's end. */
     void (*wanted)(void *owner, struct destination *destination);
@@ -132,6 +136,8 @@ struct queue_metrics {
     uint64_t messages, units_ready, units_active, units_deferred, units_held, destinations;
     uint64_t deferrals, settle_failures, refused_full;
     uint64_t recipients_held, recipients_released; /* by an operator */
+    uint64_t lanes_ready[LANES];
+    uint64_t classes_unknown;
 };
 extern const struct metric queue_metrics_table[];
 extern const unsigned queue_metrics_count;
@@ -140,6 +146,7 @@ struct queue {
     struct shard *shard;
     struct spool *spool;
     struct queue_options options;
+    struct class_slots classes;
     struct pool messages;
     struct pool units;
     struct pool places;
@@ -172,6 +179,9 @@ uint64_t queue_settlements_bytes(const struct queue_options *options);
 [[nodiscard]] int queue_init(struct queue *queue, struct shard *shard,
                              const struct queue_options *options);
 void queue_free(struct queue *queue);
+/* From now on there are these classes of mail, the first of them that of mail without one (name
+ * ""). Lanes and expiry of what is ready follow at once; what is deferred keeps its due time. */
+void queue_classes_set(struct queue *queue, const struct mail_class *classes, unsigned count);
 /* For spool_options: find and found, with the queue as owner. */
 struct stored *queue_find_stored(void *queue, uint64_t id);
 void queue_found(void *queue, const struct recovered *recovered);
@@ -185,7 +195,8 @@ void queue_add(struct queue *queue, const struct stored *stored, const struct en
 
 /* ---- pulled from ---- */
 
-/* The next ready unit of a destination, now ACTIVE; NULL: none. */
+/* The next ready unit of a destination, now ACTIVE; NULL: none. The most urgent lane's, or that of
+ * another one whose turn it is. */
 struct unit *queue_pull(struct queue *queue, struct destination *destination);
 /* This very unit, READY or DEFERRED, now ACTIVE. */
 void queue_take(struct queue *queue, struct unit *unit);
@@ -217,6 +228,9 @@ void queue_warned(struct unit *unit);
 unsigned queue_postponed(struct unit *unit);
 /* late() comes again: it cannot be told now. READY or ACTIVE. */
 void queue_late_again(struct queue *queue, struct unit *unit);
+const struct mail_class *unit_class(const struct unit *unit);
+/* Of a destination that has something ready: the most urgent lane with some. */
+enum lane destination_lane(const struct destination *destination);
 /* Its recipients, as indexes in the envelope, the highest first. *place starts as unit->first.
  * False: no more. */
 bool unit_next(const struct unit *unit, uint32_t *place, uint32_t *recipient);
@@ -253,8 +267,8 @@ void queue_drain(struct queue *queue);
 /* The destination as a whole failed (no address, no connection): one try per back-off. */
 void queue_destination_failed(struct queue *queue, struct destination *destination,
                               struct slice why);
-/* From now on its units may get this old; those that are ready and older expire soon, deferred ones
- * when they are due. */
+/* From now on its units may get this old (0: as their class says); those that are ready and older
+ * expire soon, deferred ones when they are due. */
 void queue_destination_age(struct destination *destination, uint64_t age_max_ms);
 /* Asks age_max anew for all of them: there is another configuration. */
 void queue_ages_changed(struct queue *queue);

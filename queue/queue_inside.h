@@ -1,5 +1,6 @@
 /*
- * queue_inside.h - what queue.c, unit_time.c and settle.c share: the states of a unit
+ * queue_inside.h - what queue.c, queue_class.c, unit_time.c and settle.c share: the states of a
+ * unit
  */
 #ifndef RINGPOST_QUEUE_QUEUE_INSIDE_H
 #define RINGPOST_QUEUE_QUEUE_INSIDE_H
@@ -27,8 +28,10 @@ static inline struct queue *unit_queue(const struct unit *unit)
 
 /* The monotonic time of a wall time. */
 uint64_t queue_monotonic_ms(const struct queue *queue, int64_t wall_us);
-/* The wait after so many failures, with jitter. */
-uint64_t queue_retry_after_ms(struct queue *queue, uint32_t failures);
+/* The wait after so many failures of mail of a class (its slot), with jitter. */
+uint64_t queue_retry_after_ms(struct queue *queue, uint8_t class, uint32_t failures);
+/* How old it may get, by its destination and its class; 0: one attempt. */
+uint64_t unit_age_max_ms(const struct unit *unit);
 /* When its delay is to be told; INT64_MAX: it was, or never. */
 int64_t unit_warns_us(const struct unit *unit);
 /* Arms its timer, for one that nothing but time will change. */
@@ -47,10 +50,21 @@ static inline int64_t unit_ordered_us(const struct queue *queue)
 /* Enters DEFERRED. */
 void unit_defer(struct unit *unit, int64_t due_us);
 /* NULL: the pool is empty. In no state yet. */
-struct unit *unit_new(struct queue *queue, struct message *message, struct destination *d);
+struct unit *unit_new(struct queue *queue, struct message *message, struct destination *d,
+                      uint8_t class);
 /* Left its state, and has no place any more. Its message goes with its last unit. */
 void unit_free(struct queue *queue, struct unit *unit);
 bool unit_drop_place(struct queue *queue, struct unit *unit, uint32_t recipient);
+
+/* Its timer, by the age that its class and its destination allow. */
+void unit_await_expiry(struct unit *unit);
+
+/* ---- queue_class.c ---- */
+
+/* The slot of the class that is on record with a recipient. */
+uint8_t queue_class_slot(struct queue *queue, struct slice name);
+/* Of all that is ready there. */
+void destination_await_expiry(struct destination *destination);
 
 /* ---- settle.c: what its pools hold ---- */
 

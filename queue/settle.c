@@ -115,7 +115,7 @@ static void settlement_split(struct settlement *s, int64_t due_us)
 {
     struct queue *queue = s->queue;
     struct unit *unit = s->unit;
-    struct unit *later = unit_new(queue, unit->message, unit->destination);
+    struct unit *later = unit_new(queue, unit->message, unit->destination, unit->class);
     CHECK(later != NULL);
     later->attempts = unit->attempts;
     later->tried = true;
@@ -172,8 +172,8 @@ static void settlement_end(struct settlement *s, int result)
     unit_leave(unit);
     if (result < 0) {
         unit->attempts++;
-        due_us =
-            queue->shard->wall_us + (int64_t)queue_retry_after_ms(queue, unit->attempts) * US_IN_MS;
+        uint64_t wait_ms = queue_retry_after_ms(queue, unit->class, unit->attempts);
+        due_us = queue->shard->wall_us + (int64_t)wait_ms * US_IN_MS;
     }
     struct destination *d = unit->destination;
     if (unit->count == 0) {
@@ -307,8 +307,8 @@ int queue_settle(struct queue *queue, struct unit *unit, const struct outcome *o
     settlement_copy(s, outcomes, count);
     unit->attempts++;
     unit->tried = true;
-    int64_t due_us =
-        queue->shard->wall_us + (int64_t)queue_retry_after_ms(queue, unit->attempts) * US_IN_MS;
+    uint64_t wait_ms = queue_retry_after_ms(queue, unit->class, unit->attempts);
+    int64_t due_us = queue->shard->wall_us + (int64_t)wait_ms * US_IN_MS;
     for (uint32_t i = 0; i < count; i++) {
         s->outcomes[i].attempts = unit->attempts;
         s->outcomes[i].time_us = queue->shard->wall_us;

@@ -2,7 +2,8 @@
  * unit_time.c - when something is due for a unit: its next attempt, news of its delay, its end
  *
  * A unit has one timer, for whichever comes first. Wall time decides; the timer is monotonic, so it
- * looks again when it fires. Expiry is by the destination's age_max_ms, from arrival on.
+ * looks again when it fires. Expiry is by the age that destination and class allow, from arrival
+ * on.
  */
 #include "core/check.h"
 #include "queue/queue_inside.h"
@@ -18,17 +19,26 @@ uint64_t queue_monotonic_ms(const struct queue *queue, int64_t wall_us)
     return queue->shard->now_ms + (ahead_us <= 0 ? 0 : (uint64_t)ahead_us / US_IN_MS + 1);
 }
 
+uint64_t unit_age_max_ms(const struct unit *unit)
+{
+    const uint64_t usual_ms = unit_queue(unit)->classes.slots[0].age_max_ms;
+    const uint64_t there_ms = unit->destination->age_max_ms;
+    const uint64_t class_ms = unit->class == 0 ? 0 : unit_class(unit)->age_max_ms;
+    if (class_ms != 0)
+        return there_ms != 0 ? MIN(there_ms, class_ms) : class_ms;
+    return there_ms != 0 ? there_ms : usual_ms;
+}
+
 static int64_t unit_ends_us(const struct unit *unit)
 {
-    return unit->message->arrival_us + (int64_t)unit->destination->age_max_ms * US_IN_MS;
+    return unit->message->arrival_us + (int64_t)unit_age_max_ms(unit) * US_IN_MS;
 }
 
 /* A life of 0 is one attempt, for which it waits FIRST_ATTEMPT_MS at most, unless it is known to be
  * in vain. */
 int64_t unit_expires_us(const struct unit *unit)
 {
-    const struct destination *d = unit->destination;
-    if (d->age_max_ms > 0 || unit->tried || d->failures > 0)
+    if (unit_age_max_ms(unit) > 0 || unit->tried || unit->destination->failures > 0)
         return unit_ends_us(unit);
     return unit->message->arrival_us + (int64_t)FIRST_ATTEMPT_MS * US_IN_MS;
 }
@@ -100,14 +110,11 @@ void queue_late_again(struct queue *queue, struct unit *unit)
               queue_monotonic_ms(queue, MIN(due_us, unit_expires_us(unit))));
 }
 
-uint64_t queue_retry_after_ms(struct queue *queue, uint32_t failures)
+uint64_t queue_retry_after_ms(struct queue *queue, uint8_t class, uint32_t failures)
 {
-    const struct queue_options *o = &queue->options;
-    uint64_t wait = o->retry_initial_ms;
-    for (uint32_t i = 1; i < failures && wait < o->retry_max_ms; i++)
-        wait = wait * o->retry_factor_percent / 100;
-    wait = MIN(wait, (uint64_t)o->retry_max_ms);
-    uint64_t spread = wait * o->retry_jitter_percent / 100;
+    const struct mail_class *c = &queue->classes.slots[class];
+    uint64_t wait = class_retry_ms(c, failures);
+    uint64_t spread = wait * c->retry_jitter_percent / 100;
     if (spread > 0)
         wait = wait - spread + random_below(&queue->shard->random, 2 * spread + 1);
     return MAX(wait, 1);

@@ -33,6 +33,7 @@ struct queue_world {
     unsigned wanted;
     struct destination *wanted_last;
     bool keeps_destinations; /* unwanted says no */
+    const char *class;       /* of mail that is queued; NULL: none */
     struct unit *expired[EXPIRED_MAX];
     unsigned expired_count;
     int result; /* of the last settlement that ended */
@@ -159,6 +160,8 @@ static MAYBE_UNUSED void queue_agrees(struct queue_world *w)
 {
     struct queue *q = &w->queue;
     uint64_t states[UNIT_HELD + 1] = { 0 }, messages = 0, units = 0, recipients = 0;
+    uint64_t lanes[LANES] = { 0 };
+    uint32_t classes[CLASS_SLOTS] = { 0 };
     uint32_t cursor = 0;
     struct message *message;
     while ((message = queue_next(q, &cursor)) != NULL) {
@@ -177,6 +180,9 @@ static MAYBE_UNUSED void queue_agrees(struct queue_world *w)
             cr_assert_eq(unit->message, message);
             recipients += places;
             states[unit->state]++;
+            classes[unit->class]++;
+            if (unit->state == UNIT_READY)
+                lanes[unit_class(unit)->lane]++;
             if (unit->state == UNIT_READY || unit->state == UNIT_DEFERRED)
                 cr_assert(timer_armed(&unit->timer), "nothing is forgotten");
         }
@@ -190,6 +196,10 @@ static MAYBE_UNUSED void queue_agrees(struct queue_world *w)
     cr_assert_leq(q->places.used, recipients);
     cr_assert_eq(recipients, q->metrics.recipients_queued);
     cr_assert_eq(states[UNIT_READY], q->metrics.units_ready);
+    for (unsigned lane = 0; lane < LANES; lane++)
+        cr_assert_eq(lanes[lane], q->metrics.lanes_ready[lane], "lane %u", lane);
+    for (unsigned slot = 0; slot < CLASS_SLOTS; slot++)
+        cr_assert_eq(classes[slot], q->classes.units[slot], "slot %u", slot);
     cr_assert_eq(states[UNIT_ACTIVE] + states[UNIT_SETTLING], q->metrics.units_active);
     cr_assert_eq(states[UNIT_DEFERRED], q->metrics.units_deferred);
     cr_assert_eq(states[UNIT_HELD], q->metrics.units_held);
@@ -257,19 +267,14 @@ static bool upload_is_done(void *argument)
     return ((struct queue_upload *)argument)->done;
 }
 
-/* A durable message to these addresses, blank between them. Its id; 0: the disk failed. */
-static MAYBE_UNUSED uint64_t queue_mail(struct queue_world *w, const char *recipients)
+/* A durable message. Its id; 0: the disk failed. */
+static MAYBE_UNUSED uint64_t queue_mail_to(struct queue_world *w, const struct recipient *list,
+                                           uint32_t count)
 {
-    static struct recipient list[WORLD_RECIPIENTS_MAX];
     struct queue_upload u = { .w = w, .commit.done = upload_on_commit };
-    while (*recipients != '\0') {
-        size_t size = strcspn(recipients, " ");
-        cr_assert_lt(u.envelope.recipients_count, WORLD_RECIPIENTS_MAX);
-        list[u.envelope.recipients_count++] =
-            (struct recipient) { .address = slice_of(recipients, size) };
-        recipients += size + (recipients[size] == ' ');
+    u.envelope.recipients_count = count;
+    for (uint32_t i = 0; i < count; i++)
         cr_assert(queue_reserve(&w->queue));
-    }
     u.envelope.sender = SLICE("s@us.test");
     u.envelope.arrival_us = w->shard.wall_us;
     u.envelope.recipients = list;
@@ -282,6 +287,23 @@ static MAYBE_UNUSED uint64_t queue_mail(struct queue_world *w, const char *recip
     shard_run_later(&w->shard, &u.task);
     cr_assert(sim_run_until(w->sim, sim_now_ms(w->sim) + 60'000, upload_is_done, &u));
     return u.result == 0 ? u.id : 0;
+}
+
+/* To these addresses, blank between them. */
+static MAYBE_UNUSED uint64_t queue_mail(struct queue_world *w, const char *recipients)
+{
+    static struct recipient list[WORLD_RECIPIENTS_MAX];
+    uint32_t count = 0;
+    while (*recipients != '\0') {
+        size_t size = strcspn(recipients, " ");
+        cr_assert_lt(count, WORLD_RECIPIENTS_MAX);
+        list[count++] = (struct recipient) {
+            .address = slice_of(recipients, size),
+            .class = slice_of_string(w->class == NULL ? "" : w->class),
+        };
+        recipients += size + (recipients[size] == ' ');
+    }
+    return queue_mail_to(w, list, count);
 }
 
 static MAYBE_UNUSED struct destination *queue_there(struct queue_world *w, const char *key)

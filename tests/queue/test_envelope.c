@@ -12,7 +12,7 @@ static const struct recipient recipients[] = {
       .orcpt = SLICE("rfc822;a+40example.org"),
       .notify = NOTIFY_SUCCESS | NOTIFY_DELAY,
       .floor = 3 },
-    { .address = SLICE("b@example.net"), .connector = SLICE("partner") },
+    { .address = SLICE("b@example.net"), .connector = SLICE("partner"), .class = SLICE("bulk") },
 };
 
 static struct envelope full(void)
@@ -111,6 +111,30 @@ Test(envelope, unknown_fields_are_skipped)
     free(bytes);
 }
 
+/* The last octets of a recipient are its class: tag, length, name. */
+Test(envelope, unknown_fields_of_a_recipient_are_skipped_and_broken_ones_refused)
+{
+    const struct envelope in = full();
+    uint8_t *bytes;
+    size_t size = encode(&in, &bytes);
+    uint8_t *field = bytes + size - 3 - 4;
+    struct envelope out;
+    struct recipient r;
+    size_t cursor = 0;
+    cr_assert_eq(field[0], 1);
+    field[0] = 99;
+    cr_assert_eq(envelope_decode(slice_of(bytes, size), &out), 0);
+    cr_assert(envelope_next(&out, &cursor, &r));
+    cr_assert(envelope_next(&out, &cursor, &r));
+    cr_assert_eq(r.class.size, 0);
+    field[0] = 1;
+    field[1] = 5; /* one octet more than there are */
+    cr_assert_eq(envelope_decode(slice_of(bytes, size), &out), -EBADMSG);
+    field[1] = 3; /* one octet left, no field */
+    cr_assert_eq(envelope_decode(slice_of(bytes, size), &out), -EBADMSG);
+    free(bytes);
+}
+
 Test(envelope, all_of_it_comes_back)
 {
     const struct envelope in = full();
@@ -138,6 +162,7 @@ Test(envelope, all_of_it_comes_back)
         cr_assert(slice_equal(r.address, recipients[i].address));
         cr_assert(slice_equal(r.orcpt, recipients[i].orcpt));
         cr_assert(slice_equal(r.connector, recipients[i].connector));
+        cr_assert(slice_equal(r.class, recipients[i].class));
         cr_assert_eq(r.notify, recipients[i].notify);
         cr_assert_eq(r.floor, recipients[i].floor);
     }

@@ -332,7 +332,7 @@ Test(queue, messages_are_listed_though_others_come_and_go)
 Test(queue, the_retry_curve_grows_to_its_maximum_within_the_jitter)
 {
     struct queue_world *w = queue_world_new(12);
-    w->queue.options.age_max_ms = 500ULL * DAY_MS;
+    w->queue.classes.slots[0].age_max_ms = 500ULL * DAY_MS;
     queue_mail(w, "a@x.test");
     uint64_t least = UINT64_MAX, most = 0;
     for (unsigned attempt = 1; attempt <= 40; attempt++) {
@@ -457,7 +457,8 @@ Test(queue, expiry_finds_units_that_are_ready_or_deferred)
     struct queue_world *w = queue_world_new(18);
     uint64_t ready = queue_mail(w, "a@ready.test");
     uint64_t deferred = queue_mail(w, "a@deferred.test");
-    w->queue.options.retry_max_ms = w->queue.options.retry_initial_ms = 30U * DAY_MS;
+    w->queue.classes.slots[0].retry_max_ms = w->queue.classes.slots[0].retry_initial_ms =
+        30U * DAY_MS;
     cr_assert_eq(queue_settle_as(w, queue_pull_from(w, "mx:deferred.test"), "l"), 0);
     queue_world_run(w, 5ULL * DAY_MS - 60'000);
     cr_assert_eq(w->expired_count, 0);
@@ -705,7 +706,7 @@ Test(queue, what_was_not_durable_is_tried_again)
 Test(queue, a_deferral_is_remembered_over_a_restart)
 {
     struct queue_world *w = queue_world_new(27);
-    w->queue.options.retry_initial_ms = w->options.retry_initial_ms = 3'600'000;
+    w->queue.classes.slots[0].retry_initial_ms = w->options.retry_initial_ms = 3'600'000;
     queue_mail(w, "a@x.test");
     struct unit *unit = queue_pull_from(w, "mx:x.test");
     cr_assert_eq(queue_settle_as(w, unit, "l"), 0);
