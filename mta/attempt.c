@@ -433,6 +433,7 @@ static void attempt_log_result(struct attempt *a, const struct smtp_recipient *r
     log_text(&line, "from", a->envelope.sender);
     log_text(&line, "to", r->address);
     log_string(&line, "destination", a->unit->destination->key);
+    log_string(&line, "class", a->unit->class == 0 ? NULL : unit_class(a->unit)->name);
     if (a->link != NULL)
         link_log(a->link, &line);
     log_string(&line, "stage", smtp_stage_name(r->result.stage));

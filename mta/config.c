@@ -405,6 +405,7 @@ static void build(struct config_builder *builder)
     build_dns(builder);      /* before connectors: is there a trust anchor */
     build_delivery(builder); /* before connectors: ehlo; after listeners: own addresses */
     config_build_default_route(builder);
+    config_build_classes(builder); /* before rules, which name them */
     config_build_outbound(builder);
     config_build_sts(builder);
     config_build_tlsrpt(builder);
@@ -574,12 +575,6 @@ const char *config_needs_restart(const struct config *a, const struct config *b)
         { a->dns.queries_max != b->dns.queries_max, "dns: queries" },
         { a->limits.connections.connections_max < b->limits.connections.connections_max,
           "limits: connections (more of them)" },
-        { d->retry.initial_ms != e->retry.initial_ms || d->retry.max_ms != e->retry.max_ms ||
-              d->retry.factor_percent != e->retry.factor_percent ||
-              d->retry.jitter_percent != e->retry.jitter_percent,
-          "delivery: retry-*" },
-        { d->age_max_ms != e->age_max_ms, "delivery: age-max" },
-        { d->warn_after_ms != e->warn_after_ms, "delivery: delay-warning" },
         { d->shard_connections_max != e->shard_connections_max, "delivery: connections-per-shard" },
         { d->floor_records != e->floor_records, "delivery: floor-records" },
         { strings_differ(d->floor_file, e->floor_file), "delivery: floor-file" },

@@ -16,6 +16,7 @@
 
 #include "core/net.h"
 #include "core/slice.h"
+#include "mta/class.h"
 #include "mta/inbound.h"
 #include "mta/limits.h"
 #include "mta/networks.h"
@@ -358,6 +359,7 @@ struct config {
     uint32_t *outbound_slots;   /* likewise */
     struct route default_route; /* MX */
     struct config_delivery delivery;
+    struct class_set classes;
     struct config_crl crl;
     struct config_dns dns;
     struct config_sts sts;

@@ -75,7 +75,15 @@ void config_build_headers(struct config_builder *builder, const struct inbound *
 /* config_platform.c */
 void config_build_platforms(struct config_builder *builder);
 
+/* config_class.c: after delivery { }. What a key says that names a class: "" where it is not given,
+ * or there is none, which is an error. */
+void config_build_classes(struct config_builder *builder);
+const char *config_class_named(struct config_builder *builder, const struct config_section *section,
+                               const char *key);
+
 /* config_outbound.c: connectors and rules */
+struct outbound_domains config_domains(struct config_builder *builder,
+                                       const struct config_section *section, const char *key);
 void config_build_outbound(struct config_builder *builder);
 void config_build_default_route(struct config_builder *builder);
 

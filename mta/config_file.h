@@ -18,7 +18,7 @@ struct config_report;
 
 enum {
     CONFIG_SCHEMA_KEYS_MAX = 40,     /* of one section */
-    CONFIG_SCHEMA_SECTIONS_MAX = 24, /* kinds of them, the top included */
+    CONFIG_SCHEMA_SECTIONS_MAX = 32, /* kinds of them, the top included */
 };
 
 /* One kind of section. Sections do not nest. */

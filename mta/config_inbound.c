@@ -312,6 +312,7 @@ static void connector_build(struct config_builder *builder, const struct config_
     c->cost = config_connector_cost(section);
     c->name = config_take_string(builder, section->title);
     c->label = config_label(builder, section, "label", config_file_single(section, "label"));
+    c->class = config_class_named(builder, section, "class");
     c->line = section->line;
     certificate_build(builder, section, c);
     config_required_header(builder, section, &c->header);

@@ -202,8 +202,8 @@ static const struct order *sections_sorted(struct config_builder *builder, const
 /* ---- lists that say for which mail ---- */
 
 /* The patterns of a list without the word all-own, which stands for domains of ours. */
-static struct outbound_domains domains_build(struct config_builder *builder,
-                                             const struct config_section *section, const char *key)
+struct outbound_domains config_domains(struct config_builder *builder,
+                                       const struct config_section *section, const char *key)
 {
     unsigned count;
     const struct config_value *values = config_file_list(section, key, &count);
@@ -289,8 +289,8 @@ static void connector_build(struct config_builder *builder, const struct config_
                           "type = own, or strip");
     c->size_max = config_file_size(section, "max-size", 0, UINT64_C(1) << 40, 0);
     c->label = config_label(builder, section, "label", config_file_single(section, "label"));
-    c->domains = domains_build(builder, section, "domains");
-    c->senders = domains_build(builder, section, "sender-domains");
+    c->domains = config_domains(builder, section, "domains");
+    c->senders = config_domains(builder, section, "sender-domains");
     c->from_labels = labels_build(builder, section, "from-labels");
     selection_check(builder, section, c);
 }
@@ -493,8 +493,8 @@ static void rule_build(struct config_builder *builder, const struct config_secti
     config_title_check(section);
     rule->name = config_take_string(builder, section->title);
     rule->line = section->line;
-    rule->senders = domains_build(builder, section, "if-sender-domain");
-    rule->recipients = domains_build(builder, section, "if-recipient-domain");
+    rule->senders = config_domains(builder, section, "if-sender-domain");
+    rule->recipients = config_domains(builder, section, "if-recipient-domain");
     rule->labels = labels_build(builder, section, "if-label");
     rule->asks_size = config_file_given(section, "if-size-over");
     rule->size_over = config_file_size(section, "if-size-over", 0, UINT64_C(1) << 40, 0);
@@ -502,13 +502,15 @@ static void rule_build(struct config_builder *builder, const struct config_secti
     rule->requiretls = if_build(section, "if-requiretls");
     rule->require = (enum tls_level)config_file_choice(section, "require", require_levels, 0);
     rule->use = rule_connector(builder, section, "use");
+    rule->class = config_class_named(builder, section, "class");
     copy_build(builder, section, rule);
-    bool does = config_file_given(section, "use") || config_file_given(section, "copy-to") ||
-                config_file_given(section, "copy-via") || rule->require != TLS_LEVEL_NONE;
+    bool does = config_file_given(section, "use") || config_file_given(section, "class") ||
+                config_file_given(section, "copy-to") || config_file_given(section, "copy-via") ||
+                rule->require != TLS_LEVEL_NONE;
     if (!does && !builder->partial)
         config_file_warn(section, "", 0,
-                         "does nothing; write use = CONNECTOR, copy-to and copy-via, or require = "
-                         "encrypt, chain or name");
+                         "does nothing; write use = CONNECTOR, copy-to and copy-via, class = "
+                         "CLASS, or require = encrypt, chain or name");
 }
 
 static void rules_build(struct config_builder *builder, struct outbound_set *set)
@@ -524,6 +526,7 @@ static void rules_build(struct config_builder *builder, struct outbound_set *set
         rules[i].cost = sorted[i].cost;
         rule_build(builder, &section, &rules[i]);
         set->has_copies = set->has_copies || rules[i].copy_to != NULL;
+        set->has_classes = set->has_classes || *rules[i].class != '\0';
     }
     set->rules = rules;
     set->rules_count = count;

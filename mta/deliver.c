@@ -302,7 +302,10 @@ static void hop_leave(struct next_hop *hop)
 
 void deliver_switched(struct deliver *deliver)
 {
+    struct mail_class classes[CLASSES_MAX];
     deliver->switches++;
+    queue_classes_set(deliver->queue, classes,
+                      class_list(&deliver->generations->current->config->classes, classes));
     queue_ages_changed(deliver->queue);
     list_each (node, &deliver->open) {
         struct next_hop *hop = container_of(node, struct next_hop, node);

@@ -27,15 +27,16 @@
 #include "tls/tls_server.h"
 
 enum { RECIPIENTS_EXPLAINED_MAX = 64, WORDS_BYTES = 512, DAY_SECONDS = 86'400, DAYS_USUAL = 90 };
+enum { MS_IN_S = 1'000 };
 
 static const char help[] =
     "ringpost explain [-c FILE] --from ADDRESS --to ADDRESS... [--ip ADDRESS] [--tls VERSION]\n"
     "                 [--cert NAME...] [--revocation WORD] [--json]\n"
     "\n"
-    "What inbound connectors would say to a message, which outbound one would take it, and why\n"
-    "each of them does or does not have a say: the same decisions as the server's, by a\n"
-    "configuration that need not be the one in use. Nothing is sent, nothing is asked of the\n"
-    "network.\n"
+    "What inbound connectors would say to a message, which outbound one would take it, why each\n"
+    "of them does or does not have a say, and which class it would be of: the same decisions as\n"
+    "the server's, by a configuration that need not be the one in use. Nothing is sent, nothing\n"
+    "is asked of the network.\n"
     "  -c, --config FILE     default /etc/ringpost/ringpost.conf\n"
     "  -f, --from ADDRESS    MAIL FROM; <> for the null sender\n"
     "  -t, --to ADDRESS      RCPT TO; may stand several times\n"
@@ -458,6 +459,29 @@ static json_t *ways_explained(const struct config *config, const struct outbound
     return all;
 }
 
+static json_t *class_explained(const struct config *config, const struct outbound_facts *facts,
+                               const struct inbound *from)
+{
+    static const char *const bys[] = { [CLASS_BY_NOBODY] = "",
+                                       [CLASS_BY_RULE] = "rule",
+                                       [CLASS_BY_INBOUND] = "inbound",
+                                       [CLASS_BY_ITSELF] = "its lists" };
+    struct class_choice choice;
+    class_decide(config, facts, from, &choice);
+    const struct class_section *section = class_named(&config->classes, choice.name);
+    const struct mail_class *c = section == NULL ? &config->classes.without : &section->class;
+    uint64_t age_ms = c->age_max_ms != 0 ? c->age_max_ms : config->classes.without.age_max_ms;
+    json_t *class = json_object();
+    json_object_set_new(class, "name", cli_string(choice.name));
+    json_object_set_new(class, "priority", cli_string(lane_name((enum lane)c->lane)));
+    json_object_set_new(class, "by", cli_string(bys[choice.by]));
+    json_object_set_new(class, "by_name", cli_string(choice.by_name));
+    json_object_set_new(class, "retry_initial_s", json_integer(c->retry_initial_ms / MS_IN_S));
+    json_object_set_new(class, "retry_max_s", json_integer(c->retry_max_ms / MS_IN_S));
+    json_object_set_new(class, "age_max_s", json_integer((json_int_t)(age_ms / MS_IN_S)));
+    return class;
+}
+
 static json_t *way_explained(const struct config *config, const char *to, struct slice recipient,
                              const struct inbound *from)
 {
@@ -490,6 +514,7 @@ static json_t *way_explained(const struct config *config, const char *to, struct
     json_object_set_new(way, "would",
                         choice.would == NULL ? json_null() : cli_string(choice.would->route.name));
     json_object_set_new(way, "copies", copies_explained(config, &facts, to));
+    json_object_set_new(way, "class", class_explained(config, &facts, from));
     const struct route *route =
         choice.connector == NULL ? &config->default_route : &choice.connector->route;
     char domain[PATTERN_TEXT_MAX];
@@ -579,6 +604,23 @@ static void print_considered(const json_t *object)
                cli_text(one, "state"), cli_text(one, "why"));
 }
 
+static json_int_t number_of(const json_t *object, const char *key)
+{
+    return json_integer_value(json_object_get(object, key));
+}
+
+static void print_class(const json_t *class)
+{
+    char words[WORDS_BYTES];
+    const char *name = cli_text(class, "name"), *by = cli_text(class, "by");
+    const char *by_name = cli_text(class, "by_name");
+    snprintf(words, sizeof(words), "%s, %s%s%s%s%s; tried again after %lld s to %lld s, for %lld s",
+             *name != '\0' ? name : "none", cli_text(class, "priority"), *by != '\0' ? ", by " : "",
+             by, *by_name != '\0' ? " " : "", by_name, number_of(class, "retry_initial_s"),
+             number_of(class, "retry_max_s"), number_of(class, "age_max_s"));
+    cli_line("class", words);
+}
+
 static void print_way(const json_t *way)
 {
     char words[WORDS_BYTES];
@@ -592,6 +634,7 @@ static void print_way(const json_t *way)
     cli_line("way out", words);
     sts_cli_lines(json_object_get(way, "mta-sts"));
     print_considered(way);
+    print_class(json_object_get(way, "class"));
     cli_line_list("copies", json_object_get(way, "copies"));
     cli_line("in test", cli_text(way, "would"));
 }

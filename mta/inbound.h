@@ -54,6 +54,7 @@ enum inbound_own_sender {
 struct inbound {
     const char *name;  /* the title */
     const char *label; /* "": none */
+    const char *class; /* of its mail (mta/class.h); "": it names none */
     uint32_t line;
     uint32_t cost;
     enum connector_type type;

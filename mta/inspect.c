@@ -44,11 +44,13 @@ static void tell_units(struct inspect_question *q, const struct message *m, json
             due_s = (int64_t)((unit->timer.due_ms - now_ms) / MS_IN_S);
         else if (unit->state == UNIT_READY && d->retry_ms > now_ms)
             due_s = (int64_t)((d->retry_ms - now_ms) / MS_IN_S);
-        json_array_append_new(units, json_pack("{s:s, s:s, s:I, s:I, s:I, s:s}", "destination",
-                                               d->key, "state", unit_states[unit->state],
-                                               "recipients", (json_int_t)unit->count, "attempts",
-                                               (json_int_t)unit->attempts, "due_in_s",
-                                               (json_int_t)due_s, "destination_error", d->error));
+        const struct mail_class *c = unit_class(unit);
+        json_array_append_new(
+            units, json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:s}", "destination", d->key,
+                             "state", unit_states[unit->state], "class", c->name, "priority",
+                             lane_name((enum lane)c->lane), "recipients", (json_int_t)unit->count,
+                             "attempts", (json_int_t)unit->attempts, "due_in_s", (json_int_t)due_s,
+                             "destination_error", d->error));
     }
     json_object_set_new(entry, "units", units);
 }

@@ -22,8 +22,8 @@ bool outbound_is_own(const struct outbound_set *set, struct slice domain)
     return pattern_set_find(set->own, domain, &match) && match.kind != PATTERN_ALL;
 }
 
-static bool domains_fit(const struct outbound_set *set, const struct outbound_domains *domains,
-                        struct slice domain)
+bool outbound_domains_fit(const struct outbound_set *set, const struct outbound_domains *domains,
+                          struct slice domain)
 {
     struct pattern_match match;
     return !domains->given || pattern_set_find(domains->patterns, domain, &match) ||
@@ -47,7 +47,7 @@ static bool is_in_force(const struct selection *s, const struct outbound *connec
 static bool is_eligible(const struct selection *s, const struct outbound *connector)
 {
     return is_in_force(s, connector) && !connector->by_rule &&
-           domains_fit(s->set, &connector->senders, s->facts->sender_domain) &&
+           outbound_domains_fit(s->set, &connector->senders, s->facts->sender_domain) &&
            labels_fit(&connector->from_labels, s->facts->label);
 }
 
@@ -94,8 +94,8 @@ static bool answers(enum outbound_if asked, bool fact)
 static bool rule_fits(const struct selection *s, const struct outbound_rule *rule)
 {
     const struct outbound_facts *facts = s->facts;
-    return domains_fit(s->set, &rule->senders, facts->sender_domain) &&
-           domains_fit(s->set, &rule->recipients, facts->recipient_domain) &&
+    return outbound_domains_fit(s->set, &rule->senders, facts->sender_domain) &&
+           outbound_domains_fit(s->set, &rule->recipients, facts->recipient_domain) &&
            labels_fit(&rule->labels, facts->label) &&
            (!rule->asks_size || facts->size > rule->size_over) && answers(rule->tls, facts->tls) &&
            answers(rule->requiretls, facts->requiretls);
@@ -218,14 +218,14 @@ enum outbound_why outbound_opinion(const struct outbound_set *set,
         return choice.reason == OUTBOUND_TOO_LARGE ? OUTBOUND_IS_TOO_SMALL : OUTBOUND_DECIDES;
     if (c->by_rule || choice.rule != NULL)
         return OUTBOUND_NOT_NAMED;
-    if (!domains_fit(set, &c->senders, facts->sender_domain))
+    if (!outbound_domains_fit(set, &c->senders, facts->sender_domain))
         return OUTBOUND_NOT_SENDER;
     if (!labels_fit(&c->from_labels, facts->label))
         return OUTBOUND_NOT_LABEL;
     if (c->all_mail && returns(&s, c))
         return OUTBOUND_CAME_THENCE;
     if (!c->all_mail &&
-        (!c->domains.given || !domains_fit(set, &c->domains, facts->recipient_domain)))
+        (!c->domains.given || !outbound_domains_fit(set, &c->domains, facts->recipient_domain)))
         return OUTBOUND_NOT_DOMAIN;
     return takes_size(c, facts->size) ? OUTBOUND_FITS_LESS : OUTBOUND_IS_TOO_SMALL;
 }

@@ -79,6 +79,7 @@ struct outbound_rule {
     enum tls_level require;     /* NONE: nothing */
     const char *copy_to;        /* local@domain; NULL: no copy */
     const struct outbound *copy_via;
+    const char *class; /* (mta/class.h); "": it names none */
 };
 
 /* Connectors of equal specificity, as ascending indexes: the first that fits wins. */
@@ -100,7 +101,8 @@ struct outbound_set {
     const struct pattern_set *own; /* domains that are ours */
     const struct route *default_route;
     bool has_tests;
-    bool has_copies; /* some rule makes one */
+    bool has_copies;  /* some rule makes one */
+    bool has_classes; /* some rule names one */
 };
 
 struct outbound_facts {
@@ -151,6 +153,9 @@ struct outbound_record {
 void outbound_select_again(const struct outbound_set *set, const struct outbound_facts *facts,
                            const struct outbound_record *record, struct outbound_choice *choice);
 
+/* A list of the file has the domain, or nothing is asked. */
+bool outbound_domains_fit(const struct outbound_set *set, const struct outbound_domains *domains,
+                          struct slice domain);
 /* Whether this rule applies to a recipient, whatever it does then. */
 bool outbound_rule_fits(const struct outbound_set *set, const struct outbound_facts *facts,
                         const struct outbound_rule *rule);

@@ -4,10 +4,12 @@
 #include "mta/outbound_envelope.h"
 
 #include "core/check.h"
+#include "mta/class.h"
 #include "mta/config.h"
 
 struct mail {
     struct outbound_facts facts;
+    const struct inbound *from;
     char recipient[PATTERN_TEXT_MAX];
     char sender[PATTERN_TEXT_MAX];
 };
@@ -34,6 +36,7 @@ static void mail_of_envelope(struct mail *mail, const struct config *config,
         .label = from == NULL ? slice_of(NULL, 0) : slice_of_string(from->label),
         .from_own = from != NULL && from->type == CONNECTOR_OWN,
     };
+    mail->from = from;
     if (envelope->sender.size > 0)
         mail->facts.sender_domain = domain_of(envelope->sender, mail->sender);
 }
@@ -107,6 +110,9 @@ void outbound_decide(const struct config *config, const struct envelope *envelop
                 connector == NULL ? slice_of(NULL, 0) : slice_of_string(connector->route.name);
         bool sticky = connector == NULL || connector->sticky;
         recipients[i].floor = sticky ? (uint8_t)choice.floor : 0;
+        struct class_choice class;
+        class_decide(config, &mail.facts, mail.from, &class);
+        recipients[i].class = slice_of_string(class.name);
     }
 }
 

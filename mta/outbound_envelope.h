@@ -24,8 +24,8 @@ unsigned outbound_copies(const struct config *config, const struct envelope *env
  * neither is there without the other. */
 struct recipient outbound_copy_recipient(const struct outbound_rule *rule);
 
-/* Decides, and writes connector and floor into the recipients, which are the envelope's; names are
- * borrowed from config. The message's size is known by now. */
+/* Decides, and writes connector, floor and class into the recipients, which are the envelope's;
+ * names are borrowed from config. The message's size is known by now. */
 void outbound_decide(const struct config *config, const struct envelope *envelope,
                      struct recipient *recipients);
 

@@ -347,7 +347,11 @@ static int server_log_open(struct server_shard *server, struct server_log *log, 
         .draining = true, /* nothing is delivered before server_shard_start */
     };
     const struct queue_options queue_options = server_queue_options(log, config);
+    struct mail_class classes[CLASSES_MAX];
+    unsigned classes_count = class_list(&config->classes, classes);
     int r = queue_init(&log->queue, &server->shard, &queue_options);
+    if (r == 0) /* before the log is read: what is found is of some class */
+        queue_classes_set(&log->queue, classes, classes_count);
     if (r == 0)
         r = deliver_init(&log->deliver, config->delivery.shard_connections_max);
     if (r < 0) {

@@ -64,6 +64,7 @@ int queue_init(struct queue *queue, struct shard *shard, const struct queue_opti
     const struct mail_class class = {
         .lane = LANE_NORMAL,
         .age_max_ms = options->age_max_ms,
+        .warn_after_ms = options->warn_after_ms,
         .retry_initial_ms = options->retry_initial_ms,
         .retry_max_ms = options->retry_max_ms,
         .retry_factor_percent = options->retry_factor_percent,

@@ -104,10 +104,10 @@ struct queue_options {
     uint32_t messages_max;
     uint32_t recipients_max; /* of all messages together */
     uint32_t destinations_max;
-    uint32_t active_max;    /* units ACTIVE or SETTLING */
-    uint64_t warn_after_ms; /* then a delay is told; 0: never */
+    uint32_t active_max; /* units ACTIVE or SETTLING */
     /* Of mail without a class, until queue_classes_set. */
-    uint64_t age_max_ms; /* expiry, unless age_max says another one for a destination */
+    uint64_t age_max_ms;    /* expiry, unless age_max says another one for a destination */
+    uint64_t warn_after_ms; /* then a delay is told; 0: never */
     uint32_t retry_initial_ms, retry_max_ms, retry_factor_percent, retry_jitter_percent;
     void *owner;
     /* The key of the destination for this recipient of this message; at most DESTINATION_KEY_MAX -
@@ -123,7 +123,7 @@ struct queue_options {
     bool (*unwanted)(void *owner, struct destination *destination);
     /* This unit's time is up: the owner pulls it by queue_take and settles it as expired. */
     void (*expired)(void *owner, struct unit *unit);
-    /* This READY unit has waited for warn_after_ms: the owner pulls it by queue_take and settles it
+    /* This READY unit has waited for its class's warn_after_ms: the owner pulls it by queue_take and settles it
      * by queue_settle_late, or puts it back after queue_warned; or calls queue_late_again. */
     void (*late)(void *owner, struct unit *unit);
 };
@@ -218,7 +218,7 @@ void queue_delay(struct queue *queue, struct unit *unit);
 bool unit_expired(const struct unit *unit);
 /* Of one that has just been tried: it is not to be tried again. */
 bool unit_is_over(const struct unit *unit);
-/* It has waited for warn_after_ms, and nobody was told. */
+/* It has waited for its class's warn_after_ms, and nobody was told. */
 bool unit_is_late(const struct unit *unit);
 /* When its time is up, wall time. */
 int64_t unit_expires_us(const struct unit *unit);

@@ -56,7 +56,7 @@ bool unit_is_over(const struct unit *unit)
 /* INT64_MAX: it has been told, or is not to be. */
 int64_t unit_warns_us(const struct unit *unit)
 {
-    uint64_t after_ms = unit->destination->queue->options.warn_after_ms;
+    uint64_t after_ms = unit_class(unit)->warn_after_ms;
     if (unit->warned || after_ms == 0 || unit->message->null_sender)
         return INT64_MAX;
     return unit->message->arrival_us + (int64_t)after_ms * US_IN_MS;

@@ -165,6 +165,8 @@ static MAYBE_UNUSED void deliver_world_open(struct deliver_world *w)
     cr_assert_eq(smtp_clients_init(&w->clients, &w->shard, &w->pools, 40), 0);
     cr_assert_eq(resolves_init(&w->resolves, &w->shard, &w->dns, 32), 0);
     cr_assert_eq(queue_init(&w->queue, &w->shard, &queue), 0);
+    struct mail_class classes[CLASSES_MAX];
+    queue_classes_set(&w->queue, classes, class_list(&w->config->classes, classes));
     w->deliver = (struct deliver) {
         .shard = &w->shard,
         .queue = &w->queue,
