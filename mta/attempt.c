@@ -41,11 +41,13 @@ const struct config *attempt_config(const struct attempt *a)
 bool attempt_start(struct deliver *deliver, struct unit *unit, enum attempt_purpose purpose,
                    struct link *link, const struct attempt_failure *failure)
 {
-    struct attempt *a = pool_take(&deliver->attempts);
+    const bool room = link != NULL || deliver->asides < ATTEMPT_ASIDES;
+    struct attempt *a = room ? pool_take(&deliver->attempts) : NULL;
     if (a == NULL) {
-        queue_delay(deliver->queue, unit);
+        queue_wait(deliver->queue, unit);
         return false;
     }
+    deliver->asides += link == NULL;
     memset(a, 0, offsetof(struct attempt, few));
     a->deliver = deliver;
     a->unit = unit;
@@ -83,6 +85,7 @@ static void attempt_free(struct attempt *a)
         pool_give(&deliver->large, a->large);
     deliver->warnings -= a->purpose == ATTEMPT_WARN;
     pool_give(&deliver->attempts, a);
+    deliver->asides -= link == NULL;
     if (link != NULL)
         link_free_again(link);
     if (word != NULL)
@@ -479,7 +482,7 @@ static void attempt_judge(struct attempt *a)
         if (o->kind == OUTCOME_EXPIRED && r->result.verdict == SMTP_VERDICT_TEMPORARY)
             memcpy(o->status, (const uint16_t[]) { 5, 4, 7 }, sizeof(o->status));
         attempt_log_result(a, r, o);
-        deliver_count(a->deliver, o, a->envelope.arrival_us);
+        deliver_count(a->deliver, a->unit, o);
     }
     if (a->outcomes_count == 0) {
         /* Nothing is known of any: at once, on another connection. */

@@ -32,6 +32,7 @@ struct class_section {
 struct class_set {
     const struct class_section *sections; /* by (cost, name) */
     unsigned count;                       /* less than CLASSES_MAX */
+    bool has_urgent;                      /* some class is */
     struct mail_class without;            /* mail that has none */
 };
 

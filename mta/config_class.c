@@ -103,6 +103,7 @@ void config_build_classes(struct config_builder *builder)
         struct config_section section = config_file_section(builder->file, "class", i);
         sections[i].cost = config_connector_cost(&section);
         class_build(builder, &section, &sections[i]);
+        set->has_urgent = set->has_urgent || sections[i].class.lane == LANE_URGENT;
     }
     if (count > 0)
         qsort(sections, count, sizeof(*sections), class_order);

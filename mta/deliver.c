@@ -5,8 +5,8 @@
  * over. When none answers the destination backs off as a whole: one connection is tried per
  * back-off, the messages wait.
  *
- * Bounds: connections per next hop and shard, of the shard in all, attempts (one per connection and
- * some for expiry and failures).
+ * Bounds: connections per next hop and shard, of the shard in all (hop_share.c says who gets them),
+ * attempts (one per connection and some for expiry and failures).
  */
 #include "mta/deliver.h"
 
@@ -21,8 +21,7 @@
 #include "tls/tls_shard.h"
 
 enum {
-    ATTEMPTS_EXTRA = 256,
-    ATTEMPTS_SPARE = 64, /* not for operators */
+    ASIDES_SPARE = 64, /* attempts that operators do not get */
     TARGETS_TTL_MIN_MS = 5'000,
     TARGETS_TTL_MAX_MS = 3'600'000,
     MS_IN_S = 1'000,
@@ -50,7 +49,7 @@ uint64_t deliver_bytes(uint32_t connections, uint32_t destinations)
 {
     return pool_bytes(sizeof(struct next_hop), hops_max(connections, destinations)) +
            pool_bytes(sizeof(struct link), connections) +
-           pool_bytes(attempt_bytes(), connections + ATTEMPTS_EXTRA) +
+           pool_bytes(attempt_bytes(), connections + ATTEMPT_ASIDES) +
            pool_bytes(attempt_large_bytes(), pool_share(connections, ATTEMPT_LARGE)) +
            pool_bytes(sizeof(struct tls_dane_set), connections);
 }
@@ -59,13 +58,14 @@ int deliver_init(struct deliver *deliver, uint32_t connections)
 {
     list_init(&deliver->open);
     bounce_limits_init(&deliver->bounce_limits, random_next(&deliver->shard->random));
+    hop_share_init(deliver);
     int r = pool_init(&deliver->hops, "next hops", sizeof(struct next_hop),
                       hops_max(connections, deliver->queue->options.destinations_max));
     if (r == 0)
         r = pool_init(&deliver->links, "links", sizeof(struct link), connections);
     if (r == 0)
         r = pool_init(&deliver->attempts, "attempts", attempt_bytes(),
-                      connections + ATTEMPTS_EXTRA);
+                      connections + ATTEMPT_ASIDES);
     if (r == 0)
         r = pool_init(&deliver->large, "large attempts", attempt_large_bytes(),
                       pool_share(connections, ATTEMPT_LARGE));
@@ -92,7 +92,7 @@ bool deliver_idle(const struct deliver *deliver)
 
 bool deliver_spare(const struct deliver *deliver)
 {
-    return deliver->attempts.used + ATTEMPTS_SPARE < deliver->attempts.count &&
+    return deliver->asides + ASIDES_SPARE < ATTEMPT_ASIDES &&
            deliver->large.used + 1 < deliver->large.count;
 }
 
@@ -178,10 +178,17 @@ static void hop_learn_route(struct next_hop *hop)
     hop->targets_until_ms = 0;
 }
 
+static void hop_forget_resolve(struct next_hop *hop)
+{
+    resolve_forget(hop->deliver->resolves, &hop->request);
+    hop_promise_end(hop);
+}
+
 static void hop_free(struct next_hop *hop)
 {
     struct deliver *deliver = hop->deliver;
-    resolve_forget(deliver->resolves, &hop->request);
+    hop_wait_no_more(hop);
+    hop_forget_resolve(hop);
     sts_watch_end(&hop->sts);
     generation_drop(deliver->generations, hop->generation);
     list_remove(&hop->node);
@@ -194,7 +201,7 @@ static void hop_free(struct next_hop *hop)
 static bool hop_is_idle(const struct next_hop *hop)
 {
     return hop->links_count == 0 && hop->request.resolve == NULL && hop->sts.sts == NULL &&
-           hop->rate_us <= hop->deliver->shard->now_ms * US_IN_MS;
+           list_empty(&hop->waiting) && hop->rate_us <= hop->deliver->shard->now_ms * US_IN_MS;
 }
 
 /* There may be more destinations than next hops: the one that was made or passed over last goes
@@ -225,6 +232,7 @@ static struct next_hop *hop_of(struct deliver *deliver, struct destination *d)
     memset(hop, 0, offsetof(struct next_hop, targets));
     hop->deliver = deliver;
     hop->destination = d;
+    list_init(&hop->waiting);
     list_init(&hop->idle);
     list_init(&hop->links);
     list_push(&deliver->open, &hop->node);
@@ -309,7 +317,7 @@ void deliver_switched(struct deliver *deliver)
     queue_ages_changed(deliver->queue);
     list_each (node, &deliver->open) {
         struct next_hop *hop = container_of(node, struct next_hop, node);
-        resolve_forget(deliver->resolves, &hop->request);
+        hop_forget_resolve(hop);
         hop_learn_route(hop);
         hop_leave(hop);
         if (!deliver->draining)
@@ -328,7 +336,7 @@ void deliver_drain(struct deliver *deliver)
     deliver->draining = true;
     list_each (node, &deliver->open) {
         struct next_hop *hop = container_of(node, struct next_hop, node);
-        resolve_forget(deliver->resolves, &hop->request);
+        hop_forget_resolve(hop);
         sts_watch_end(&hop->sts);
         list_each_safe(each, &hop->links)
         {
@@ -447,6 +455,8 @@ static void hop_on_resolved(struct resolve_request *request, const struct resolv
 {
     struct next_hop *hop = container_of(request, struct next_hop, request);
     const struct attempt_failure failure = { result->code, result->enhanced, result->why, NULL };
+    hop_promise_end(hop);
+    hop_share_freed(hop->deliver);
     switch (result->verdict) {
     case RESOLVE_FOUND:
         hop_keep_targets(hop, result);
@@ -509,6 +519,7 @@ static void link_free(struct link *link)
     if (!link->was_ready)
         hop->connecting--;
     hop->links_count--;
+    link_shares_no_more(link);
     list_remove(&link->node);
     list_remove(&link->idle);
     floor_watch_end(&link->floor);
@@ -551,6 +562,10 @@ static bool link_begin(struct link *link)
     int r = smtp_client_start(deliver->clients, &target, &link_callbacks, link, &link->client);
     if (r < 0)
         link_free(link);
+    if (r == -ENOBUFS && hop->links_count == 0) { /* the shard's other logs have all clients */
+        hop_wait(hop);
+        return true;
+    }
     return r == 0;
 }
 
@@ -584,6 +599,7 @@ static bool hop_connect(struct next_hop *hop)
     link->timeouts = hop_timeouts(hop->generation->config);
     hop->links_count++;
     hop->connecting++;
+    link_shares(link);
     link->to = hop->targets[hop->target_next];
     link->sts = hop->sts_facts; /* of this target: it may be another one when DNS has answered */
     if (link->to.host != NULL)
@@ -633,16 +649,22 @@ static void link_give(struct link *link)
         smtp_client_quit(link->client);
         return;
     }
+    if (link_must_yield(link)) {
+        link_yield(link);
+        return;
+    }
     bool waits = deliver->draining || hop_must_wait(hop);
     struct unit *unit = waits ? NULL : queue_pull(deliver->queue, hop->destination);
     if (unit == NULL) {
         if (list_empty(&link->idle))
             list_push_front(&hop->idle, &link->idle);
+        link_rests(link, true);
         if (deliver->draining)
             smtp_client_quit(link->client);
         return;
     }
     list_remove(&link->idle);
+    link_rests(link, false);
     hop_sends(hop);
     (void)attempt_start(deliver, unit, ATTEMPT_SEND, link, NULL);
 }
@@ -681,11 +703,13 @@ void hop_pump(struct next_hop *hop)
         if (hop->request.resolve != NULL)
             return;
         if (hop->targets_until_ms <= deliver->shard->now_ms) {
-            if (!hop_resolve(hop)) /* too many are under way */
-                deliver_again(deliver, d);
+            if (!hop_resolve(hop))
+                hop_wait(hop); /* too many look-ups under way */
             return;
         }
         if (!hop_sts_known(hop))
+            return;
+        if (!hop_may_connect(hop))
             return;
         if (!hop_connect(hop)) {
             hop_fail_here(hop);
@@ -712,6 +736,7 @@ void link_open(struct link *link)
         if (judgement != FLOOR_PASS)
             return;
         link->was_ready = true;
+        link->ready_ms = hop->deliver->shard->now_ms;
         link_sts_tell(link);
         link_learn(link);
         link_count_ready(link);
@@ -845,8 +870,18 @@ const struct metric deliver_metrics_table[] = {
     DELIVER_COUNTER(tls_steps, "tls_steps_total", "next=\"weaker\"", "Handshakes that failed, and what is tried next"),
     DELIVER_COUNTER(tls_steps_back, "tls_steps_total", "next=\"strongest\"", "Handshakes that failed, and what is tried next"),
     DELIVER_COUNTER(clear_after_failure, "tls_steps_total", "next=\"clear\"", "Handshakes that failed, and what is tried next"),
+    DELIVER_COUNTER(hops_waited, "hop_waits_total", NULL, "Next hops that had to wait for a connection or a look-up of ours"),
+    DELIVER_COUNTER(links_yielded, "connections_yielded_total", NULL, "Connections ended so that another next hop has one"),
+    { "ringpost_delivery_hops_waiting", NULL, "Next hops that wait for a connection or a look-up of ours", METRIC_GAUGE, 0,
+      offsetof(struct deliver_metrics, hops_waiting) },
     { "ringpost_delivery_queued_seconds", NULL, "From arrival to delivery", METRIC_HISTOGRAM, 1e-3,
       offsetof(struct deliver_metrics, queued_ms) },
+    { "ringpost_delivery_lane_queued_seconds", "lane=\"urgent\"", "From arrival to delivery, by the priority of its class", METRIC_HISTOGRAM, 1e-3,
+      offsetof(struct deliver_metrics, lanes_queued_ms[LANE_URGENT]) },
+    { "ringpost_delivery_lane_queued_seconds", "lane=\"normal\"", "From arrival to delivery, by the priority of its class", METRIC_HISTOGRAM, 1e-3,
+      offsetof(struct deliver_metrics, lanes_queued_ms[LANE_NORMAL]) },
+    { "ringpost_delivery_lane_queued_seconds", "lane=\"bulk\"", "From arrival to delivery, by the priority of its class", METRIC_HISTOGRAM, 1e-3,
+      offsetof(struct deliver_metrics, lanes_queued_ms[LANE_BULK]) },
 };
 /* clang-format on */
 const unsigned deliver_metrics_count = ARRAY_COUNT(deliver_metrics_table);

@@ -22,13 +22,27 @@
 #include "queue/bounce_limits.h"
 #include "queue/queue.h"
 
+/* hop_share.c: who has the shard's connections, and who waits for one. */
+struct hop_share {
+    struct list waiting[LANE_RANKS]; /* next hops without a connection, by urgency */
+    unsigned waiting_count[LANE_RANKS];
+    struct list resting; /* connections without a message, the longest so first */
+    unsigned holders;    /* next hops that have some */
+    unsigned ending;     /* connections, so that others have one */
+    unsigned promised;   /* connections, to next hops that look for their addresses */
+    struct lane_turns turns;
+    struct task task;
+    struct timer timer;
+};
+
 struct deliver_metrics {
     uint64_t attempts, delivered, deferred, bounced, expired, held, rerouted, bounces_sent,
         bounces_suppressed, bounces_limited, bounces_dropped, reports[BOUNCE_KINDS],
         destination_failures, tls_steps, tls_steps_back, clear_after_failure, by_connector,
-        by_default, would, unroutable, too_large;
+        by_default, would, unroutable, too_large, hops_waiting, hops_waited, links_yielded;
     struct outbound_token_numbers tokens;
     struct histogram queued_ms; /* from arrival to delivery */
+    struct histogram lanes_queued_ms[LANES];
 };
 extern const struct metric deliver_metrics_table[];
 extern const unsigned deliver_metrics_count;
@@ -52,7 +66,9 @@ struct deliver {
     struct pool links;
     struct pool attempts;
     struct pool large; /* transactions with many recipients */
+    unsigned asides;   /* attempts without a connection */
     struct list open;  /* next hops */
+    struct hop_share share;
     struct deliver_metrics metrics;
     struct bounce_limits bounce_limits;
     uint32_t warnings; /* attempts that are none */

@@ -132,14 +132,16 @@ void link_count_message(struct link *link, const struct outcome *outcomes, uint3
         metric_add(&traffic->hybrid[link->forced], 1);
 }
 
-void deliver_count(struct deliver *deliver, const struct outcome *outcome, int64_t arrival_us)
+void deliver_count(struct deliver *deliver, const struct unit *unit, const struct outcome *outcome)
 {
     struct deliver_metrics *m = &deliver->metrics;
-    int64_t age_us = deliver->shard->wall_us - arrival_us;
+    const int64_t age_us = deliver->shard->wall_us - unit->message->arrival_us;
+    const uint64_t age_ms = age_us < 0 ? 0 : (uint64_t)age_us / US_IN_MS;
     switch (outcome->kind) {
     case OUTCOME_DELIVERED:
         metric_add(&m->delivered, 1);
-        histogram_add(&m->queued_ms, age_us < 0 ? 0 : (uint64_t)age_us / US_IN_MS);
+        histogram_add(&m->queued_ms, age_ms);
+        histogram_add(&m->lanes_queued_ms[unit_class(unit)->lane], age_ms);
         break;
     case OUTCOME_BOUNCED: metric_add(&m->bounced, 1); break;
     case OUTCOME_EXPIRED: metric_add(&m->expired, 1); break;

@@ -4,7 +4,8 @@
  * Shared by deliver.c (next hops and their connections), attempt.c (one unit on its way),
  * link_policy.c (what a host must show, and what is said when it does not), link_tls.c (how it is
  * asked), link_floor.c (may it have mail, by what it has been capable of), link_tlsrpt.c (what
- * reports about TLS say of it) and link_count.c (what their connector did).
+ * reports about TLS say of it), link_count.c (what their connector did) and hop_share.c (who gets
+ * the shard's connections).
  */
 #ifndef RINGPOST_MTA_NEXT_HOP_H
 #define RINGPOST_MTA_NEXT_HOP_H
@@ -25,6 +26,7 @@ enum {
     ATTEMPT_TEXTS_SMALL = 2'048,
     ATTEMPT_WARNINGS_MAX = 64, /* attempts at a time that only tell of a delay */
     ATTEMPT_LARGE = 64,        /* attempts with many recipients at a time, at most */
+    ATTEMPT_ASIDES = 256,      /* without a connection: for expiry, failures, new ways */
 };
 
 struct hop_target {
@@ -46,7 +48,11 @@ struct next_hop {
     struct resolve_request request;
     struct sts_watch sts;
     struct sts_facts sts_facts; /* of the target that is next */
-    struct list idle;           /* links that are ready and have no message */
+    struct list waiting;        /* of hop_share, while it has no connection and may have one */
+    uint8_t waiting_rank;
+    bool turn;        /* it was let go ahead, and has no connection yet */
+    bool promised;    /* and looks for addresses: one is kept for it */
+    struct list idle; /* links that are ready and have no message */
     struct list links;
     unsigned links_count;
     unsigned connecting;
@@ -70,6 +76,9 @@ struct next_hop {
 struct link {
     struct list node; /* of the next hop's links */
     struct list idle;
+    struct list resting; /* of hop_share, while it is idle */
+    uint64_t ready_ms;   /* since when it takes mail */
+    bool yields;         /* it ends, so that another next hop has one */
     struct next_hop *hop;
     struct smtp_client *client;
     struct generation *generation; /* its EHLO name lives there */
@@ -163,6 +172,26 @@ void link_refused(const struct link *link, enum outbound_token token, struct sli
 /* A host that demands TLS in a session in clear, and offered none: somebody on the way may have
  * taken the offer out, and a bounce would do his work. Such results become temporary. */
 void link_judge_demands(struct link *link, struct smtp_transaction *transaction);
+/* hop_share.c: it may begin one more connection. False: it waits for its turn (it is pumped then),
+ * or has some already. */
+bool hop_may_connect(struct next_hop *hop);
+/* Something of the shard's is not to be had now: it is pumped again when its turn comes. */
+void hop_wait(struct next_hop *hop);
+void hop_wait_no_more(struct next_hop *hop);
+/* Its look-up is over, or given up. */
+void hop_promise_end(struct next_hop *hop);
+/* A connection, or a look-up of addresses, is over. */
+void hop_share_freed(struct deliver *deliver);
+void hop_share_init(struct deliver *deliver);
+/* It counts among its next hop's links; it does not any more, and is about to be freed. */
+void link_shares(struct link *link);
+void link_shares_no_more(struct link *link);
+/* It is without a message. */
+void link_rests(struct link *link, bool rests);
+/* Others wait, and it had its share: it is to be ended instead of being given a message. */
+bool link_must_yield(const struct link *link);
+void link_yield(struct link *link);
+
 /* hop_limits.c: max-rate lets nothing go now; the destination is wanted again when it does. */
 bool hop_must_wait(struct next_hop *hop);
 /* A message goes. */
@@ -203,7 +232,7 @@ void link_tlsrpt_unused(const struct link *link);
 
 /* link_count.c: what became of a recipient; a connection begins; is ready; is refused; an
  * attempt has ended. */
-void deliver_count(struct deliver *deliver, const struct outcome *outcome, int64_t arrival_us);
+void deliver_count(struct deliver *deliver, const struct unit *unit, const struct outcome *outcome);
 /* An operator has marked the connector: nothing is sent, mail waits. */
 bool hop_is_blocked(const struct next_hop *hop);
 void link_count_begun(struct link *link);

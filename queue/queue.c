@@ -741,6 +741,15 @@ void queue_delay(struct queue *queue, struct unit *unit)
     unit_defer(unit, queue->shard->wall_us + (int64_t)wait_ms * US_IN_MS);
 }
 
+void queue_wait(struct queue *queue, struct unit *unit)
+{
+    enum { WAIT_MIN_MS = 1'000, WAIT_SPREAD_MS = 29'000 }; /* they will be many */
+    CHECK(unit->state == UNIT_ACTIVE);
+    unit_leave(unit);
+    uint64_t wait_ms = WAIT_MIN_MS + random_below(&queue->shard->random, WAIT_SPREAD_MS);
+    unit_defer(unit, queue->shard->wall_us + (int64_t)wait_ms * US_IN_MS);
+}
+
 /* Where the message has something of its class ready already. Those that are parked go different
  * ways. */
 static struct unit *unit_to_join(const struct queue *queue, const struct message *message,

@@ -215,6 +215,8 @@ void queue_hold(struct queue *queue, struct unit *unit);
                              const char *key, size_t key_size);
 /* ACTIVE, for want of something of ours: DEFERRED by the retry curve, nothing is recorded. */
 void queue_delay(struct queue *queue, struct unit *unit);
+/* ACTIVE, for want of room of ours: DEFERRED for some seconds. That was no attempt. */
+void queue_wait(struct queue *queue, struct unit *unit);
 bool unit_expired(const struct unit *unit);
 /* Of one that has just been tried: it is not to be tried again. */
 bool unit_is_over(const struct unit *unit);

@@ -47,11 +47,12 @@ struct deliver_world {
     struct tls_shard tls;
     struct tls_hosts hosts;
     struct deliver deliver;
-    unsigned released; /* configurations, for tests that count them */
-    const char *more;  /* configuration */
-    uint8_t notify;    /* of recipients to come */
-    bool first_never;  /* the first recipient of each message has NOTIFY=NEVER */
-    uint32_t flags;    /* of envelopes to come */
+    unsigned released;    /* configurations, for tests that count them */
+    unsigned connections; /* out, at a time */
+    const char *more;     /* configuration */
+    uint8_t notify;       /* of recipients to come */
+    bool first_never;     /* the first recipient of each message has NOTIFY=NEVER */
+    uint32_t flags;       /* of envelopes to come */
     uint8_t ret;
     const char *sender; /* of envelopes to come; NULL: at sender.example, with its number */
 };
@@ -162,7 +163,7 @@ static MAYBE_UNUSED void deliver_world_open(struct deliver_world *w)
     w->generations.made = deliver_world_made;
     w->generations.unmade = deliver_world_unmade;
     cr_assert_eq(generations_switch(&w->generations, w->config), 0);
-    cr_assert_eq(smtp_clients_init(&w->clients, &w->shard, &w->pools, 40), 0);
+    cr_assert_eq(smtp_clients_init(&w->clients, &w->shard, &w->pools, w->connections), 0);
     cr_assert_eq(resolves_init(&w->resolves, &w->shard, &w->dns, 32), 0);
     cr_assert_eq(queue_init(&w->queue, &w->shard, &queue), 0);
     struct mail_class classes[CLASSES_MAX];
@@ -178,7 +179,7 @@ static MAYBE_UNUSED void deliver_world_open(struct deliver_world *w)
         .draining = true, /* as the server does until all is open */
     };
     /* queue_init has asked for a destination, and may ask the owner about others from now on. */
-    cr_assert_eq(deliver_init(&w->deliver, 40), 0);
+    cr_assert_eq(deliver_init(&w->deliver, w->connections), 0);
     int r = spool_open(&w->shard, &spool, NULL, &w->spool, &why);
     cr_assert_eq(r, 0, "%s", why);
     cr_assert_eq(w->queue.unplaced, 0);
@@ -188,11 +189,13 @@ static MAYBE_UNUSED void deliver_world_open(struct deliver_world *w)
     sim_shard(w->sim, &w->shard);
 }
 
-static MAYBE_UNUSED struct deliver_world *deliver_world_new(uint64_t seed, const char *more)
+static MAYBE_UNUSED struct deliver_world *deliver_world_of(uint64_t seed, unsigned connections,
+                                                           const char *more)
 {
     static const char *const domains[] = { "x.test", "y.test", "z.test", "void.test", NULL };
     const struct sim_options calm = sim_calm(seed);
     struct deliver_world *w = calloc(1, sizeof(*w));
+    w->connections = connections;
     w->sim = sim_new(&calm);
     w->us = sim_machine(w->sim, "9.9.9.1");
     w->them = sim_machine(w->sim, "9.9.8.1");
@@ -206,6 +209,11 @@ static MAYBE_UNUSED struct deliver_world *deliver_world_new(uint64_t seed, const
     w->config = deliver_config(more);
     deliver_world_open(w);
     return w;
+}
+
+static MAYBE_UNUSED struct deliver_world *deliver_world_new(uint64_t seed, const char *more)
+{
+    return deliver_world_of(seed, 40, more);
 }
 
 /* A domain with one host on its own address; the next hop there. */
