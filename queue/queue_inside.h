@@ -1,6 +1,5 @@
 /*
- * queue_inside.h - what queue.c, queue_class.c, unit_time.c and settle.c share: the states of a
- * unit
+ * queue_inside.h - what the files of the queue share: the states of a unit
  */
 #ifndef RINGPOST_QUEUE_QUEUE_INSIDE_H
 #define RINGPOST_QUEUE_QUEUE_INSIDE_H
@@ -54,10 +53,18 @@ struct unit *unit_new(struct queue *queue, struct message *message, struct desti
                       uint8_t class);
 /* Left its state, and has no place any more. Its message goes with its last unit. */
 void unit_free(struct queue *queue, struct unit *unit);
-bool unit_drop_place(struct queue *queue, struct unit *unit, uint32_t recipient);
 
 /* Its timer, by the age that its class and its destination allow. */
 void unit_await_expiry(struct unit *unit);
+
+/* ---- place.c ---- */
+
+/* Recipients come in ascending order. -ENOSPC: there are as many as may be. */
+[[nodiscard]] int unit_add_place(struct queue *queue, struct unit *unit, uint32_t recipient);
+/* False: it has no such one. */
+bool unit_drop_place(struct queue *queue, struct unit *unit, uint32_t recipient);
+/* From one unit to another, whose list has the highest first as well. */
+void place_move(struct queue *queue, struct unit *from, struct unit *to, uint32_t recipient);
 
 /* ---- queue_class.c ---- */
 
