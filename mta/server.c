@@ -534,6 +534,7 @@ void server_shard_start(struct server_shard *server)
     for (unsigned i = 0; i < server->logs_count; i++) {
         struct server_log *log = &server->logs[i];
         log->deliver.draining = false;
+        scan_start(&log->queue);
         queue_each_ready(&log->queue, deliver_wanted, &log->deliver);
     }
 }
@@ -604,9 +605,11 @@ void server_shard_close(struct server_shard *server)
     for (unsigned i = 0; i < server->sockets_count; i++)
         server_unlisten(&server->sockets[i]);
     /* A timer that is armed is linked to others: no queue goes before the last spool has. */
-    for (unsigned i = 0; i < SERVER_LOGS_MAX && server->logs != NULL; i++)
+    for (unsigned i = 0; i < SERVER_LOGS_MAX && server->logs != NULL; i++) {
+        scan_stop(&server->logs[i].queue);
         if (server->logs[i].open)
             spool_close(server->logs[i].spool);
+    }
     for (unsigned i = 0; i < SERVER_LOGS_MAX && server->logs != NULL; i++) {
         struct server_log *log = &server->logs[i];
         deliver_free(&log->deliver);
@@ -655,7 +658,7 @@ static const struct metric server_metrics_table[] = {
     }
 
 static const struct metric log_metrics_table[] = {
-    { "ringpost_mail_balance", NULL,
+    { "ringpost_mail_balance", "by=\"counters\"",
       "Recipients that came in, less those that went out, less those queued: 0, or mail is lost",
       METRIC_GAUGE, 0, offsetof(struct server_log, balance) },
     RECOVERY_GAUGE(messages_live, "messages", "Messages found at the last start"),
@@ -695,6 +698,8 @@ void server_shard_metrics(struct server_shard *server, struct metrics *metrics)
                            outbound_token_metrics_count, &log->deliver.metrics.tokens, number);
         metrics_add_source(metrics, &log->sources[5], dane_metrics, dane_metrics_count,
                            &log->deliver.danes.numbers, number);
+        metrics_add_source(metrics, &log->sources[6], queue_scan_metrics_table,
+                           queue_scan_metrics_count, &log->queue.scan.metrics, number);
         metrics_add_source(metrics, &log->sources[3], log_metrics_table,
                            ARRAY_COUNT(log_metrics_table), log, number);
         metrics_add_source(metrics, &log->sources[2], spool_metrics_table, spool_metrics_count,

@@ -70,7 +70,7 @@ struct server_log {
     struct deliver deliver;
     struct recovery_report report;
     uint64_t balance; /* exported */
-    struct metrics_source sources[6];
+    struct metrics_source sources[7];
     char directory[SERVER_PATH_MAX];
     bool open;
 };

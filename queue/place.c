@@ -56,6 +56,7 @@ int unit_add_place(struct queue *queue, struct unit *unit, uint32_t recipient)
     unit->count++;
     queue->recipients++;
     metric_add(&queue->metrics.recipients_queued, 1);
+    queue_scan_count(queue, unit->message, 0, 1);
     return 0;
 }
 
@@ -65,6 +66,7 @@ bool unit_drop_place(struct queue *queue, struct unit *unit, uint32_t recipient)
         return false;
     queue->recipients--;
     metric_sub(&queue->metrics.recipients_queued, 1);
+    queue_scan_count(queue, unit->message, 0, -1);
     return true;
 }
 

@@ -152,14 +152,23 @@ __attribute__((no_sanitize_address)) static uint64_t slot_id(const struct messag
     return message->stored.id;
 }
 
+struct message *queue_slot(struct queue *queue, uint32_t slot, bool *beyond)
+{
+    *beyond = slot >= queue->messages.touched;
+    if (*beyond)
+        return NULL;
+    struct message *message = pool_at(&queue->messages, slot);
+    return queue_message(queue, slot_id(message)) == message ? message : NULL;
+}
+
 struct message *queue_next(struct queue *queue, uint32_t *cursor)
 {
-    for (; *cursor < queue->messages.touched; ++*cursor) {
-        struct message *message = pool_at(&queue->messages, *cursor);
-        if (queue_message(queue, slot_id(message)) != message)
-            continue;
-        ++*cursor;
-        return message;
+    bool beyond = false;
+    while (!beyond) {
+        struct message *message = queue_slot(queue, *cursor, &beyond);
+        *cursor += !beyond;
+        if (message != NULL)
+            return message;
     }
     return NULL;
 }
@@ -179,6 +188,7 @@ static struct message *message_new(struct queue *queue, const struct stored *sto
     message->chain = *slot;
     *slot = message;
     metric_add(&queue->metrics.messages, 1);
+    queue_scan_count(queue, message, 1, 0);
     return message;
 }
 
@@ -189,6 +199,7 @@ static void message_free(struct queue *queue, struct message *message)
     while (*at != message)
         at = &(*at)->chain;
     *at = message->chain;
+    queue_scan_count(queue, message, -1, 0);
     spool_free(queue->spool, &message->stored);
     pool_give(&queue->messages, message);
     metric_sub(&queue->metrics.messages, 1);

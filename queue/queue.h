@@ -30,6 +30,7 @@
 #include "core/shard.h"
 #include "queue/lane.h"
 #include "queue/recovery.h"
+#include "queue/scan.h"
 #include "queue/spool.h"
 
 enum {
@@ -123,8 +124,9 @@ struct queue_options {
     bool (*unwanted)(void *owner, struct destination *destination);
     /* This unit's time is up: the owner pulls it by queue_take and settles it as expired. */
     void (*expired)(void *owner, struct unit *unit);
-    /* This READY unit has waited for its class's warn_after_ms: the owner pulls it by queue_take and settles it
-     * by queue_settle_late, or puts it back after queue_warned; or calls queue_late_again. */
+    /* This READY unit has waited for its class's warn_after_ms: the owner pulls it by queue_take
+     * and settles it by queue_settle_late, or puts it back after queue_warned; or calls
+     * queue_late_again. */
     void (*late)(void *owner, struct unit *unit);
 };
 
@@ -166,6 +168,7 @@ struct queue {
     bool draining;
     uint32_t unplaced; /* recovered and found no room: the start must fail */
     struct queue_metrics metrics;
+    struct queue_scan scan;
 };
 
 /* The most memory that it takes with these options: for messages that wait; for each of them, with
@@ -293,5 +296,7 @@ void queue_each_ready(struct queue *queue,
 struct message *queue_message(struct queue *queue, uint64_t id);
 /* Messages in the order of the table, from *cursor (starts as 0) on; NULL: the end. */
 struct message *queue_next(struct queue *queue, uint32_t *cursor);
+/* The message in this slot of the table, or NULL; *beyond: no later slot was ever used. */
+struct message *queue_slot(struct queue *queue, uint32_t slot, bool *beyond);
 
 #endif

@@ -23,6 +23,14 @@ static inline struct queue *unit_queue(const struct unit *unit)
     return unit->destination->queue;
 }
 
+/* So many more are there, for a pass of the scan that is under way (queue/scan.h). */
+static inline void queue_scan_count(struct queue *queue, const struct message *message,
+                                    int64_t messages, int64_t recipients)
+{
+    if (queue->scan.cursor > 0)
+        scan_count(&queue->scan, pool_index(&queue->messages, message), messages, recipients);
+}
+
 /* ---- unit_time.c ---- */
 
 /* The monotonic time of a wall time. */

@@ -133,7 +133,9 @@ class Admin(Operation):
         numbers = server.metrics()
         self.assertEqual(numbers["ringpost_queue_recipients_in_total"], 20)
         self.assertEqual(numbers["ringpost_queue_recipients_out_total"], 20)
-        self.assertEqual(numbers.get("ringpost_mail_balance", "missing"), 0)
+        for name in ('ringpost_mail_balance{by="counters"}', 'ringpost_mail_balance{by="scan"}', "ringpost_mail_unlisted",
+                     "ringpost_queue_overdue"):
+            self.assertEqual(numbers.get(name, "missing"), 0)
 
     def test_pages(self):
         server = self.serve()

@@ -434,6 +434,10 @@ int64_t server_sim_balance(const struct server_sim *s, unsigned *log)
             int64_t balance = (int64_t)(sums.accepted + sums.recovered) -
                               (int64_t)(sums.delivered + sums.bounced + sums.expired +
                                         sums.discarded + sums.queued);
+            if (balance == 0) /* counted anew, at the last time */
+                balance = (int64_t)s->servers[i].logs[k].queue.scan.metrics.balance;
+            if (balance == 0)
+                balance = (int64_t)s->servers[i].logs[k].queue.scan.metrics.unlisted;
             if (balance != 0)
                 return balance;
         }

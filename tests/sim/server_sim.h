@@ -88,7 +88,8 @@ void server_sim_reload(struct server_sim *s, const char *config_text);
 void server_sim_free(struct server_sim *s);
 
 struct server_sums server_sim_sums(const struct server_sim *s);
-/* in - out - queued over each log: 0, or what is wrong with log number *log. */
+/* in - out - queued over each log, by its counters and by its last scan: 0, or what is wrong with
+ * log number *log. */
 int64_t server_sim_balance(const struct server_sim *s, unsigned *log);
 /* Up, no session open, and no message in any queue; for sim_run_until. */
 bool server_sim_empty(void *server_sim);
