@@ -18,6 +18,7 @@
 
 #include "core/check.h"
 #include "mta/admin_inside.h"
+#include "mta/admin_wire.h"
 #include "mta/control.h"
 
 enum {
@@ -347,6 +348,16 @@ void admin_reloaded(struct admin *admin)
         MHD_run(admin->daemons[i].daemon);
 }
 
+static enum MHD_Result answer_wire(struct admin_daemon *daemon, struct MHD_Connection *connection,
+                                   bool post, const char *rest)
+{
+    if (!daemon->local)
+        return answer_text(connection, MHD_HTTP_FORBIDDEN, "only on the unix socket\n");
+    unsigned status;
+    json_t *words = admin_wire(daemon->admin->control, connection, post, rest, &status);
+    return answer_json(connection, status, words);
+}
+
 /* ---- requests ---- */
 
 static enum MHD_Result admin_on_request(void *cls, struct MHD_Connection *connection,
@@ -385,6 +396,8 @@ static enum MHD_Result admin_on_request(void *cls, struct MHD_Connection *connec
                                  "or broken\n");
     if (strncmp(url, "/v1/queue", 9) == 0 && (url[9] == '\0' || url[9] == '/') && (get || post))
         return get ? admin_queue_get(request, url + 9) : admin_queue_post(request, url + 9);
+    if ((get || post) && strncmp(url, "/v1/trace/session", 17) == 0)
+        return answer_wire(daemon, connection, post, url + 17);
     if (post && strcmp(url, "/v1/reload") == 0)
         return answer_reload(request);
     if (post && strcmp(url, "/v1/connectors/validated") == 0)

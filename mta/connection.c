@@ -14,6 +14,7 @@
 #include <stdlib.h>
 
 #include "core/check.h"
+#include "mta/wire.h"
 
 enum { BUFFERS_LOW_SHARE = 8 };
 
@@ -91,6 +92,8 @@ static void connection_on_recv(struct op *op, int res, unsigned flags)
         if (res > 0 && !c->closing) {
             connection_hold(c, buffer, (uint32_t)res);
             c->received += (uint64_t)res;
+            if (c->tap != NULL && c->tls == NULL)
+                wire_bytes(c->tap, true, ring_buffer(c->shard->ring, buffer), (size_t)res);
         } else {
             ring_buffer_give(c->shard->ring, buffer);
         }
@@ -383,6 +386,8 @@ void connection_commit(struct connection *c, size_t bytes)
 {
     CHECK(c->output != NULL);
     CHECK(bytes <= CONNECTION_OUTPUT_BYTES - c->output->size);
+    if (c->tap != NULL)
+        wire_bytes(c->tap, false, c->output->bytes + c->output->size, bytes);
     c->output->size += (uint32_t)bytes;
 }
 
@@ -411,6 +416,8 @@ int connection_flush_with(struct connection *c, const struct slice *slices, size
     struct connection_output *out = connection_output(c);
     if (out == NULL)
         return -ENOBUFS;
+    for (size_t i = 0; c->tap != NULL && i < count; i++)
+        wire_bytes(c->tap, false, slices[i].data, slices[i].size);
     if (c->tls != NULL)
         return connection_tls_flush_with(c, slices, count);
     unsigned used = 0;
@@ -475,6 +482,8 @@ static void connection_close_step(struct task *task)
     if (c->socket >= 0)
         ring_close(c->shard->ring, c->socket);
     c->socket = -1;
+    if (c->tap != NULL)
+        wire_end(c->tap);
     c->closed_told = true;
     c->closed(c);
 }

@@ -48,6 +48,7 @@ struct connection_pools {
     struct pool lines;
     struct pool opened;
     struct pool sealed;
+    struct wire_watch *watch; /* somebody wants to look on; NULL: nobody */
     uint32_t buffers_low; /* fewer free receive buffers than this: who holds one is asked to go */
 };
 
@@ -81,9 +82,13 @@ struct connection_sealed {
     uint8_t bytes[CONNECTION_SEALED_BYTES];
 };
 
+struct wire_session;
+struct wire_watch;
+
 struct connection {
     struct shard *shard;
     struct connection_pools *pools;
+    struct wire_session *tap;                      /* mta/wire.h; NULL: nobody looks on */
     struct task *owner;                            /* run when a fact has come */
     void (*closed)(struct connection *connection); /* nothing in flight any more; never from within
                                                   connection_close */

@@ -13,8 +13,10 @@
 #include "mta/connection_inside.h"
 
 #include <errno.h>
+#include <stdio.h>
 
 #include "core/check.h"
+#include "mta/wire.h"
 
 /* ---- the session's two ends ---- */
 
@@ -266,6 +268,8 @@ static void opened_fill(struct connection *c)
         size_t bytes;
         result = tls_session_read(c->tls, opened->bytes + opened->size,
                                   sizeof(opened->bytes) - opened->size, &bytes);
+        if (result == TLS_OK && c->tap != NULL)
+            wire_bytes(c->tap, true, opened->bytes + opened->size, bytes);
         if (result == TLS_OK)
             opened->size += (uint32_t)bytes;
     }
@@ -314,6 +318,20 @@ void connection_tls_drop_input(struct connection *c)
 
 /* ---- the handshake, and the end ---- */
 
+static void tell_handshake(const struct connection *c, enum tls_result result)
+{
+    char text[2 * TLS_TEXT_MAX] = "failed: ";
+    struct tls_facts facts;
+    tls_session_facts(c->tls, &facts);
+    if (result == TLS_OK)
+        snprintf(text, sizeof(text), "%s %s %s%s%s%s", facts.version, facts.suite, facts.group,
+                 facts.is_resumed ? ", resumed" : "", *facts.server_name != '\0' ? ", for " : "",
+                 facts.server_name);
+    else
+        (void)tls_session_why(c->tls, text + strlen(text));
+    wire_tls(c->tap, text);
+}
+
 enum tls_result connection_handshake(struct connection *c)
 {
     CHECK(c->tls != NULL);
@@ -326,6 +344,8 @@ enum tls_result connection_handshake(struct connection *c)
     tls_ended(c, result);
     if (c->eof && result != TLS_OK)
         result = TLS_FAILED;
+    if (c->tap != NULL && (result == TLS_OK || result == TLS_FAILED))
+        tell_handshake(c, result);
     sealed_send(c);
     return result;
 }

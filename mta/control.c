@@ -463,6 +463,7 @@ static int control_rings(struct control *control)
     shard_handle(shard, HANDOFF_CONFIG_FREE, control_on_config_free);
     shard_handle(shard, HANDOFF_DRAINED, control_on_drained);
     control_census_start(control);
+    control_wire_start(control);
     return 0;
 }
 
@@ -730,6 +731,7 @@ static void control_stop(struct control *control)
         ring_free(control->servers[i].shard.ring);
     }
     control_census_stop(control);
+    control_wire_stop(control);
     /* The resolver turns the loop until its last answer has landed: nothing else may be waiting. */
     admin_stop(control->admin);
     control_crl_stop(control);

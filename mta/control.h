@@ -18,6 +18,7 @@
 #include "mta/connector_validated.h"
 #include "mta/control_connectors.h"
 #include "mta/control_queue.h"
+#include "mta/control_wire.h"
 #include "mta/crl_store.h"
 #include "mta/floor_store.h"
 #include "mta/reload_census.h"
@@ -199,6 +200,7 @@ struct control {
     struct control_validated validated;
     struct control_census census;
     struct control_queue queue;
+    struct control_wire wire;
     bool tickets_stale; /* the file cannot be read any more, and the log says so */
     struct op signals;
     int signal_fd;

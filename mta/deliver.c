@@ -18,6 +18,7 @@
 #include "mta/next_hop.h"
 #include "mta/outbound_envelope.h"
 #include "mta/resolve_config.h"
+#include "mta/wire.h"
 #include "tls/tls_shard.h"
 
 enum {
@@ -560,6 +561,10 @@ static bool link_begin(struct link *link)
     link_tls(link, &link->to, &target.tls);
     link_floor_watch(link, &link->to);
     int r = smtp_client_start(deliver->clients, &target, &link_callbacks, link, &link->client);
+    struct wire_watch *watch = deliver->clients->connections->watch;
+    if (r == 0 && watch != NULL)
+        wire_outbound(watch, deliver->shard, &link->client->connection, &link->to.address,
+                      link->host, hop->destination->key);
     if (r < 0)
         link_free(link);
     if (r == -ENOBUFS && hop->links_count == 0) { /* the shard's other logs have all clients */

@@ -18,6 +18,7 @@
 #include "mta/memory_plan.h"
 #include "mta/queue_job.h"
 #include "mta/reload_census.h"
+#include "mta/wire.h"
 
 enum {
     BLOCK_BYTES = 1 << 20,
@@ -459,6 +460,15 @@ static void server_on_unblocked(struct shard *shard, const struct handoff *hando
         deliver_unblocked(&server->logs[i].deliver);
 }
 
+static void server_on_wire(struct shard *shard, const struct handoff *handoff)
+{
+    struct server_shard *server = shard->owner;
+    const bool end = handoff->number != 0;
+    server->pools.watch = end ? NULL : handoff->pointer;
+    if (end)
+        wire_watch_release(handoff->pointer);
+}
+
 int server_shard_init(struct server_shard *server, struct ring *ring, struct shard_group *group,
                       unsigned index, const struct config *config, struct tls_id_cache *ids)
 {
@@ -523,6 +533,7 @@ int server_shard_init(struct server_shard *server, struct ring *ring, struct sha
     shard_handle(shard, HANDOFF_CENSUS, reload_census_asked);
     shard_handle(shard, HANDOFF_JOB, queue_part_asked);
     shard_handle(shard, HANDOFF_UNBLOCKED, server_on_unblocked);
+    shard_handle(shard, HANDOFF_WIRE, server_on_wire);
     shard_hook(shard, &server->hook, server_on_hook);
     return 0;
 }

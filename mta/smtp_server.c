@@ -25,6 +25,7 @@
 #include "mta/proxy.h"
 #include "mta/smtp_reply.h"
 #include "mta/smtp_incoming.h"
+#include "mta/wire.h"
 
 enum {
     STEPS_PER_RUN_MAX = 64,
@@ -247,6 +248,14 @@ static enum step smtp_open(struct smtp_server *s)
     return STEP_WAIT;
 }
 
+/* Somebody may want to look on. */
+static void smtp_watch(struct smtp_server *s)
+{
+    struct wire_watch *watch = s->service->pools->watch;
+    if (watch != NULL && s->connection.tap == NULL)
+        wire_inbound(watch, s->service->shard, &s->connection, &s->peer, s->listener->name);
+}
+
 /* Limits count the client that the proxy tells of. False: it is one too many. */
 static bool smtp_count_again(struct smtp_server *s, const struct proxy_endpoint *source)
 {
@@ -289,10 +298,10 @@ static enum step smtp_proxy(struct smtp_server *s)
     connection_collected(&s->connection, used);
     s->deadline_ms = 0;
     smtp_begin(s);
-    if (header.family == PROXY_FAMILY_NONE)
+    if (header.family == PROXY_FAMILY_NONE || smtp_count_again(s, &header.source)) {
+        smtp_watch(s);
         return STEP_AGAIN;
-    if (smtp_count_again(s, &header.source))
-        return STEP_AGAIN;
+    }
     if (s->listener->tls == CONFIG_TLS_IMPLICIT)
         return smtp_drop(s);
     return smtp_finish(s, SMTP_REPLY_TOO_MANY_CONNECTIONS);
@@ -719,6 +728,8 @@ int smtp_server_open(struct smtp_service *service, unsigned listener, int raw,
     task_init(&s->runnable, smtp_server_run);
     timer_init(&s->timer, smtp_on_timer);
     connection_init(&s->connection, service->shard, service->pools, &s->runnable, smtp_on_closed);
+    if (!policy_expects_proxy(s->listener, peer)) /* or what it tells of is waited for */
+        smtp_watch(s);
     connection_open(&s->connection, socket);
     metric_add(&service->metrics.connections, 1);
     metric_add(&service->metrics.connections_open, 1);
