@@ -65,6 +65,26 @@ static void tell_recipients(const struct envelope *e, json_t *entry)
     json_object_set_new(entry, "recipients", list);
 }
 
+void inspect_envelope(const struct envelope *e, json_t *entry)
+{
+    char client[NET_TEXT_MAX];
+    net_text(&e->client, false, client);
+    json_object_set_new(entry, "sender", json_of(e->sender));
+    json_object_set_new(entry, "size", json_integer((json_int_t)e->body_bytes));
+    json_object_set_new(entry, "recipients_total", json_integer(e->recipients_count));
+    json_object_set_new(entry, "client", json_string(client));
+    json_object_set_new(entry, "helo", json_of(e->helo));
+    tell_recipients(e, entry);
+}
+
+json_t *inspect_outcome(const struct outcome *o)
+{
+    return json_pack("{s:I, s:s, s:I, s:I, s:o}", "recipient", (json_int_t)o->recipient, "outcome",
+                     o->kind < OUTCOME_KINDS ? outcome_names[o->kind] : "?", "code",
+                     (json_int_t)o->code, "time", (json_int_t)(o->time_us / US_IN_S), "text",
+                     json_of(o->text));
+}
+
 /* The newest outcome of each recipient comes first. 0, or -EAGAIN. */
 static int tell_outcomes(struct inspect_question *q, json_t *entry)
 {
@@ -74,11 +94,7 @@ static int tell_outcomes(struct inspect_question *q, json_t *entry)
     while ((r = spool_read_outcome(&q->read, &o)) == 1) {
         if (json_array_size(list) >= INSPECT_RECIPIENTS)
             break;
-        json_t *outcome = json_pack(
-            "{s:I, s:s, s:I, s:I, s:o}", "recipient", (json_int_t)o.recipient, "outcome",
-            o.kind < OUTCOME_KINDS ? outcome_names[o.kind] : "?", "code", (json_int_t)o.code,
-            "time", (json_int_t)(o.time_us / US_IN_S), "text", json_of(o.text));
-        json_array_append_new(list, outcome);
+        json_array_append_new(list, inspect_outcome(&o));
     }
     if (r == -EAGAIN) { /* from the start again, when it is there */
         json_decref(list);
@@ -125,18 +141,10 @@ static int inspect_message(struct inspect_question *q, struct message *m)
     smtp_id_text(m->stored.id, id);
     json_t *entry =
         json_pack("{s:s, s:I}", "id", id, "arrival", (json_int_t)(m->arrival_us / US_IN_S));
-    if (r == 0) {
-        char client[NET_TEXT_MAX];
-        net_text(&e.client, false, client);
-        json_object_set_new(entry, "sender", json_of(e.sender));
-        json_object_set_new(entry, "size", json_integer((json_int_t)e.body_bytes));
-        json_object_set_new(entry, "recipients_total", json_integer(e.recipients_count));
-        json_object_set_new(entry, "client", json_string(client));
-        json_object_set_new(entry, "helo", json_of(e.helo));
-        tell_recipients(&e, entry);
-    } else {
+    if (r == 0)
+        inspect_envelope(&e, entry);
+    else
         json_object_set_new(entry, "damaged", json_true());
-    }
     tell_units(q, m, entry);
     json_object_set_new(entry, "selected", json_integer(count_selected(q, m)));
     if (q->id != 0 && r == 0 && tell_outcomes(q, entry) == -EAGAIN) {

@@ -43,6 +43,9 @@ struct inspect_question {
     uint64_t reading; /* id of the message under way; 0: none */
 };
 
+/* Sender, size, recipients and where it came from, into entry. */
+void inspect_envelope(const struct envelope *envelope, json_t *entry);
+json_t *inspect_outcome(const struct outcome *outcome);
 /* Handler of HANDOFF_ASK. */
 void inspect_asked(struct shard *shard, const struct handoff *handoff);
 

@@ -15,6 +15,7 @@
 #include "mta/queue_cli.h"
 #include "mta/spool_cli.h"
 #include "mta/tls_cli.h"
+#include "mta/trace_cli.h"
 #include "tls/tls_library.h"
 
 static int serve_main(int argc, char **argv);
@@ -33,6 +34,7 @@ static const struct {
     { "queue", queue_main,
       "look at the queue of the running server; hold, release, retry, discard, return mail" },
     { "spool", spool_main, "verify a spool without a server; extract messages, salvage" },
+    { "trace", trace_main, "all that is known of one message: log, queue, spool" },
     { "reload", reload_main, "have the running server read its configuration again" },
     { "cert", cert_main, "certificates of ours: show, publish, rehearse a change; trust stores" },
     { "tls", tls_main,

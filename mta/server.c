@@ -287,6 +287,11 @@ static struct queue_options server_queue_options(struct server_log *log,
     };
 }
 
+uint32_t server_block_bytes(const struct config *config)
+{
+    return (uint32_t)MIN((uint64_t)BLOCK_BYTES, config->spool.segment_bytes / 4);
+}
+
 struct spool_options server_spool_sizes(const struct config *config, unsigned shards)
 {
     const struct config_spool *s = &config->spool;
@@ -297,7 +302,7 @@ struct spool_options server_spool_sizes(const struct config *config, unsigned sh
     uint64_t largest = config->limits.message_bytes_max / s->segment_bytes + 1;
     uint64_t reserve =
         MAX(s->reserve_bytes / shards / s->segment_bytes, largest + SEGMENTS_RESERVE_MIN);
-    uint64_t block = MIN((uint64_t)BLOCK_BYTES, s->segment_bytes / 4);
+    uint64_t block = server_block_bytes(config);
     uint64_t cache = s->cache_bytes / shards / block;
     uint64_t ahead = MAX(s->ahead_bytes / shards / s->segment_bytes, (uint64_t)SEGMENTS_AHEAD_MIN);
     segments = MIN(MAX(segments, 2 * (largest + SEGMENTS_RESERVE_MIN)), (uint64_t)SEGMENTS_LIMIT);

@@ -128,6 +128,8 @@ struct server_shard {
  * of all memory (memory_plan.c). */
 struct queue_options server_queue_sizes(const struct config *config);
 struct spool_options server_spool_sizes(const struct config *config, unsigned shards);
+/* Of the logs in its spool. */
+uint32_t server_block_bytes(const struct config *config);
 /* What the shard needs from its ring. */
 struct ring_options server_ring_options(const struct config *config, unsigned shards);
 

@@ -20,12 +20,14 @@
 #include "core/slice.h"
 #include "mta/cli.h"
 #include "mta/client_cli.h"
+#include "mta/queue_select.h"
 
 enum {
     PATH_BYTES = 2'048,
     POLL_MS = 200,
     US_IN_S = 1'000'000,
     US_IN_MS = 1'000,
+    MS_IN_S = 1'000,
     S_IN_MINUTE = 60,
     S_IN_HOUR = 3'600,
 };
@@ -215,22 +217,6 @@ static int run(struct session_trace *t)
 
 /* ---- the command ---- */
 
-/* "90", "90s", "5m", "1h". 0, or -EINVAL. */
-static int seconds_of(const char *text, uint64_t *seconds)
-{
-    struct slice digits = slice_of_string(text);
-    uint64_t unit = 1;
-    const char last = digits.size > 0 ? (char)digits.data[digits.size - 1] : '\0';
-    if (last == 's' || last == 'm' || last == 'h')
-        digits.size--;
-    if (last == 'm' || last == 'h')
-        unit = last == 'm' ? S_IN_MINUTE : S_IN_HOUR;
-    if (slice_to_u64(digits, S_IN_HOUR, seconds) < 0 || *seconds == 0)
-        return -EINVAL;
-    *seconds *= unit;
-    return *seconds <= S_IN_HOUR ? 0 : -EINVAL;
-}
-
 static int arguments_read(int argc, char **argv, struct session_trace *t)
 {
     static const struct option options[] = {
@@ -246,6 +232,7 @@ static int arguments_read(int argc, char **argv, struct session_trace *t)
         { "help", no_argument, NULL, 'h' },
         { NULL, 0, NULL, 0 },
     };
+    uint64_t ms;
     int option;
     while ((option = getopt_long(argc, argv, "c:s:h", options, NULL)) != -1) {
         switch (option) {
@@ -262,8 +249,9 @@ static int arguments_read(int argc, char **argv, struct session_trace *t)
                 return -EINVAL;
             break;
         case 'f':
-            if (seconds_of(optarg, &t->seconds) < 0)
+            if (queue_age_read(optarg, &ms) < 0 || ms < MS_IN_S || ms > S_IN_HOUR * MS_IN_S)
                 return -EINVAL;
+            t->seconds = ms / MS_IN_S;
             break;
         default: return -EINVAL;
         }

@@ -33,6 +33,7 @@ enum {
     SPOOL_SEGMENTS_MAX = 65'536,
     SPOOL_SEGMENT_BYTES_MIN = 256 * 1'024,
     SPOOL_BLOCK_BYTES_MIN = 64 * 1'024,
+    SPOOL_ID_LOG_SHIFT = 54, /* of a message's id: above is the number of the log it began in */
 };
 
 /* Where a message is. All that memory must keep of one; owned by the queue, filled in by the spool

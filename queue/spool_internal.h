@@ -22,8 +22,8 @@ enum {
     WRITES_TO_MEND = 4,
     WAKES_PER_TURN = 64,
     TICK_MS = 1'000,
-    ID_COUNTER_BITS = 54, /* below them in an id; above: number of the log */
-    ID_GAP = 1 << 20,     /* ids skipped at a restart: begun, and in no batch */
+    ID_COUNTER_BITS = SPOOL_ID_LOG_SHIFT,
+    ID_GAP = 1 << 20, /* ids skipped at a restart: begun, and in no batch */
     COMPACT_MOVES = 32,
     COMPACT_LEFT = 2,   /* segments beyond the reserve: below that there is something to do */
     COMPACT_SLACK = 16, /* segments that may be dead while there are enough of them */
