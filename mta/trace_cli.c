@@ -386,7 +386,7 @@ static int trace_word(struct trace *trace, struct trace_log *log, const char *wo
     json_array_foreach(ids, index, each)
     {
         uint64_t id;
-        if (queue_id_read(slice_of_string(json_string_value(each)), &id) == 0 &&
+        if (smtp_id_read(slice_of_string(json_string_value(each)), &id) == 0 &&
             trace_message(trace, log, id) != 0)
             status = 1;
     }
@@ -454,8 +454,8 @@ int trace_main(int argc, char **argv)
     uint64_t id;
     trace.config = cli_config(trace.config_path);
     open_logs(&trace, &log);
-    int status = queue_id_read(slice_of_string(word), &id) == 0 ? trace_message(&trace, &log, id)
-                                                                : trace_word(&trace, &log, word);
+    int status = smtp_id_read(slice_of_string(word), &id) == 0 ? trace_message(&trace, &log, id)
+                                                               : trace_word(&trace, &log, word);
     trace_log_free(&log);
     config_free(trace.config);
     return status;
