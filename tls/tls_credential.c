@@ -10,11 +10,10 @@
 #include <errno.h>
 #include <stdatomic.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "core/check.h"
+#include "tls/tls_key.h"
 #include "tls/tls_pem.h"
 
 struct tls_credential {
@@ -62,11 +61,6 @@ static int no_memory(struct load *l)
 }
 
 /* ---- the chain ---- */
-
-static bool is_key_label(struct slice label)
-{
-    return slice_ends_nocase(label, SLICE("PRIVATE KEY"));
-}
 
 static int add_certificate(struct load *l, const struct tls_pem *pem)
 {
@@ -129,110 +123,9 @@ static int load_chain(struct load *l)
 
 /* ---- the key ---- */
 
-static int check_permissions(struct load *l, const struct tls_pem_file *file)
-{
-    if ((file->mode & (S_IRWXG | S_IRWXO)) != 0) {
-        tls_why(l->why, "%s: the key may be read by others (mode %04o): chmod 600 %s", l->key_path,
-                (unsigned)file->mode & 07777, l->key_path);
-        return -EACCES;
-    }
-    if (file->owner != 0 && file->owner != geteuid()) {
-        tls_why(l->why,
-                "%s: the key belongs to user %u, neither root nor user %u as whom we run: chown it",
-                l->key_path, (unsigned)file->owner, (unsigned)geteuid());
-        return -EACCES;
-    }
-    return 0;
-}
-
-static EVP_PKEY *parse_ec(CBS *in)
-{
-    EC_KEY *ec = EC_KEY_parse_private_key(in, NULL);
-    EVP_PKEY *key = ec == NULL ? NULL : EVP_PKEY_new();
-    if (key != NULL && !EVP_PKEY_set1_EC_KEY(key, ec)) {
-        EVP_PKEY_free(key);
-        key = NULL;
-    }
-    EC_KEY_free(ec);
-    return key;
-}
-
-static EVP_PKEY *parse_rsa(CBS *in)
-{
-    RSA *rsa = RSA_parse_private_key(in);
-    EVP_PKEY *key = rsa == NULL ? NULL : EVP_PKEY_new();
-    if (key != NULL && !EVP_PKEY_set1_RSA(key, rsa)) {
-        EVP_PKEY_free(key);
-        key = NULL;
-    }
-    RSA_free(rsa);
-    return key;
-}
-
-static EVP_PKEY *parse_key(const struct tls_pem *pem)
-{
-    CBS in;
-    CBS_init(&in, pem->der, pem->der_size);
-    EVP_PKEY *key = slice_equal(pem->label, SLICE("EC PRIVATE KEY")) ? parse_ec(&in)
-                    : slice_equal(pem->label, SLICE("RSA PRIVATE KEY"))
-                        ? parse_rsa(&in)
-                        : EVP_parse_private_key(&in);
-    ERR_clear_error();
-    return key;
-}
-
-static int take_key(struct load *l, const struct tls_pem *pem)
-{
-    if (pem->is_encrypted) {
-        tls_why(l->why,
-                "%s: the key is encrypted, and nobody is here to type a passphrase: write it "
-                "without one (openssl pkey -in %s -out NEW), readable by its owner alone",
-                l->key_path, l->key_path);
-        return -EINVAL;
-    }
-    l->made->key = parse_key(pem);
-    if (l->made->key != NULL)
-        return 0;
-    tls_why(l->why, "%s: line %u: a key that cannot be read; ECDSA P-256, P-384 or RSA is wanted",
-            l->key_path, pem->line);
-    return -EINVAL;
-}
-
-/* The first key of the file; certificates and EC PARAMETERS may stand there too. */
-static int read_key(struct load *l, struct slice text)
-{
-    struct tls_pem_cursor cursor = tls_pem_begin(text);
-    struct tls_pem pem;
-    int r;
-    while (l->made->key == NULL && (r = tls_pem_next(&cursor, &pem)) != 0) {
-        if (r == -ENOMEM)
-            return no_memory(l);
-        bool is_key = is_key_label(pem.label);
-        if (is_key && r < 0 && !pem.is_encrypted)
-            tls_why(l->why, "%s: line %u: a key that is broken", l->key_path, pem.line);
-        else if (is_key)
-            r = take_key(l, &pem);
-        tls_pem_free(&pem);
-        if (is_key && r < 0)
-            return -EINVAL;
-    }
-    if (l->made->key != NULL)
-        return 0;
-    tls_why(l->why, "%s: no key in it (PEM is wanted: -----BEGIN PRIVATE KEY-----)", l->key_path);
-    return -EINVAL;
-}
-
 static int load_key(struct load *l)
 {
-    struct tls_pem_file file;
-    int r = tls_pem_file_read(l->key_path, TLS_CREDENTIAL_FILE_BYTES_MAX, &file, l->why);
-    if (r < 0)
-        return r;
-    r = check_permissions(l, &file);
-    if (r == 0)
-        r = read_key(l, slice_of(file.data, file.size));
-    tls_pem_file_free(&file);
-    return r;
+    return tls_key_load(l->key_path, "ECDSA P-256, P-384 or RSA", &l->made->key, l->why);
 }
 
 /* ---- do they fit ---- */
