@@ -408,6 +408,7 @@ static void build(struct config_builder *builder)
     config_build_classes(builder); /* before rules, which name them */
     config_build_outbound(builder);
     config_build_sts(builder);
+    config_build_dkim(builder);
     config_build_tlsrpt(builder);
     build_admin(builder);
     build_bounce(builder);
@@ -511,6 +512,7 @@ void config_free(struct config *config)
     if (config == NULL)
         return;
     config_tls_free(config);
+    config_dkim_free(config);
     inbound_set_free(config->inbound);
     config_memory_free(config->memory);
     free(config);

@@ -17,6 +17,7 @@
 #include "core/net.h"
 #include "core/slice.h"
 #include "mta/class.h"
+#include "mta/dkim_sign.h"
 #include "mta/inbound.h"
 #include "mta/limits.h"
 #include "mta/networks.h"
@@ -36,6 +37,7 @@ enum {
     CONFIG_EXPECTATIONS_MAX = 1'024,
     CONFIG_EXPECTED_MAX = 16, /* names, pins or roots of one partner */
     CONFIG_EXPIRY_DAYS_MAX = 16,
+    CONFIG_DKIM_MAX = 16,
     CONFIG_CRL_LISTS_MAX = TLS_CRLS_MAX,
     CONFIG_RECIPIENTS_FLOOR = 100, /* RFC 5321 4.5.3.1.8 */
     CONFIG_MESSAGES_MAX = 256,     /* kept of a report; more are counted */
@@ -295,6 +297,7 @@ struct config_sts {
 struct config_tlsrpt {
     const char *contact; /* local@domain; "": nothing is counted */
     const char *organization;
+    const char *from;              /* mailbox in the From field of reports by mail */
     bool sends;                    /* each day; else they are only counted */
     const struct tls_roots *roots; /* that hosts which take reports are verified by; or NULL */
     uint32_t records;              /* at most */
@@ -344,6 +347,8 @@ struct config {
     unsigned roots_count;
     const struct config_expectation *expectations;
     unsigned expectations_count;
+    const struct dkim_key *dkim;
+    unsigned dkim_count;
     const struct config_listener *listeners;
     unsigned listeners_count; /* 1 or more */
     struct config_relay relay;

@@ -123,7 +123,11 @@ void config_build_expectations(struct config_builder *builder);
 void config_build_memory(struct config_builder *builder); /* memory_plan.c; last */
 void config_build_sts(struct config_builder *builder);
 
-/* config_tlsrpt.c: after the hostname */
+/* config_dkim.c */
+void config_build_dkim(struct config_builder *builder);
+void config_dkim_free(struct config *config);
+
+/* config_tlsrpt.c: after the hostname, and config_dkim.c */
 void config_build_tlsrpt(struct config_builder *builder);
 
 /* config_listener.c */

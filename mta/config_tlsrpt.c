@@ -41,6 +41,10 @@ void config_build_tlsrpt(struct config_builder *builder)
         address_parse(slice_of_string(report->contact), 0, &address) != ADDRESS_OK)
         config_file_error(&s, "contact", 0, "`%.64s` is no mailbox; write local@domain",
                           report->contact);
+    report->from = take_text(builder, &s, "from", report->contact == NULL ? "" : report->contact);
+    if (report->from != NULL && config_file_given(&s, "from") &&
+        address_parse(slice_of_string(report->from), 0, &address) != ADDRESS_OK)
+        config_file_error(&s, "from", 0, "`%.64s` is no mailbox; write local@domain", report->from);
     if (report->contact != NULL && *report->contact == '\0' &&
         config_file_given(&s, "organization"))
         config_file_warn(&s, "organization", 0,

@@ -126,6 +126,7 @@ struct control_tlsrpt {
     struct tlsrpt_key looked; /* records so far */
     int64_t look_s;           /* not before */
     uint64_t reports[TLSRPT_STATES];
+    uint64_t mails_signed, mails_plain;
     uint64_t records, dropped, unkept, errors;
     char path[STORE_PATH_MAX];
 };

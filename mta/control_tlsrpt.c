@@ -211,6 +211,12 @@ static const struct metric metrics_table[] = {
     { "ringpost_tlsrpt_reports_total", "result=\"unwanted\"", "Reports, by what became of them",
       METRIC_COUNTER, 0,
       offsetof(struct control_tlsrpt, reports) + TLSRPT_UNWANTED * sizeof(uint64_t) },
+    { "ringpost_tlsrpt_mails_total", "signed=\"yes\"",
+      "Reports by mail that were queued, with a DKIM signature or without", METRIC_COUNTER, 0,
+      offsetof(struct control_tlsrpt, mails_signed) },
+    { "ringpost_tlsrpt_mails_total", "signed=\"no\"",
+      "Reports by mail that were queued, with a DKIM signature or without", METRIC_COUNTER, 0,
+      offsetof(struct control_tlsrpt, mails_plain) },
     { "ringpost_tlsrpt_errors_total", NULL, "Reads and writes of records that failed",
       METRIC_COUNTER, 0, offsetof(struct control_tlsrpt, errors) },
 };

@@ -3,8 +3,8 @@
  *
  *   after midnight (UTC), and JITTER_S at most: each record of the day that has ended
  *       --> TXT of _smtp._tls.DOMAIN --none--> UNWANTED
- *                 '--rua--> JSON, gzip --> POST to each https: URI --one took it--> SENT
- *                                                  '--none did--> tried again in an hour
+ *                 '--rua--> JSON, gzip --> each URI: POST (https:), or mail into our queue
+ *                            one took it: SENT; none did: tried again in an hour
  *
  * What became of a record is in it, so that a restart sends nothing twice. TLSRPT_SENDS_MAX are
  * under way at a time, TRIES_MAX times each. An operator may send any day's report at any time.
@@ -18,6 +18,9 @@
 #include "core/check.h"
 #include "core/log.h"
 #include "mta/control.h"
+#include "mta/own_mail.h"
+#include "mta/tlsrpt_mail.h"
+#include "mta/smtp_server.h"
 #include "mta/tlsrpt_report.h"
 #include "mta/tlsrpt_store.h"
 #include "mta/tlsrpt_txt.h"
@@ -49,6 +52,11 @@ struct tlsrpt_send {
     unsigned taken;
     uint8_t *packed; /* malloc'd; NULL: not yet */
     size_t packed_bytes;
+    char *id; /* of the report; malloc'd */
+    struct own_mail mail;
+    char *text; /* of the mail; malloc'd */
+    unsigned signatures;
+    char mailbox[TLSRPT_URI_MAX];
 };
 
 static int64_t now_s(const struct control *control)
@@ -59,6 +67,17 @@ static int64_t now_s(const struct control *control)
 static uint32_t today(const struct control *control)
 {
     return (uint32_t)(now_s(control) / S_IN_DAY);
+}
+
+/* RFC 8460 3 wants a signature, and lets who gets it ignore a report without. */
+static void tell_mail(const struct tlsrpt_send *send, struct log_line *line)
+{
+    char id[SMTP_ID_TEXT];
+    smtp_id_text(send->mail.id, id);
+    log_string(line, "msg", id);
+    log_number(line, "signatures", send->signatures);
+    if (send->signatures == 0)
+        log_string(line, "unsigned", "there is no dkim key of the sender's domain");
 }
 
 static void tell(const struct tlsrpt_send *send, const char *event, const char *uri,
@@ -73,10 +92,12 @@ static void tell(const struct tlsrpt_send *send, const char *event, const char *
     log_string(&line, "day", day);
     if (uri != NULL)
         log_string(&line, "uri", uri);
-    if (why == NULL)
-        log_number(&line, "bytes", (int64_t)send->packed_bytes);
-    else
+    if (why != NULL)
         log_string(&line, "why", why);
+    else
+        log_number(&line, "bytes", (int64_t)send->packed_bytes);
+    if (why == NULL && send->mail.id != 0)
+        tell_mail(send, &line);
     log_end(&line);
 }
 
@@ -86,6 +107,8 @@ static void drop(struct tlsrpt_send *send)
 {
     list_remove(&send->node);
     free(send->packed);
+    free(send->text);
+    free(send->id);
     pool_give(&send->control->tlsrpt.sends, send);
 }
 
@@ -130,15 +153,16 @@ static int make(struct tlsrpt_send *send)
     if (report == NULL)
         return -ENOENT;
     char *text = json_dumps(report, JSON_COMPACT | JSON_ENSURE_ASCII);
+    send->id = strdup(json_string_value(json_object_get(report, "report-id")));
     json_decref(report);
-    int r = text == NULL ? -ENOMEM : pack(send, text, strlen(text));
+    int r = text == NULL || send->id == NULL ? -ENOMEM : pack(send, text, strlen(text));
     free(text);
     return r;
 }
 
 /* ---- its way ---- */
 
-static void post_next(struct tlsrpt_send *send);
+static void next_uri(struct tlsrpt_send *send);
 
 static void on_posted(struct fetch_request *request, const struct fetch_answer *answer)
 {
@@ -148,7 +172,7 @@ static void on_posted(struct fetch_request *request, const struct fetch_answer *
     send->taken += taken;
     tell(send, taken ? "tlsrpt_sent" : "tlsrpt_unsent", uri, taken ? NULL : answer->why);
     send->next++;
-    post_next(send);
+    next_uri(send);
 }
 
 static void post(struct tlsrpt_send *send, const char *uri)
@@ -171,23 +195,84 @@ static void post(struct tlsrpt_send *send, const char *uri)
     on_posted(&send->fetch, &none);
 }
 
-static void post_next(struct tlsrpt_send *send)
+static void on_mailed(struct shard *shard, const struct handoff *handoff)
 {
-    const struct tlsrpt_uris *uris = &send->uris;
-    while (send->next < uris->count && uris->uris[send->next].scheme != TLSRPT_HTTPS)
-        send->next++;
-    if (send->next == uris->count)
-        end(send, send->taken > 0 ? TLSRPT_SENT : TLSRPT_UNSENT);
-    else
-        post(send, uris->uris[send->next].text);
+    struct tlsrpt_send *send =
+        container_of((struct own_mail *)handoff->pointer, struct tlsrpt_send, mail);
+    struct control *control = shard->owner;
+    const char *uri = send->uris.uris[send->next].text;
+    const int r = send->mail.result;
+    free(send->text);
+    send->text = NULL;
+    if (r < 0) {
+        tell(send, "tlsrpt_unsent", uri,
+             r == -ENOSPC ? "there is no room in the queue" : strerror(-r));
+    } else {
+        metric_add(
+            send->signatures > 0 ? &control->tlsrpt.mails_signed : &control->tlsrpt.mails_plain, 1);
+        tell(send, "tlsrpt_sent", uri, NULL);
+        send->mail.id = 0;
+        send->taken++;
+    }
+    send->next++;
+    next_uri(send);
 }
 
-static bool has_https(const struct tlsrpt_uris *uris)
+/* RFC 8460 3: as mail of our own, which goes in clear rather than not at all. A bounce of it would
+ * help nobody: the sender is null, and failures are in the log. */
+static int mail(struct tlsrpt_send *send)
 {
-    for (unsigned i = 0; i < uris->count; i++)
-        if (uris->uris[i].scheme == TLSRPT_HTTPS)
-            return true;
-    return false;
+    struct control *control = send->control;
+    const struct config *config = control->config;
+    const char *at = strrchr(config->tlsrpt.from, '@');
+    size_t size = 0;
+    if (!tlsrpt_mailbox(send->uris.uris[send->next].text, send->mailbox))
+        return -EDESTADDRREQ;
+    const struct tlsrpt_mail report = {
+        .from = config->tlsrpt.from,
+        .to = send->mailbox,
+        .submitter = at == NULL ? config->hostname : at + 1,
+        .domain = send->key.domain,
+        .id = send->id,
+        .day = send->key.day,
+        .now_us = control->shard.wall_us,
+        .random = random_next(&control->shard.random),
+        .packed = slice_of(send->packed, send->packed_bytes),
+        .keys = config->dkim,
+        .keys_count = config->dkim_count,
+    };
+    send->text = tlsrpt_mail_make(&report, &size, &send->signatures);
+    if (send->text == NULL)
+        return -ENOMEM;
+    send->mail = (struct own_mail) {
+        .recipient = slice_of_string(send->mailbox),
+        .content = slice_of(send->text, size),
+        .origin = "tls-report",
+        .flags = ENVELOPE_TLS_OPTIONAL,
+    };
+    const unsigned to = (unsigned)random_below(&control->shard.random, control->servers_count);
+    const struct handoff handoff = { .kind = HANDOFF_MAIL, .pointer = &send->mail };
+    return control->stopping ? -ESHUTDOWN : shard_handoff(&control->shard, to, handoff);
+}
+
+static void next_uri(struct tlsrpt_send *send)
+{
+    const struct tlsrpt_uris *uris = &send->uris;
+    for (; send->next < uris->count; send->next++) {
+        const struct tlsrpt_uri *uri = &uris->uris[send->next];
+        if (uri->scheme == TLSRPT_HTTPS) {
+            post(send, uri->text);
+            return;
+        }
+        int r = mail(send);
+        if (r == 0)
+            return;
+        free(send->text);
+        send->text = NULL;
+        tell(send, "tlsrpt_unsent", uri->text,
+             r == -EDESTADDRREQ ? "it names no mailbox" : strerror(-r));
+    }
+    end(send, send->taken > 0 ? TLSRPT_SENT : TLSRPT_UNSENT);
 }
 
 /* RFC 8460 3: exactly one record that begins like one. */
@@ -219,8 +304,8 @@ static void on_txt(struct dns_query *query, const struct dns_answer *dns)
         why = "its record could not be asked for";
     else if (found == TLSRPT_TXT_INVALID)
         why = "its record is malformed, or one of several";
-    else if (found == TLSRPT_TXT_VALID && !has_https(&send->uris))
-        why = "it wants reports by mail, and they go by https alone";
+    else if (found == TLSRPT_TXT_VALID && send->uris.count == 0)
+        why = "it wants reports neither by https nor by mail";
     if (why != NULL)
         tell(send, "tlsrpt_unsent", NULL, why);
     if (!answered || found != TLSRPT_TXT_VALID || why != NULL) {
@@ -229,7 +314,7 @@ static void on_txt(struct dns_query *query, const struct dns_answer *dns)
     }
     int r = make(send);
     if (r == 0) {
-        post_next(send);
+        next_uri(send);
         return;
     }
     tell(send, "tlsrpt_unsent", NULL, strerror(-r));
@@ -319,6 +404,7 @@ int control_tlsrpt_send_open(struct control *control)
 
 void control_tlsrpt_send_start(struct control *control)
 {
+    shard_handle(&control->shard, HANDOFF_MAILED, on_mailed);
     shard_timer_arm(&control->shard, &control->tlsrpt.look_timer, LOOK_MS);
 }
 

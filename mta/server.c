@@ -15,6 +15,7 @@
 #include "core/check.h"
 #include "core/log.h"
 #include "mta/inspect.h"
+#include "mta/own_mail.h"
 #include "mta/memory_plan.h"
 #include "mta/queue_job.h"
 #include "mta/reload_census.h"
@@ -539,6 +540,7 @@ int server_shard_init(struct server_shard *server, struct ring *ring, struct sha
     shard_handle(shard, HANDOFF_JOB, queue_part_asked);
     shard_handle(shard, HANDOFF_UNBLOCKED, server_on_unblocked);
     shard_handle(shard, HANDOFF_WIRE, server_on_wire);
+    shard_handle(shard, HANDOFF_MAIL, own_mail_asked);
     shard_hook(shard, &server->hook, server_on_hook);
     return 0;
 }
@@ -596,7 +598,7 @@ bool server_shard_drained(struct server_shard *server)
         if (server->sockets[i].accept.inflight)
             return false;
     if (server->service.sessions.used > 0 || server->clients.pool.used > 0 ||
-        !list_empty(&server->parts))
+        !list_empty(&server->parts) || server->mails > 0)
         return false;
     for (unsigned i = 0; i < server->logs_count; i++)
         if (!deliver_idle(&server->logs[i].deliver))

@@ -61,6 +61,8 @@ enum server_handoff {
     HANDOFF_JOB_TOLD,
     HANDOFF_WIRE,  /* to a shard: pointer: struct wire_watch; number: 0 look on, 1 no more */
     HANDOFF_ABUSE, /* to control; number: slot of an inbound connector over its abuse-limit */
+    HANDOFF_MAIL,  /* to a shard: pointer: struct own_mail; answered in place */
+    HANDOFF_MAILED,
 };
 
 /* One log with its queue and deliveries. */
@@ -119,6 +121,7 @@ struct server_shard {
     uint64_t accept_errors;
     uint64_t accepting;
     uint64_t passed; /* sockets handed to a shard with fewer */
+    unsigned mails;  /* of control's, under way (mta/own_mail.h) */
     bool draining;
     bool stopping; /* the logs were told */
     bool drained_told;

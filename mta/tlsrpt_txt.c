@@ -6,6 +6,7 @@
  */
 #include "mta/tlsrpt_txt.h"
 
+#include "mta/address.h"
 #include "mta/txt_record.h"
 
 enum { TEXT_MAX = 2'048 };
@@ -80,4 +81,37 @@ enum tlsrpt_txt tlsrpt_txt_read(struct slice rdata, struct tlsrpt_uris *uris)
         !slice_equal(txt_trim(txt_take_until(&text, ';')), SLICE("v=TLSRPTv1")))
         return TLSRPT_TXT_OTHER; /* records that do not begin "v=TLSRPTv1;" are left out */
     return fields_read(text, uris);
+}
+
+/* -1: none. */
+static int hex_value(char c)
+{
+    return c >= '0' && c <= '9'   ? c - '0'
+           : c >= 'a' && c <= 'f' ? c - 'a' + 10
+           : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                  : -1;
+}
+
+bool tlsrpt_mailbox(const char *uri, char mailbox[static TLSRPT_URI_MAX])
+{
+    struct address address;
+    size_t size = 0;
+    const char *at = uri + strlen("mailto:");
+    if (!slice_starts_nocase(slice_of_string(uri), SLICE("mailto:")))
+        return false;
+    for (; *at != '\0' && *at != '?' && size + 1 < TLSRPT_URI_MAX; at++) {
+        int octet = (uint8_t)*at;
+        if (*at == '%') {
+            if (hex_value(at[1]) < 0 || hex_value(at[2]) < 0)
+                return false;
+            octet = 16 * hex_value(at[1]) + hex_value(at[2]);
+            at += 2;
+        }
+        if (octet <= ' ' || octet > '~')
+            return false;
+        mailbox[size++] = (char)octet;
+    }
+    mailbox[size] = '\0';
+    return (*at == '\0' || *at == '?') &&
+           address_parse(slice_of(mailbox, size), 0, &address) == ADDRESS_OK;
 }

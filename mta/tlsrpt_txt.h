@@ -33,4 +33,8 @@ enum tlsrpt_txt {
 /* rdata of a TXT record. uris: when VALID. */
 enum tlsrpt_txt tlsrpt_txt_read(struct slice rdata, struct tlsrpt_uris *uris);
 
+/* The mailbox of a mailto: URI (RFC 6068), decoded; what else it asks for is left out. False: it
+ * is not exactly one, or no ASCII. */
+bool tlsrpt_mailbox(const char *uri, char mailbox[static TLSRPT_URI_MAX]);
+
 #endif

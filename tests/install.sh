@@ -12,7 +12,7 @@ quickstart="gcc g++ libc6-dev dpkg-dev xz-utils meson ninja-build pkg-config pyt
     libconfuse-dev libmicrohttpd-dev libjansson-dev libidn2-dev libxxhash-dev libsystemd-dev
     libcurl4-gnutls-dev libgnutls28-dev liblmdb-dev zlib1g-dev swaks libnet-ssleay-perl curl"
 all="$quickstart git openssl ca-certificates clang clang-14 clang-tidy clang-format llvm libclang-rt-14-dev libcriterion-dev
-    postfix nsd ldnsutils dovecot-core dovecot-lmtpd msmtp gnutls-bin python3-cryptography testssl.sh prometheus systemd
+    postfix nsd ldnsutils dovecot-core dovecot-lmtpd msmtp gnutls-bin python3-cryptography python3-dkim python3-nacl testssl.sh prometheus systemd
     e2fsprogs xfsprogs mount util-linux procps
     libdb5.3 libevent-2.1-7 libgnutls-dane0 libidn12 libnsl2 libpam0g libpcre2-8-0"
 # Postfix excludes these: they are unpacked below the cache, with the libraries above, and only root

@@ -3,15 +3,24 @@
 Mail hosts are 127.0.0.60 and up, all on one port; policies of MTA-STS come from a real HTTPS server, TLSA
 records from a signed zone of a real NSD.
 """
+import base64
 import datetime
+import email
 import gzip
 import http.server
 import json
+import os
+import subprocess
 import threading
+import time
 import unittest
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 
 import harness
 import pki
+from clock import Clock
 from harness import Ringpost, wait_for
 from nsd import Nsd
 from test_dane import sha256, spki
@@ -22,6 +31,45 @@ PLAIN, SIGNED = "flow.example", "dane.example"
 HOSTS = {"good": 60, "othername": 61, "clear": 62, "ee": 63, "mismatch": 64}
 POLICIES = {"good": "good", "enforced": "othername", "testing": "othername", "gone": "good"}
 LOCAL = ["127.0.0.0/8"]
+MAILTO = f"mailto:tls%2Dreports@enforced.{PLAIN}?subject=x"    # there, the certificate is of another name
+# Of an independent implementation, which Debian has for its own python.
+VERIFY = """
+import dkim, json, sys
+keys = json.loads(sys.argv[1])
+d = dkim.DKIM(sys.stdin.buffer.read(), tlsrpt="strict")
+
+def verify(i):
+    try:
+        return d.verify(i, dnsfunc=lambda name, timeout=5: keys.get(name.decode(), "").encode())
+    except dkim.ValidationError:
+        return False
+
+print(json.dumps([verify(i) for i in range(sum(name.lower() == b"dkim-signature" for name, _ in d.headers))]))
+"""
+
+
+def verdicts(content, keys):
+    """Of each DKIM signature of the message, from the top on. keys: {name in DNS: TXT record}."""
+    done = subprocess.run(["/usr/bin/python3", "-c", VERIFY, json.dumps(keys)], input=content, capture_output=True,
+                          check=True, timeout=60)
+    return json.loads(done.stdout)
+
+
+def dkim_keys(directory):
+    """Two, as sections and as what is in DNS."""
+    sections, records = {}, {}
+    for name, key in (("rsa", rsa.generate_private_key(65537, 2048)), ("ed25519", ed25519.Ed25519PrivateKey.generate())):
+        path = directory / f"{name}.pem"
+        path.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8,
+                                           serialization.NoEncryption()))
+        path.chmod(0o600)
+        os.chown(path, 0, 0)
+        public = key.public_key()
+        octets = public.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo) if name == "rsa" \
+            else public.public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
+        sections[f'dkim "{name}"'] = {"domain": "flow.test", "selector": name, "key": path}
+        records[f"{name}._domainkey.flow.test."] = f"v=DKIM1; k={name}; s=tlsrpt; p={base64.b64encode(octets).decode()}"
+    return sections, records
 
 
 class Collector:
@@ -84,14 +132,14 @@ class Tlsrpt(unittest.TestCase):
         to = f"https://reports.{PLAIN}:{cls.collector.port}"
         plain += "reports A 127.0.0.1\n" \
             f"_smtp._tls.good TXT \"v=TLSRPTv1; rua=mailto:a@b.example, {to}/bad\" \",{to}/good\"\n" \
-            f"_smtp._tls.clear TXT \"v=TLSRPTv1;rua={to}/bad\"\n_smtp._tls.gone TXT \"v=TLSRPTv1;rua=mailto:a@b.example\"\n" \
+            f"_smtp._tls.clear TXT \"v=TLSRPTv1;rua={to}/bad\"\n_smtp._tls.gone TXT \"v=TLSRPTv1;rua={MAILTO}\"\n" \
             f"_smtp._tls.testing TXT \"v=TLSRPTv1;rua={to}/other\"\n_smtp._tls.testing TXT \"v=TLSRPTv1;rua={to}/good\"\n"
         signed = head.format(SIGNED)
         for host, record in (("ee", cls.record), ("mismatch", f"3 1 1 {'00' * 32}")):
             signed += f"{host} MX 10 mx.{host}\nmx.{host} A 127.0.0.{HOSTS[host]}\n_{cls.port}._tcp.mx.{host} TLSA {record}\n"
         return {PLAIN: plain, SIGNED: signed}
 
-    def serve(self, **report):
+    def serve(self, sections=None, start=True, **report):
         base = scratch(self)
         (base / "roots.pem").write_text(self.authority.root.pem)
         server = Ringpost(
@@ -100,10 +148,12 @@ class Tlsrpt(unittest.TestCase):
             outbound={"mx": {"domains": ["*"], "hosts": ["mx"], "port": self.port, "roots": "test",
                              "source-addresses": ["127.0.0.1"]}},
             **{'roots "test"': {"file": base / "roots.pem"}, "mta-sts": {"roots": "test", "port": self.hosts.port},
-               **({"tls-report": report} if report else {})}).start()
-        self.addCleanup(server.stop)
-        server.wait_log("dnssec", works=True)
+               **(sections or {}), **({"tls-report": report} if report else {})})
         self.server = server
+        if start:
+            server.start()
+            self.addCleanup(server.stop)
+            server.wait_log("dnssec", works=True)
         return server
 
     def reports(self, domain):
@@ -203,19 +253,91 @@ class Tlsrpt(unittest.TestCase):
             done = server.cli("tls", "tlsrpt", "send", domain, "--day", day[name])
             self.assertEqual((done.returncode, domain in done.stdout), (0, True), done.stderr)
         to = f"https://reports.{PLAIN}:{self.collector.port}"
-        event, = server.wait_log("tlsrpt_sent", domain=names["good"])
-        self.assertEqual((event["day"], event["uri"]), (day["good"], f"{to}/good"))
+        event, = server.wait_log("tlsrpt_sent", domain=names["good"], uri=f"{to}/good")
+        self.assertEqual(event["day"], day["good"])
         self.assertIn("500", server.wait_log("tlsrpt_unsent", domain=names["good"], uri=f"{to}/bad")[0]["why"])
         server.wait_log("tlsrpt_unsent", domain=names["clear"], uri=f"{to}/bad")
-        self.assertIn("by mail", server.wait_log("tlsrpt_unsent", domain=names["gone"])[0]["why"])
+        event, = server.wait_log("tlsrpt_sent", domain=names["gone"])
+        self.assertEqual((event["uri"], event["signatures"]), (MAILTO, 0))
+        self.assertIn("no dkim key", event["unsigned"])
         self.assertIn("one of several", server.wait_log("tlsrpt_unsent", domain=names["testing"])[0]["why"])
-        server.wait_metric('ringpost_tlsrpt_reports_total{result="unwanted"}', 3)
-        self.assertEqual(server.metric('ringpost_tlsrpt_reports_total{result="sent"}'), 1)
+        server.wait_metric('ringpost_tlsrpt_reports_total{result="unwanted"}', 2)
+        self.assertEqual(server.metric('ringpost_tlsrpt_reports_total{result="sent"}'), 2)
+        self.assertEqual(server.metric('ringpost_tlsrpt_mails_total{signed="no"}'), 2)    # that to a@b.example is in the queue
+        server.wait_log("delivered", to="tls-reports@enforced.flow.example")
         self.assertEqual(server.metric('ringpost_tlsrpt_reports_total{result="unsent"}'), 1)
         taken, = [c for c in self.collector.came if c[0] == "/good"]
         self.assertEqual(taken[1], "application/tlsrpt+gzip")
         self.assertEqual(taken[2]["policies"][0]["summary"]["total-successful-session-count"], 1)
         self.assertEqual(taken[2]["contact-info"], "tls@flow.test")
+
+    def test_by_mail(self):
+        """Signed by two keys, which another implementation verifies; and delivered although the policy of
+        its domain is not met, without a word about that in the next report."""
+        sections, records = dkim_keys(scratch(self))
+        server = self.serve(sections, contact="tls@flow.test", organization="Flow", roots="test")
+        before = len(self.peers["othername"].messages)
+        server.send(recipients=[f"x@gone.{PLAIN}"])
+        server.wait_log("delivered")
+        report = wait_for(lambda: list(self.reports(f"gone.{PLAIN}")), "report")[-1]
+        day = report["date-range"]["start-datetime"][:10]
+        done = server.cli("tls", "tlsrpt", "send", f"gone.{PLAIN}", "--day", day)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        event, = server.wait_log("tlsrpt_sent", domain=f"gone.{PLAIN}", uri=MAILTO)
+        self.assertEqual((event["signatures"], "unsigned" in event), (2, False))
+        delivered, = server.wait_log("delivered", msg=event["msg"])
+        self.assertEqual((delivered["from"], delivered["to"]), ("", f"tls-reports@enforced.{PLAIN}"))
+        received = self.peers["othername"].wait(before + 1)[-1]
+        self.assertIn("MAIL FROM:<>", received.mail.upper())
+
+        message = email.message_from_bytes(received.content)
+        self.assertEqual((message["From"], message["To"]), ("tls@flow.test", f"tls-reports@enforced.{PLAIN}"))
+        self.assertEqual((message["TLS-Report-Domain"], message["TLS-Report-Submitter"], message["TLS-Required"]),
+                         (f"gone.{PLAIN}", "flow.test", "No"))
+        self.assertEqual(" ".join(message["Subject"].split()),
+                         f"Report Domain: gone.{PLAIN} Submitter: flow.test Report-ID: <{report['report-id']}>")
+        self.assertEqual((message.get_content_type(), message.get_param("report-type")), ("multipart/report", "tlsrpt"))
+        words, attached = message.get_payload()
+        self.assertEqual((words.get_content_type(), attached.get_content_type()), ("text/plain", "application/tlsrpt+gzip"))
+        begin = int(datetime.datetime.fromisoformat(f"{day}T00:00:00+00:00").timestamp())
+        self.assertEqual(attached.get_filename(), f"flow.test!gone.{PLAIN}!{begin}!{begin + 86399}.json.gz")
+        sent = json.loads(gzip.decompress(attached.get_payload(decode=True)))
+        self.assertEqual(sent, report)
+
+        self.assertEqual(verdicts(received.content, records), [True, True])
+        self.assertEqual(verdicts(received.content.replace(b"RFC 8460", b"RFC 8461"), records), [False, False])
+        self.assertEqual(verdicts(received.content.replace(b"Submitter: flow", b"Submitter: f1ow"), records), [False, False])
+        self.assertEqual(list(self.reports(f"enforced.{PLAIN}")), [])
+        self.assertEqual(server.metric('ringpost_tlsrpt_mails_total{signed="yes"}'), 1)
+
+    def test_a_day_passes(self):
+        """The clock goes on from six in the morning to five in the next. The report of the day goes by itself, once;
+        the policy of MTA-STS, which would have expired, was looked after ahead."""
+        now = time.time()
+        morning = (int(now) // 86400 + 1) * 86400 + 6 * 3600 - int(now)
+        clock = Clock(self, morning)
+        server = self.serve(start=False, contact="tls@flow.test", organization="Flow", roots="test")
+        server.start(env=clock.env)
+        self.addCleanup(server.stop)
+        server.wait_log("dnssec", works=True)
+        before = len(self.peers["othername"].messages)
+        for name in ("gone", "good"):
+            server.send(recipients=[f"x@{name}.{PLAIN}"])
+        server.wait_log("delivered", 2)
+        day = str(datetime.datetime.fromtimestamp(now + morning, datetime.timezone.utc).date())
+        for name in ("gone", "good"):
+            wait_for(lambda d=name: server.cli("tls", "report", "--tlsrpt", f"{d}.{PLAIN}", "--day", day).returncode == 0, day)
+        fetched = server.metric('ringpost_sts_fetches_total{result="fetched"}')
+        clock.set(morning + 23 * 3600)
+        server.wait_log("tlsrpt_sent", domain=f"gone.{PLAIN}", day=day)
+        server.wait_log("tlsrpt_sent", domain=f"good.{PLAIN}", day=day, uri=f"https://reports.{PLAIN}:{self.collector.port}/good")
+        message = email.message_from_bytes(self.peers["othername"].wait(before + 1)[-1].content)
+        self.assertEqual((message["TLS-Report-Domain"], message["DKIM-Signature"] is None), (f"gone.{PLAIN}", True))
+        wait_for(lambda: server.metric('ringpost_sts_fetches_total{result="fetched"}') > fetched, "the policy is fetched again")
+        self.assertEqual(server.metric('ringpost_tlsrpt_reports_total{result="sent"}'), 2)
+        clock.set(morning + 25 * 3600)      # and two hours later: not once more
+        server.queue()
+        self.assertEqual(server.metric('ringpost_tlsrpt_reports_total{result="sent"}'), 2)
 
     def test_off_unless_asked_for(self):
         server = self.serve()

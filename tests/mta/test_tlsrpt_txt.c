@@ -96,3 +96,45 @@ Test(tlsrpt_txt, bounds)
     snprintf(text, sizeof(text), "v=TLSRPTv1;rua=https://%03000d", 0);
     cr_assert_eq(read_text(text), TLSRPT_TXT_OTHER);
 }
+
+Test(tlsrpt_txt, mailboxes)
+{
+    static const struct {
+        const char *uri, *mailbox; /* NULL: it is none */
+    } cases[] = {
+        { "mailto:reports@example.com", "reports@example.com" },
+        { "MAILTO:Reports@Example.com?subject=x&cc=a@b.example", "Reports@Example.com" },
+        { "mailto:a%2Bb@example.com", "a+b@example.com" },
+        { "mailto:%22a%2cb%22@example.com", "\"a,b\"@example.com" },
+        { "mailto:a@b.example%2Cc@d.example", NULL },
+        { "mailto:a@b.example,c@d.example", NULL },
+        { "mailto:", NULL },
+        { "mailto:?to=a@b.example", NULL },
+        { "mailto:a", NULL },
+        { "mailto:a@b.example%", NULL },
+        { "mailto:a@b.example%4", NULL },
+        { "mailto:a@b.example%gg", NULL },
+        { "mailto:a%0d%0aRCPT@b.example", NULL },
+        { "mailto:a%00@b.example", NULL },
+        { "mailto:%c3%bc@b.example", NULL },
+        { "https://a@b.example", NULL },
+    };
+    for (size_t i = 0; i < ARRAY_COUNT(cases); i++) {
+        char mailbox[TLSRPT_URI_MAX];
+        bool good = tlsrpt_mailbox(cases[i].uri, mailbox);
+        cr_expect_eq(good, cases[i].mailbox != NULL, "%s", cases[i].uri);
+        if (good && cases[i].mailbox != NULL)
+            cr_expect_str_eq(mailbox, cases[i].mailbox);
+    }
+}
+
+Test(tlsrpt_txt, a_mailbox_is_as_long_as_an_address_may_be)
+{
+    char uri[TLSRPT_URI_MAX + 8], mailbox[TLSRPT_URI_MAX];
+    snprintf(uri, sizeof(uri), "mailto:%0*d@b.example", 64, 0);
+    cr_expect(tlsrpt_mailbox(uri, mailbox));
+    snprintf(uri, sizeof(uri), "mailto:%0*d@b.example", 65, 0);
+    cr_expect_not(tlsrpt_mailbox(uri, mailbox));
+    snprintf(uri, sizeof(uri), "mailto:%0*d", TLSRPT_URI_MAX, 0);
+    cr_expect_not(tlsrpt_mailbox(uri, mailbox));
+}
