@@ -703,6 +703,8 @@ static int control_start(struct control *control)
         r = control_sts_start(control);
     if (r == 0)
         r = control_tlsrpt_start(control);
+    if (r == 0)
+        r = control_waiting_start(control);
     if (r < 0)
         return r;
     control_certificates_start(control);
@@ -747,6 +749,7 @@ static void control_stop(struct control *control)
     control_floor_stop(control);
     control_certificates_stop(control);
     control_validated_close(control);
+    control_waiting_stop(control);
     control_connectors_stop(control);
     log_writer_stop(control->writer);
     ring_free(control->shard.ring);

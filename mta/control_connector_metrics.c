@@ -189,6 +189,26 @@ static void outbound(struct view *v)
 }
 
 /* Of those that did something, and those that are blocked. */
+static void queued(struct view *v)
+{
+    static const char format[] = "connector=\"%s\",forced=\"%s\"";
+    const struct connector_slots *slots = &v->control->connectors.slots[CONNECTOR_OUT];
+    struct control_waiting q;
+    family(v, "ringpost_connector_queue_recipients",
+           "Recipients that wait, by outbound connector, and whether it demands TLS; counted every "
+           "10 seconds, large queues more seldom",
+           METRIC_GAUGE);
+    for (uint32_t slot = 0; slot < slots->count; slot++) {
+        control_waiting_of(v->control, slot, &q);
+        number(v, q.recipients, format, slots->names[slot], words_01[q.forced]);
+    }
+    family(v, "ringpost_connector_queue_oldest_seconds", "Age of the oldest of them", METRIC_GAUGE);
+    for (uint32_t slot = 0; slot < slots->count; slot++) {
+        control_waiting_of(v->control, slot, &q);
+        number(v, q.oldest_s, format, slots->names[slot], words_01[q.forced]);
+    }
+}
+
 static void states(struct view *v)
 {
     const struct config *config = v->control->config;
@@ -219,6 +239,7 @@ void control_connectors_write(struct metrics_writer *writer, struct metrics_text
         traffic(&v);
         inbound(&v);
         outbound(&v);
+        queued(&v);
         states(&v);
     }
     view_close(&v);

@@ -38,6 +38,8 @@ struct control_connectors {
     struct metrics_writer writer;
     struct control_sums sums;
     bool full; /* some connectors have no slot, and the log says so */
+    struct timer queue_timer;
+    uint8_t *queue_told; /* by slot: events that have begun */
 };
 
 /* Before any configuration is handed out. 0 or -ENOMEM. */
@@ -107,6 +109,20 @@ void control_sums_clear(struct control *control, enum connector_direction direct
  * all. */
 json_t *control_sums_report(struct control *control, const char *name, unsigned days,
                             struct sums_key *key);
+
+/* ---- control_connector_waiting.c ---- */
+
+struct control_waiting {
+    uint64_t recipients;
+    uint64_t oldest_s;
+    bool forced; /* the connector demands TLS */
+};
+/* Before the shards' threads. 0 or -ENOMEM. */
+[[nodiscard]] int control_waiting_start(struct control *control);
+void control_waiting_stop(struct control *control);
+/* What waits by an outbound connector, as counted last. */
+void control_waiting_of(const struct control *control, uint32_t slot,
+                        struct control_waiting *queued);
 
 /* ---- control_connector_metrics.c ---- */
 

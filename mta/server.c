@@ -547,6 +547,7 @@ int server_shard_init(struct server_shard *server, struct ring *ring, struct sha
 
 void server_shard_start(struct server_shard *server)
 {
+    queue_count_start(&server->count);
     for (unsigned i = 0; i < server->sockets_count; i++)
         ring_accept(server->shard.ring, &server->sockets[i].accept, server->sockets[i].socket);
     for (unsigned i = 0; i < server->logs_count; i++) {
@@ -584,6 +585,7 @@ void server_shard_drain(struct server_shard *server)
         else
             server_unlisten(&server->sockets[i]);
     }
+    queue_count_stop(&server->count);
     smtp_service_drain(&server->service);
     queue_parts_stop(server);
     for (unsigned i = 0; i < server->logs_count; i++) {
@@ -643,6 +645,7 @@ void server_shard_close(struct server_shard *server)
     floor_shard_free(&server->floors);
     sts_shard_free(&server->sts);
     tlsrpt_shard_free(&server->tlsrpt);
+    queue_count_free(&server->count);
     connection_pools_free(&server->pools);
     free(server->logs);
     free(server->sockets);

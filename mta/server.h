@@ -15,6 +15,7 @@
 #include "mta/config.h"
 #include "mta/deliver.h"
 #include "mta/floor_watch.h"
+#include "mta/queue_count.h"
 #include "mta/smtp_server.h"
 #include "mta/sts_watch.h"
 #include "tls/tls_shard.h"
@@ -111,6 +112,7 @@ struct server_shard {
     struct sts_shard sts;       /* likewise, mta/control_sts.c */
     struct tlsrpt_shard tlsrpt; /* likewise, mta/control_tlsrpt.c */
     struct metrics_source tlsrpt_source;
+    struct queue_count count; /* likewise, mta/control_connector_waiting.c */
     struct task tls_fill; /* makes the loop turn, so that key shares are made in its idle time */
     struct metrics_source sources[6];
     struct metrics_source tls_sources[7];

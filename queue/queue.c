@@ -161,6 +161,14 @@ struct message *queue_slot(struct queue *queue, uint32_t slot, bool *beyond)
     return queue_message(queue, slot_id(message)) == message ? message : NULL;
 }
 
+bool queue_look(struct queue *queue, uint32_t *cursor, const struct message **message)
+{
+    bool beyond;
+    *message = queue_slot(queue, *cursor, &beyond);
+    *cursor += !beyond;
+    return !beyond;
+}
+
 struct message *queue_next(struct queue *queue, uint32_t *cursor)
 {
     bool beyond = false;

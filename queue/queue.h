@@ -298,5 +298,8 @@ struct message *queue_message(struct queue *queue, uint64_t id);
 struct message *queue_next(struct queue *queue, uint32_t *cursor);
 /* The message in this slot of the table, or NULL; *beyond: no later slot was ever used. */
 struct message *queue_slot(struct queue *queue, uint32_t slot, bool *beyond);
+/* The same, one place of the table at a time, for who must not take long: *message is NULL where
+ * there is none. False: the end. */
+bool queue_look(struct queue *queue, uint32_t *cursor, const struct message **message);
 
 #endif

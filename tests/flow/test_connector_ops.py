@@ -5,6 +5,7 @@ import ssl
 
 import harness
 import test_connectors
+from clock import Clock
 from harness import Peer
 from test_connectors import BANK, RELAY
 from tls_wire import TlsPeer, server_context
@@ -86,6 +87,51 @@ class Metrics(Operated):
         harness.wait_for(lambda: self.counted("tls_failures_total", connector="never", token="starttls-none") > 0,
                          "the failure")
         self.assertEqual(self.counted("bytes_total", dir="out", connector="never"), 0)
+
+    def test_waiting(self):
+        """What waits, by connector; events when it is much, and when some of it is old where TLS is demanded."""
+        clock = Clock(self)
+
+        now = 0
+
+        def forward_until(condition, words, seconds=0):
+            """A quarter of a minute passes, and each shard's loop turns, until it is so."""
+            nonlocal now
+            now += seconds
+
+            def again():
+                nonlocal now
+                now += 15
+                clock.set(now)
+                server.queue()
+                return condition()
+            return harness.wait_for(again, words)
+        peer, nobody = Peer(self), f"127.0.0.1:{harness.free_port()}"
+        dead = {"hosts": [nobody], "allow-private": True}
+        server = self.serve({}, env=clock.env, outbound={
+            "strict": {**dead, "domains": ["strict.test"], "tls": "encrypt"},
+            "loose": {**dead, "domains": ["loose.test"], "tls": "may"}, "works": peer.route(["works.test"])})
+        server.send(recipients=[f"x{i}@strict.test" for i in range(3)])
+        server.send(recipients=[f"x{i}@loose.test" for i in range(150)])
+        server.send(recipients=[f"y{i}@loose.test" for i in range(51)] + ["x@works.test"])
+        server.wait_log("delivered")
+        forward_until(lambda: (self.counted("queue_recipients", connector="loose", forced=0),
+                               self.counted("queue_recipients", connector="strict", forced=1),
+                               self.counted("queue_recipients", connector="works", forced=0)) == (201, 3, 0), "201 and 3 recipients")
+        event, = forward_until(lambda: server.log("connector_queue"), "an event")
+        self.assertEqual((event["connector"], event["what"], event["recipients"], event["forced"]), ("loose", "many", 201, False))
+        event, = forward_until(lambda: [e for e in server.log("connector_queue") if e["what"] == "old"], "another one", 3600)
+        self.assertEqual((event["connector"], event["recipients"], event["forced"]), ("strict", 3, True))
+        self.assertGreater(event["oldest_s"], 3600)
+        self.assertEqual(len(server.log("connector_queue")), 2)
+        server.outbound["loose"]["hosts"] = [peer.address]
+        server.write_config()
+        done = server.cli("reload")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        event, = forward_until(lambda: server.log("connector_queue_over"), "its end", 7200)
+        self.assertEqual((event["connector"], event["what"], event["recipients"] <= 150), ("loose", "many", True))
+        forward_until(lambda: self.counted("queue_recipients", connector="loose", forced=0) == 0, "nothing by loose")
+        self.assertGreater(self.counted("queue_oldest_seconds", connector="strict", forced=1), 10800)
 
     def test_thousands(self):
         """A reload with thousands of connectors, and none of them is in the way of a scrape."""

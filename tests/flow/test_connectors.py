@@ -27,7 +27,7 @@ class Connectors(unittest.TestCase):
     def setUpClass(cls):
         cls.public, cls.private, cls.strange = (pki.Authority(n) for n in ("Public", "Private", "Strange"))
 
-    def serve(self, connectors, outbound=None, port=None, **sections):
+    def serve(self, connectors, outbound=None, port=None, env=None, **sections):
         self.base = scratch(self)
         self.inner = Peer(self)
         chain, key = self.public.leaf(NAME).write(self.base, "server")
@@ -40,7 +40,7 @@ class Connectors(unittest.TestCase):
         self.server = Ringpost(self, top={"shards": 1, "hostname": NAME},
                                listeners={"in": {"certificates": ["t"]}},
                                outbound={"inner": {**self.inner.route(), "domains": ["*"]}, **(outbound or {})},
-                               **{'certificate "t"': {"chain": chain, "key": key}}, port=port, **sections).start()
+                               **{'certificate "t"': {"chain": chain, "key": key}}, port=port, **sections).start(env=env)
         self.addCleanup(self.server.stop)
         return self.server
 
