@@ -705,6 +705,8 @@ static int control_start(struct control *control)
         r = control_tlsrpt_start(control);
     if (r == 0)
         r = control_waiting_start(control);
+    if (r == 0)
+        r = control_probes_start(control);
     if (r < 0)
         return r;
     control_certificates_start(control);
@@ -750,6 +752,7 @@ static void control_stop(struct control *control)
     control_certificates_stop(control);
     control_validated_close(control);
     control_waiting_stop(control);
+    control_probes_stop(control);
     control_connectors_stop(control);
     log_writer_stop(control->writer);
     ring_free(control->shard.ring);

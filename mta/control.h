@@ -146,6 +146,24 @@ struct control_memory {
     int statm; /* /proc/self/statm */
 };
 
+/* Outbound connectors in test (mta/control_probes.c). */
+enum { CONTROL_PROBES = 4 };
+struct control_probes {
+    struct outbound_probe *probes; /* CONTROL_PROBES */
+    bool busy[CONTROL_PROBES];
+    struct probe_recent *recent; /* a shard's while one is under way */
+    uint64_t *due_ms;            /* by slot */
+    unsigned next;               /* connector to be looked at */
+    struct timer timer;
+    struct metrics_source source;
+    struct metrics_writer writer;
+    uint64_t good, bad; /* hosts met */
+    json_t *all;        /* {connector: {"digest", "hosts": {"host:port": {..}}}} */
+    int64_t written_s;
+    bool changed;
+    char path[VALIDATED_PATH_MAX];
+};
+
 /* The self-check of validation (mta/control_dnssec.c). */
 struct control_dnssec {
     struct dns_query query;
@@ -199,6 +217,7 @@ struct control {
     struct control_sts sts;
     struct control_tlsrpt tlsrpt;
     struct control_validated validated;
+    struct control_probes probes;
     struct control_census census;
     struct control_queue queue;
     struct control_wire wire;
@@ -299,6 +318,15 @@ void control_validated_close(struct control *control);
 /* 0; or -EINVAL: some enforced connector of next is not validated as it is, which words name. */
 [[nodiscard]] int control_validated_demand(const struct control *control, const struct config *next,
                                            char words[static CONTROL_WORDS_MAX]);
+
+/* ---- control_probes.c ---- */
+
+/* As the user we are to be, before the shards' threads. 0 or -ENOMEM. */
+[[nodiscard]] int control_probes_start(struct control *control);
+/* After the shards' threads. */
+void control_probes_stop(struct control *control);
+/* {"connector", "direction", "state", "ready", "left_s", "hosts": [..]} of an outbound one. */
+json_t *control_probes_readiness(const struct control *control, const struct outbound *connector);
 
 /* ---- control_floor.c ---- */
 

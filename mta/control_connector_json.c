@@ -239,9 +239,10 @@ json_t *control_connectors_readiness(struct control *control, const char *name)
 {
     const struct config *config = control->config;
     const struct inbound *c = inbound_named(config->inbound, slice_of_string(name));
+    const struct outbound *out = outbound_named(&config->outbound, slice_of_string(name));
     struct connector_in_row row;
     if (c == NULL)
-        return NULL;
+        return out == NULL ? NULL : control_probes_readiness(control, out);
     control_connectors_in(control, config->inbound_slots[inbound_index(config->inbound, c)], &row);
     uint64_t refused = 0;
     for (unsigned token = TOKEN_NONE + 1; token < TOKENS; token++)

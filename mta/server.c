@@ -15,6 +15,7 @@
 #include "core/check.h"
 #include "core/log.h"
 #include "mta/inspect.h"
+#include "mta/outbound_probe.h"
 #include "mta/own_mail.h"
 #include "mta/memory_plan.h"
 #include "mta/queue_job.h"
@@ -541,6 +542,8 @@ int server_shard_init(struct server_shard *server, struct ring *ring, struct sha
     shard_handle(shard, HANDOFF_UNBLOCKED, server_on_unblocked);
     shard_handle(shard, HANDOFF_WIRE, server_on_wire);
     shard_handle(shard, HANDOFF_MAIL, own_mail_asked);
+    shard_handle(shard, HANDOFF_PROBE, outbound_probe_asked);
+    list_init(&server->probes);
     shard_hook(shard, &server->hook, server_on_hook);
     return 0;
 }
@@ -586,6 +589,7 @@ void server_shard_drain(struct server_shard *server)
             server_unlisten(&server->sockets[i]);
     }
     queue_count_stop(&server->count);
+    outbound_probes_drain(server);
     smtp_service_drain(&server->service);
     queue_parts_stop(server);
     for (unsigned i = 0; i < server->logs_count; i++) {
@@ -600,7 +604,7 @@ bool server_shard_drained(struct server_shard *server)
         if (server->sockets[i].accept.inflight)
             return false;
     if (server->service.sessions.used > 0 || server->clients.pool.used > 0 ||
-        !list_empty(&server->parts) || server->mails > 0)
+        !list_empty(&server->parts) || server->mails > 0 || !list_empty(&server->probes))
         return false;
     for (unsigned i = 0; i < server->logs_count; i++)
         if (!deliver_idle(&server->logs[i].deliver))

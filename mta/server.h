@@ -64,6 +64,8 @@ enum server_handoff {
     HANDOFF_ABUSE, /* to control; number: slot of an inbound connector over its abuse-limit */
     HANDOFF_MAIL,  /* to a shard: pointer: struct own_mail; answered in place */
     HANDOFF_MAILED,
+    HANDOFF_PROBE, /* to a shard: pointer: struct outbound_probe; answered in place */
+    HANDOFF_PROBED,
 };
 
 /* One log with its queue and deliveries. */
@@ -122,8 +124,9 @@ struct server_shard {
     uint32_t destinations_max;
     uint64_t accept_errors;
     uint64_t accepting;
-    uint64_t passed; /* sockets handed to a shard with fewer */
-    unsigned mails;  /* of control's, under way (mta/own_mail.h) */
+    uint64_t passed;    /* sockets handed to a shard with fewer */
+    struct list probes; /* of control's, under way (mta/outbound_probe.h) */
+    unsigned mails;     /* of control's, under way (mta/own_mail.h) */
     bool draining;
     bool stopping; /* the logs were told */
     bool drained_told;

@@ -43,6 +43,7 @@ MAY_ALLOCATE = {
     "mta/control_sts.c", "mta/control_tls.c", "mta/control_tlsrpt_send.c", "mta/tlsrpt_count.c", "mta/generation_tls.c", "mta/inbound_set.c", "mta/limits.c",
     "mta/networks.c", "mta/pattern.c", "mta/server.c", "mta/store.c", "mta/wire.c",
     "mta/control_connector_metrics.c", "mta/control_connector_waiting.c", "mta/control_connector_sums.c", "mta/control_crl.c", "mta/control_floor.c",
+    "mta/control_connector_metrics.c", "mta/control_connector_waiting.c", "mta/control_connector_sums.c", "mta/control_crl.c", "mta/control_probes.c", "mta/control_floor.c",
     "mta/control_sts.c", "mta/control_tls.c", "mta/control_tlsrpt_send.c", "mta/tlsrpt_count.c", "mta/tlsrpt_mail.c", "mta/generation_tls.c", "mta/inbound_set.c", "mta/limits.c",
     "mta/networks.c", "mta/pattern.c", "mta/server.c", "mta/store.c",
 }

@@ -163,8 +163,78 @@ class Readiness(Operated):
                          {("bank.example", "cert-name", 1), ("sub.bank.example", "cert-none", 1)})
         self.assertRegex(self.connector("readiness", "bank"), r"(?m)^ +3  127\.0\.0\.0/24 +bank\.example +cert-none$")
         self.assertEqual(json.loads(self.connector("readiness", "other", "--json"))["rows"], [])
-        self.connector("readiness", "inner", status=1)
+        self.connector("readiness", "nobody", status=1)
         self.assertEqual(server.http("/v1/connectors/readiness?name=nobody")[0], 404)
+
+
+class Probes(Operated):
+    """Outbound connectors in test: their hosts are met, and get no mail."""
+
+    def readiness(self, name):
+        return json.loads(self.connector("readiness", name, "--json"))
+
+    def test_a_day(self):
+        clock, now = Clock(self), 0
+        certificates = {"good": server_context(self.public.leaf("mx.good.test")),
+                        "other": server_context(self.public.leaf("mx.other.test"))}
+        peers = {name: TlsPeer(self, context) for name, context in certificates.items()}
+        clear = Peer(self, extensions=Peer.EXTENSIONS)
+        keys = {"state": "test", "allow-private": True, "roots": "public-test", "tls": "name", "tls-name": ["mx.good.test"]}
+        server = self.serve({}, env=clock.env, outbound={
+            "probed": {**keys, "domains": ["probed.test"], "hosts": [peers["good"].address, peers["other"].address]},
+            "clear": {**keys, "domains": ["clear.test"], "hosts": [clear.address]},
+            "enforced": {**keys, "state": "enforce", "domains": ["enforced.test"], "hosts": [clear.address]}})
+
+        def met():
+            return sum(self.counted("probes_total", result=result) for result in ("good", "bad"))
+
+        def forward(seconds, probes=0):
+            """And so many more hosts have been met."""
+            nonlocal now
+            before = met()
+            now += seconds
+            clock.set(now)
+            harness.wait_for(lambda: met() >= before + probes, lambda: f"{probes} probes more than {before}: {met()}")
+        server.send(recipients=["x@probed.test"])
+        self.inner.wait(1)
+        forward(10, probes=3)
+        event, = server.wait_log("connector_probe", connector="probed", good=True)
+        self.assertEqual((event["tls"], event["why"]), ("TLSv1.3", ""))
+        event, = server.wait_log("connector_probe", connector="probed", good=False)
+        self.assertIn("mx.other.test", event["why"])
+        server.wait_log("connector_probe", connector="clear", good=False)
+        told = self.readiness("probed")
+        self.assertEqual((told["state"], told["ready"], [h["good"] for h in told["hosts"]].count(True)), ("test", False, 1))
+        self.assertIn("not ready", self.connector("readiness", "probed"))
+        self.assertEqual(self.readiness("enforced")["hosts"], [])
+
+        forward(300)            # not before ten minutes are over, whatever time passes
+        server.queue()
+        server.queue()
+        self.assertEqual((met(), peers["good"].connections, peers["other"].connections), (3, 1, 1))
+        peers["other"].context = certificates["good"]
+        forward(400, probes=3)
+        told = self.readiness("probed")
+        self.assertEqual((told["ready"], [h["good"] for h in told["hosts"]]), (False, [True, True]))
+        self.assertGreater(told["left_s"], 80000)
+        for _ in range(7):
+            forward(14000, probes=3)
+        self.assertTrue(self.readiness("probed")["ready"])
+        self.assertIn("ready: all hosts", self.connector("readiness", "probed"))
+        self.assertEqual(self.counted("ready", connector="probed"), 1)
+        self.assertEqual(self.counted("ready", connector="clear"), 0)
+        self.assertEqual(len(server.log("connector_probe")), 4)      # when something is new, or other than before
+
+        server.stop()
+        server.start(env=clock.env)
+        self.assertTrue(self.readiness("probed")["ready"])
+        server.outbound["probed"]["tls-name"] = ["mx.elsewhere.test"]
+        server.write_config()
+        self.assertEqual(server.cli("reload").returncode, 0)
+        self.assertEqual((self.readiness("probed")["ready"], self.readiness("probed")["hosts"]), (False, []))
+        for peer in peers.values():
+            self.assertEqual({c.split()[0].upper() for c in peer.commands}, {"EHLO", "STARTTLS", "QUIT"})
+        self.assertLessEqual({c.split()[0].upper() for c in clear.commands}, {"EHLO", "QUIT"})
 
 
 class Report(Operated):
