@@ -305,6 +305,18 @@ static void limits_build(const struct config_section *section, struct inbound *c
                           c->recipients_max, CONFIG_RECIPIENTS_FLOOR, CONFIG_RECIPIENTS_FLOOR);
 }
 
+/* What spools could do less than, and this one does not: a 250 comes when the mail is on stable
+ * storage, whoever sent it. */
+static void durability_check(const struct config_section *section)
+{
+    const char *class = config_file_text(section, "durability", "synced");
+    if (strcmp(class, "synced") != 0)
+        config_file_error(section, "durability", 0,
+                          "`%.64s` is no class that there is; write synced: mail is on stable "
+                          "storage before its 250, always, and nothing less is answered for",
+                          class);
+}
+
 static void connector_build(struct config_builder *builder, const struct config_section *section,
                             struct inbound *c)
 {
@@ -322,6 +334,7 @@ static void connector_build(struct config_builder *builder, const struct config_
                           "header field; write cert-name or addresses as well");
     floor_build(section, c);
     limits_build(section, c);
+    durability_check(section);
     if (given(section, "recipient-own-domains")) {
         struct pattern_set *recipients = config_take_patterns(builder);
         config_patterns(builder, section, "recipient-own-domains", recipients);

@@ -64,6 +64,7 @@ const struct config_schema config_schemas[] = {
                    "max-connections",
                    "max-rate",
                    "abuse-limit",
+                   "durability",
                    "label",
                    "class" },
       .lists = { "sender-domains", "recipient-own-domains", "cert-name", "cert-pin", "addresses",
