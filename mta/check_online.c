@@ -7,7 +7,6 @@
  * other, each with its time-out. Where hosts are MX, the domains that a connector names are looked
  * at, ONLINE_DOMAINS_MAX of each; patterns name none.
  */
-#include <curl/curl.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -15,16 +14,12 @@
 #include "mta/check.h"
 #include "mta/lookup.h"
 #include "mta/resolve_config.h"
-#include "mta/sts_policy.h"
-#include "tls/tls_roots.h"
+#include "mta/sts_online.h"
 
 enum {
     ONLINE_DOMAINS_MAX = 64,
     KEY_MAX = 128,
     WORDS_MAX = 512,
-    URL_MAX = 320,
-    RESOLVE_TEXT_MAX = URL_MAX + RESOLVE_TARGETS_MAX * NET_TEXT_MAX,
-    HTTP_OK = 200,
 };
 
 struct online {
@@ -83,93 +78,12 @@ static void look_at_host(struct online *o, const struct route_host *host, const 
 
 /* ---- mta-sts = none ---- */
 
-struct document {
-    size_t size;
-    char bytes[STS_DOCUMENT_MAX];
-};
-
-static size_t on_bytes(char *bytes, size_t size, size_t count, void *argument)
-{
-    struct document *document = argument;
-    const size_t more = size * count;
-    if (more > sizeof(document->bytes) - document->size)
-        return 0;
-    memcpy(document->bytes + document->size, bytes, more);
-    document->size += more;
-    return more;
-}
-
-static void on_txt(void *argument, const struct dns_answer *answer)
-{
-    unsigned *records = argument;
-    char id[STS_ID_MAX];
-    for (unsigned i = 0; i < answer->count; i++) {
-        const struct slice rdata = slice_of(answer->records[i].data, answer->records[i].size);
-        *records += sts_txt_read(rdata, id) == STS_TXT_VALID;
-    }
-}
-
-/* Addresses for libcurl, which does not ask by itself then: "NAME:PORT:ADDRESS,.." */
-static bool addresses_of(struct online *o, const char *name, char text[static RESOLVE_TEXT_MAX])
-{
-    const uint16_t port = o->config->sts.port;
-    const struct route_host host = { .kind = ROUTE_HOST_NAME, .name = name, .port = port };
-    if (!find(o, &host, ""))
-        return false;
-    int size = snprintf(text, RESOLVE_TEXT_MAX, "%s:%u:", name, port);
-    for (unsigned i = 0; i < o->lookup.result.count; i++) {
-        char address[NET_TEXT_MAX];
-        net_text(&o->lookup.targets[i].address, false, address);
-        size += snprintf(text + size, RESOLVE_TEXT_MAX - (size_t)size, "%s%s", i == 0 ? "" : ",",
-                         address);
-    }
-    return true;
-}
-
-static bool fetch(struct online *o, const char *domain, struct document *document)
-{
-    const struct config_sts *sts = &o->config->sts;
-    char name[URL_MAX], url[URL_MAX], text[RESOLVE_TEXT_MAX];
-    long status = 0;
-    snprintf(name, sizeof(name), "mta-sts.%.255s", domain);
-    snprintf(url, sizeof(url), "https://%.264s:%u/.well-known/mta-sts.txt", name, sts->port);
-    if (!addresses_of(o, name, text))
-        return false;
-    CURL *curl = curl_easy_init();
-    if (curl == NULL)
-        return false;
-    struct curl_slist *addresses = curl_slist_append(NULL, text);
-    curl_easy_setopt(curl, CURLOPT_URL, url);
-    curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "https");
-    curl_easy_setopt(curl, CURLOPT_PROXY, "");
-    curl_easy_setopt(curl, CURLOPT_RESOLVE, addresses);
-    curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, (long)sts->timeout_ms);
-    curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
-    if (sts->roots != NULL) {
-        curl_easy_setopt(curl, CURLOPT_CAINFO, tls_roots_path(sts->roots));
-        curl_easy_setopt(curl, CURLOPT_CAPATH, NULL);
-    }
-    curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_bytes);
-    curl_easy_setopt(curl, CURLOPT_WRITEDATA, document);
-    CURLcode code = curl_easy_perform(curl);
-    curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
-    curl_slist_free_all(addresses);
-    curl_easy_cleanup(curl);
-    return code == CURLE_OK && status == HTTP_OK;
-}
-
 /* No record, or a policy that cannot be had: then there is nothing that is passed over. */
 static void look_at_policy(struct online *o, const char *domain)
 {
-    static struct document document;
     static struct sts_policy policy;
-    char name[URL_MAX], why[STS_WHY_MAX];
-    unsigned records = 0;
-    snprintf(name, sizeof(name), "_mta-sts.%.255s", domain);
-    document.size = 0;
-    if (lookup_records(&o->dns, name, DNS_TXT, on_txt, &records) < 0 || records != 1 ||
-        !fetch(o, domain, &document) ||
-        sts_policy_read(slice_of(document.bytes, document.size), &policy, why) < 0 ||
+    char id[STS_ID_MAX], why[STS_ONLINE_WHY];
+    if (sts_online(o->config, &o->dns, domain, &policy, id, why) != STS_ONLINE_FOUND ||
         policy.mode != STS_MODE_ENFORCE)
         return;
     warn(o, "mta-sts",

@@ -4,8 +4,8 @@
  *   options --> facts of a session --inbound_mail, inbound_rcpt--> one object --> lines, or JSON
  *
  * Calls the functions that the server calls, on the configuration that it would read, so that a
- * change can be tried before it is one. No network, no spool. Facts that are not given are those
- * of a stranger: plain text, no certificate, an address of TEST-NET-3.
+ * change can be tried before it is one. No network but by --online, no spool. Facts that are not
+ * given are those of a stranger: plain text, no certificate, an address of TEST-NET-3.
  */
 #include "mta/explain_cli.h"
 
@@ -21,6 +21,7 @@
 #include "mta/cli.h"
 #include "mta/config.h"
 #include "mta/config_file.h"
+#include "mta/explain_online.h"
 #include "mta/policy.h"
 #include "mta/smtp_server.h"
 #include "mta/sts_cli.h"
@@ -31,12 +32,12 @@ enum { MS_IN_S = 1'000 };
 
 static const char help[] =
     "ringpost explain [-c FILE] --from ADDRESS --to ADDRESS... [--ip ADDRESS] [--tls VERSION]\n"
-    "                 [--cert NAME...] [--revocation WORD] [--json]\n"
+    "                 [--cert NAME...] [--revocation WORD] [--online] [--json]\n"
     "\n"
     "What inbound connectors would say to a message, which outbound one would take it, why each\n"
     "of them does or does not have a say, and which class it would be of: the same decisions as\n"
-    "the server's, by a configuration that need not be the one in use. Nothing is sent, nothing\n"
-    "is asked of the network.\n"
+    "the server's, by a configuration that need not be the one in use. Nothing is sent, and\n"
+    "without --online nothing is asked of the network.\n"
     "  -c, --config FILE     default /etc/ringpost/ringpost.conf\n"
     "  -f, --from ADDRESS    MAIL FROM; <> for the null sender\n"
     "  -t, --to ADDRESS      RCPT TO; may stand several times\n"
@@ -57,6 +58,9 @@ static const char help[] =
     "      --requiretls      MAIL FROM has REQUIRETLS\n"
     "      --lacks-header    the content has come, without the header field that a connector's\n"
     "                        require-header asks for; else it is taken to have it\n"
+    "      --online          looks up the hosts of the way out, their TLSA records (DANE) and the\n"
+    "                        domain's policy of MTA-STS as they are now, and says what each host\n"
+    "                        would have to show\n"
     "  -j, --json            the same as an object\n"
     "Exit status: 0 all is taken, 1 something is refused, or the configuration cannot be read,\n"
     "2 usage.\n";
@@ -66,7 +70,7 @@ static struct {
     const char *from;
     const char *to[RECIPIENTS_EXPLAINED_MAX];
     unsigned to_count;
-    bool as_json, has_certificate, requiretls;
+    bool as_json, has_certificate, requiretls, online;
     uint64_t size;
     struct net_address address;
     struct tls_peer peer;
@@ -201,6 +205,7 @@ enum {
     OPTION_SIZE,
     OPTION_REQUIRETLS,
     OPTION_LACKS_HEADER,
+    OPTION_ONLINE,
 };
 
 /* -1: go on. Else the exit status. */
@@ -227,6 +232,7 @@ static int take_option(int option)
     case OPTION_SIZE: return take_size(optarg);
     case OPTION_REQUIRETLS: look.requiretls = true; return -1;
     case OPTION_LACKS_HEADER: look.session.lacks_header = true; return -1;
+    case OPTION_ONLINE: look.online = true; return -1;
     case 'h': fputs(help, stdout); return 0;
     default: fputs(help, stderr); return 2;
     }
@@ -253,6 +259,7 @@ static int take_options(int argc, char **argv)
         { "size", required_argument, NULL, OPTION_SIZE },
         { "requiretls", no_argument, NULL, OPTION_REQUIRETLS },
         { "lacks-header", no_argument, NULL, OPTION_LACKS_HEADER },
+        { "online", no_argument, NULL, OPTION_ONLINE },
         { NULL, 0, NULL, 0 },
     };
     look.config_file = check_default_path();
@@ -524,6 +531,13 @@ static json_t *way_explained(const struct config *config, const char *to, struct
                          : NULL;
     if (policy != NULL)
         json_object_set_new(way, "mta-sts", policy);
+    const struct explain_way now = {
+        .route = route, .domain = domain, .floor = choice.floor, .requiretls = look.requiretls
+    };
+    if (look.online && choice.verdict <= OUTBOUND_DEFAULT) {
+        json_t *online = explain_online(config, &now);
+        json_object_set_new(way, "online", online == NULL ? json_null() : online);
+    }
     json_object_set_new(way, "considered", ways_explained(config, &facts));
     return way;
 }
@@ -633,6 +647,7 @@ static void print_way(const json_t *way)
              cli_text(way, "reason"));
     cli_line("way out", words);
     sts_cli_lines(json_object_get(way, "mta-sts"));
+    explain_online_print(json_object_get(way, "online"));
     print_considered(way);
     print_class(json_object_get(way, "class"));
     cli_line_list("copies", json_object_get(way, "copies"));

@@ -253,6 +253,22 @@ class Dane(unittest.TestCase):
                          [f'must": dane: must, and mx.none.{ZONE}', f'must": dane: must, and mx.pkix.{ZONE}'])
         self.assertNotIn("L-21", self.server.cli("check").stdout)
 
+    def test_explain_online(self):
+        """Hosts, TLSA records and what each would have to show, as they are now."""
+        def online(name):
+            done = self.server.cli("explain", "--from", "a@flow.test", "--to", f"x@{name}.{ZONE}", "--ip", "127.0.0.1", "--online", "--json")
+            found = json.loads(done.stdout)["recipients"][0]["way"]["online"]
+            return found["hosts"][0]
+        host = online("ee")
+        self.assertEqual((host["host"], host["dnssec"], host["dane"], host["must_dane"]), (f"mx.ee.{ZONE}", True, "usable", True))
+        self.assertRegex(host["tlsa"][0], "^3 1 1 [0-9a-f]{64}$")
+        self.assertIn("dane", host["by"])
+        host = online("none")
+        self.assertEqual((host["dnssec"], host["dane"], host["must_dane"], host["tlsa"]), (True, "absent", False, []))
+        words = self.server.cli("explain", "--from", "a@flow.test", "--to", f"x@ee.{ZONE}", "--ip", "127.0.0.1", "--online").stdout
+        self.assertRegex(words, rf"mx\.ee\.{ZONE} at 127\.0\.0\.\d+:\d+, secure")
+        self.assertNotIn("secure", self.server.cli("explain", "--from", "a@flow.test", "--to", f"x@ee.{ZONE}", "--ip", "127.0.0.1").stdout)
+
 
 if __name__ == "__main__":
     harness.main()

@@ -383,6 +383,27 @@ class Kept(Sts):
 
 
 class CommandLine(Sts):
+    def test_explain_online(self):
+        """The policy as it is now, and what it demands of each host; nothing is asked without --online."""
+        self.hosts.asked.clear()
+        server = self.serve(start=False)
+        server.write_config()
+        self.hosts.publish("good", policy())
+
+        def explain(name, *words):
+            return server.cli("explain", "--from", "a@flow.test", "--to", f"x@{name}.{ORIGIN}", "--ip", "127.0.0.1", *words)
+        found = json.loads(explain("good", "--online", "--json").stdout)["recipients"][0]["way"]["online"]
+        self.assertEqual((found["mta-sts"]["state"], found["mta-sts"]["mode"]), ("found", "enforce"))
+        self.assertEqual([(h["must_sts"], h["refused"]) for h in found["hosts"]], [(True, "")])
+        self.hosts.publish("good", policy(mx=["mx.elsewhere.example"]))
+        found = json.loads(explain("good", "--online", "--json").stdout)["recipients"][0]["way"]["online"]
+        self.assertIn("does not list it", found["hosts"][0]["refused"])
+        self.hosts.publish("good", policy(), status=404)
+        self.assertRegex(explain("good", "--online").stdout, "mta-sts now +failed: .*404")
+        self.assertEqual(self.hosts.asked, ["good"] * 3)
+        explain("good")
+        self.assertEqual(self.hosts.asked, ["good"] * 3)
+
     def test_usage(self):
         server = self.serve()
         for words in (["tls", "sts"], ["tls", "sts", "a", "b"], ["tls", "sts", "refresh"], ["tls", "sts", "--what"]):
