@@ -81,7 +81,7 @@ static bool step(struct queue_count *count)
     count->last = NULL; /* it may be gone by now */
     for (unsigned looked = 0; count->log < server->logs_count; looked++) {
         struct queue *queue = &server->logs[count->log].queue;
-        const struct message *m;
+        struct message *m;
         if (looked == STEP)
             return false;
         if (!queue_look(queue, &count->cursor, &m)) {

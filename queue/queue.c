@@ -161,7 +161,7 @@ struct message *queue_slot(struct queue *queue, uint32_t slot, bool *beyond)
     return queue_message(queue, slot_id(message)) == message ? message : NULL;
 }
 
-bool queue_look(struct queue *queue, uint32_t *cursor, const struct message **message)
+bool queue_look(struct queue *queue, uint32_t *cursor, struct message **message)
 {
     bool beyond;
     *message = queue_slot(queue, *cursor, &beyond);
@@ -171,14 +171,10 @@ bool queue_look(struct queue *queue, uint32_t *cursor, const struct message **me
 
 struct message *queue_next(struct queue *queue, uint32_t *cursor)
 {
-    bool beyond = false;
-    while (!beyond) {
-        struct message *message = queue_slot(queue, *cursor, &beyond);
-        *cursor += !beyond;
-        if (message != NULL)
-            return message;
-    }
-    return NULL;
+    struct message *message = NULL;
+    while (message == NULL && queue_look(queue, cursor, &message))
+        ;
+    return message;
 }
 
 static struct message *message_new(struct queue *queue, const struct stored *stored,

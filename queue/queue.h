@@ -300,6 +300,6 @@ struct message *queue_next(struct queue *queue, uint32_t *cursor);
 struct message *queue_slot(struct queue *queue, uint32_t slot, bool *beyond);
 /* The same, one place of the table at a time, for who must not take long: *message is NULL where
  * there is none. False: the end. */
-bool queue_look(struct queue *queue, uint32_t *cursor, const struct message **message);
+bool queue_look(struct queue *queue, uint32_t *cursor, struct message **message);
 
 #endif
