@@ -10,8 +10,8 @@
 
 struct explain_way {
     const struct route *route;
-    const char *domain;       /* of the recipient */
-    enum tls_level floor;     /* that is demanded of the recipient; less than the route's: none */
+    const char *domain;   /* of the recipient */
+    enum tls_level floor; /* that is demanded of the recipient; less than the route's: none */
     bool requiretls;
 };
 
