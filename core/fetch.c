@@ -63,6 +63,7 @@ struct fetch_job {
     struct curl_slist *resolve, *header;
     uint8_t *body;
     size_t body_bytes, body_room;
+    struct fetch_look *look;
     bool too_large;
     char error[CURL_ERROR_SIZE];
     /* answered */
@@ -262,6 +263,8 @@ static void job_done(struct fetch_job *job, CURLcode code, struct list *done)
 {
     job_judge(job, code);
     job_give_back(job);
+    if (job->look != NULL && job->result == FETCH_DONE)
+        job->look->run(job->look, slice_of(job->body, job->body_bytes));
     list_remove(&job->node);
     list_push(done, &job->node);
 }
@@ -334,6 +337,8 @@ static void *worker_run(void *argument)
 
 static void job_free(struct fetch_job *job)
 {
+    if (job->look != NULL)
+        job->look->drop(job->look);
     free(job->url);
     free(job->ca_file);
     free(job->post_type);
@@ -388,7 +393,9 @@ static void job_answer(struct fetch_job *job)
             .body = slice_of(job->body, job->body_bytes),
             .content_type = job->type,
             .why = job->why,
+            .look = job->look,
         };
+        job->look = NULL;
         request->job = NULL;
         request->fetched(request, &answer);
     }
@@ -605,6 +612,7 @@ int fetch_start(struct fetcher *fetcher, struct fetch_request *request)
     job->bytes_max = request->bytes_max;
     job->timeout_ms = request->timeout_ms;
     job->any_address = request->any_address;
+    job->look = request->look;
     request->job = job;
     list_push(&fetcher->waiting, &job->node);
     metric_add(&fetcher->numbers.waiting, 1);

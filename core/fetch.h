@@ -45,12 +45,21 @@ enum fetch_result {
 };
 const char *fetch_result_name(enum fetch_result result);
 
+/* What is done with a document on the fetcher's thread, so that the loop does not wait for it: run,
+ * when all of it has come (DONE). The fetcher's from fetch_start's 0 on; whoever is answered has it
+ * back; drop is called when nobody is. */
+struct fetch_look {
+    void (*run)(struct fetch_look *look, struct slice body);
+    void (*drop)(struct fetch_look *look);
+};
+
 struct fetch_answer {
     enum fetch_result result;
     unsigned status;          /* of HTTP; 0: there was none */
     struct slice body;        /* good until fetched() returns; so are the texts */
     const char *content_type; /* as the server wrote it; "": it did not */
     const char *why;          /* in words, unless DONE */
+    struct fetch_look *look;  /* the request's */
 };
 
 struct fetch_request {
@@ -63,7 +72,8 @@ struct fetch_request {
     struct slice post;
     uint32_t bytes_max; /* of the body that comes */
     uint32_t timeout_ms;
-    bool any_address; /* an operator wrote the URL: private networks are fine */
+    bool any_address;        /* an operator wrote the URL: private networks are fine */
+    struct fetch_look *look; /* NULL: none */
 };
 
 struct fetch_numbers {

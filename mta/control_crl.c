@@ -12,12 +12,16 @@
  * (mta/inbound.c, tls/tls_client.c); only so many fetches at a time and in a minute; special
  * addresses only where delivery { private-networks } says so (mta/control_fetch.c).
  *
- * A list that is older than the one we have, or over, is refused as if it had not come. Bounds:
- * crl { lists, bytes }. A disk that fails costs a fetch after the next start, and is told.
+ * A list is read, verified and written on the fetcher's thread: it may have 16 MiB, and the loop
+ * has other things to do. One that is older than what we have, or over, is refused as if it had not
+ * come. Bounds: crl { lists, bytes }. A disk that fails costs a fetch after the next start, and is
+ * told.
  */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <time.h>
 
 #include "core/check.h"
 #include "mta/control.h"
@@ -305,73 +309,138 @@ static void failed(struct entry *e, const char *format, ...)
     log_entry(e, LOG_WARNING, "crl_failed");
 }
 
-/* What came, unless it is no better than what we have. */
-static struct tls_crl *read_list(struct entry *e, struct slice body)
+/* On the fetcher's thread: a list may have 16 MiB, and the loop has other things to do. Knows
+ * copies, and nothing of control's. */
+struct crl_look {
+    struct fetch_look look;
+    struct tls_crl_pointer *pointer;
+    struct tls_crl *list; /* what came; NULL: it is no better than what we have, and why */
+    int64_t than;         /* this update of what we have; 0: nothing */
+    int64_t seen_at, fetched_at;
+    size_t bytes;
+    int disk; /* of writing it: 0 or errno */
+    char path[CRL_STORE_PATH_MAX];
+    char why[TLS_WHY_MAX];
+};
+
+static void look_drop(struct fetch_look *look)
+{
+    struct crl_look *l = container_of(look, struct crl_look, look);
+    tls_crl_drop(l->list);
+    free(l->pointer);
+    free(l);
+}
+
+static void look_read(struct crl_look *l, struct slice body)
 {
     struct tls_crl *list;
     char why[TLS_WHY_MAX], day[TLS_TEXT_DATE_BYTES];
-    int64_t now = now_s(e->control);
-    struct slice issuer = slice_of(e->pointer->issuer, e->pointer->issuer_size);
-    if (tls_crl_read(body, e->pointer->url, issuer, &list, why) < 0) {
-        failed(e, "what is there %s", why);
-        return NULL;
+    struct slice issuer = slice_of(l->pointer->issuer, l->pointer->issuer_size);
+    if (tls_crl_read(body, l->pointer->url, issuer, &list, why) < 0) {
+        tls_why(l->why, "what is there %s", why);
+        return;
     }
-    if (now > tls_crl_next_update(list)) {
+    if (l->fetched_at > tls_crl_next_update(list)) {
         tls_text_date(tls_crl_next_update(list), day);
-        failed(e, "what is there is over since %s", day);
-    } else if (e->list != NULL && tls_crl_this_update(list) < tls_crl_this_update(e->list)) {
+        tls_why(l->why, "what is there is over since %s", day);
+    } else if (l->than != 0 && tls_crl_this_update(list) < l->than) {
         tls_text_date(tls_crl_this_update(list), day);
-        failed(e, "what is there is of %s, and older than what we have", day);
-    } else if (!make_room(e->control, e, body.size)) {
-        failed(e, "there is no room for %zu bytes (crl { bytes })", body.size);
+        tls_why(l->why, "what is there is of %s, and older than what we have", day);
     } else {
-        return list;
+        l->list = list;
+        return;
     }
     tls_crl_drop(list);
-    return NULL;
 }
 
-static void take_list(struct entry *e, struct tls_crl *list, struct slice body)
+static void look_run(struct fetch_look *look, struct slice body)
+{
+    struct crl_look *l = container_of(look, struct crl_look, look);
+    l->fetched_at = time(NULL);
+    l->bytes = body.size;
+    look_read(l, body);
+    if (l->list == NULL)
+        return;
+    const struct crl_record record = {
+        .url = l->pointer->url,
+        .connector = l->pointer->connector,
+        .issuer = slice_of(l->pointer->issuer, l->pointer->issuer_size),
+        .list = body,
+        .fetched_at = l->fetched_at,
+        .seen_at = l->seen_at,
+    };
+    l->disk = crl_store_write(l->path, l->pointer->id, &record);
+}
+
+/* NULL: no memory. */
+static struct crl_look *look_make(const struct entry *e)
+{
+    struct crl_look *l = calloc(1, sizeof(*l));
+    const size_t size = sizeof(*e->pointer) + e->pointer->issuer_size;
+    struct tls_crl_pointer *pointer = malloc(size);
+    if (l == NULL || pointer == NULL) {
+        free(l);
+        free(pointer);
+        return NULL;
+    }
+    memcpy(pointer, e->pointer, size);
+    l->look = (struct fetch_look) { .run = look_run, .drop = look_drop };
+    l->pointer = pointer;
+    l->than = e->list == NULL ? 0 : tls_crl_this_update(e->list);
+    l->seen_at = e->seen_at;
+    snprintf(l->path, sizeof(l->path), "%s", e->control->crl.path);
+    return l;
+}
+
+static void take_list(struct entry *e, struct crl_look *l)
 {
     struct control *control = e->control;
-    int64_t now = now_s(control);
-    control->crl.bytes += body.size - e->bytes;
-    e->bytes = body.size;
+    control->crl.bytes += l->bytes - e->bytes;
+    e->bytes = l->bytes;
     tls_crl_drop(e->list);
-    e->list = list;
-    e->fetched_at = now;
+    e->list = l->list;
+    l->list = NULL;
+    e->fetched_at = l->fetched_at;
     e->failures = 0;
     e->why[0] = '\0';
-    e->due_at = now + spread(control, refresh_s(e));
-    const struct crl_record record = {
-        .url = e->pointer->url,
-        .connector = e->pointer->connector,
-        .issuer = slice_of(e->pointer->issuer, e->pointer->issuer_size),
-        .list = body,
-        .fetched_at = now,
-        .seen_at = e->seen_at,
-    };
-    int r = crl_store_write(control->crl.path, e->pointer->id, &record);
-    if (r < 0)
-        disk_failed(control, r);
+    e->due_at = now_s(control) + spread(control, refresh_s(e));
+    if (l->disk < 0)
+        disk_failed(control, l->disk);
     log_entry(e, LOG_INFO, "crl_fetched");
     lists_changed(control);
+}
+
+/* False: it is not taken, and the entry says why. */
+static bool take_look(struct entry *e, struct crl_look *l)
+{
+    if (l->list == NULL) {
+        failed(e, "%s", l->why);
+        return false;
+    }
+    if (!make_room(e->control, e, l->bytes)) {
+        failed(e, "there is no room for %zu bytes (crl { bytes })", l->bytes);
+        if (e->list == NULL)
+            crl_store_remove(e->control->crl.path, e->pointer->id);
+        return false;
+    }
+    take_list(e, l);
+    return true;
 }
 
 static void on_fetched(struct fetch_request *request, const struct fetch_answer *answer)
 {
     struct entry *e = container_of(request, struct entry, request);
     struct control_crl *crl = &e->control->crl;
+    struct crl_look *l = container_of(answer->look, struct crl_look, look);
     crl->fetching--;
     if (answer->result != FETCH_DONE) {
         metric_add(&crl->fetched[answer->result], 1);
         failed(e, "%s", answer->why);
-        return;
+    } else {
+        const bool taken = take_look(e, l);
+        metric_add(&crl->fetched[taken ? (int)FETCH_DONE : (int)RESULT_UNUSABLE], 1);
     }
-    struct tls_crl *list = read_list(e, answer->body);
-    metric_add(&crl->fetched[list != NULL ? (int)FETCH_DONE : (int)RESULT_UNUSABLE], 1);
-    if (list != NULL)
-        take_list(e, list, answer->body);
+    look_drop(&l->look);
 }
 
 static void fetch(struct entry *e)
@@ -380,7 +449,11 @@ static void fetch(struct entry *e)
     e->request.url = e->pointer->url;
     e->request.bytes_max = TLS_CRL_BYTES_MAX;
     e->request.timeout_ms = FETCH_MS;
-    int r = fetch_start(control->fetcher, &e->request);
+    struct crl_look *l = look_make(e);
+    e->request.look = l == NULL ? NULL : &l->look;
+    int r = l == NULL ? -ENOMEM : fetch_start(control->fetcher, &e->request);
+    if (r < 0 && l != NULL)
+        look_drop(&l->look);
     if (r == 0) {
         control->crl.fetching++;
         control->crl.tokens--;

@@ -7,6 +7,7 @@
 
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -164,6 +165,7 @@ struct got {
     char body[64];
     char type[FETCH_TYPE_MAX];
     char why[FETCH_WHY_MAX];
+    struct fetch_look *look;
 };
 
 static void fetched(struct fetch_request *request, const struct fetch_answer *answer)
@@ -173,6 +175,7 @@ static void fetched(struct fetch_request *request, const struct fetch_answer *an
     got->answers++;
     got->result = answer->result;
     got->status = answer->status;
+    got->look = answer->look;
     slice_to_string(answer->body, got->body, sizeof(got->body));
     snprintf(got->type, sizeof(got->type), "%s", answer->content_type);
     snprintf(got->why, sizeof(got->why), "%s", answer->why);
@@ -338,6 +341,68 @@ Test(fetch, many_wait_their_turn_and_what_is_forgotten_is_not_told)
         cr_assert_eq(gots[i].answers, 0);
     cr_assert_eq(done, MANY / 4 * 3);
     cr_assert_eq(fetcher_numbers(fetcher)->waiting, 0);
+}
+
+/* ---- looked at ---- */
+
+struct seen {
+    struct fetch_look look;
+    pthread_t thread;
+    unsigned runs, drops;
+    char body[64];
+};
+
+static void seen_run(struct fetch_look *look, struct slice body)
+{
+    struct seen *seen = container_of(look, struct seen, look);
+    seen->runs++;
+    seen->thread = pthread_self();
+    slice_to_string(body, seen->body, sizeof(seen->body));
+}
+
+static void seen_drop(struct fetch_look *look)
+{
+    container_of(look, struct seen, look)->drops++;
+}
+
+Test(fetch, a_document_is_looked_at_on_the_other_thread)
+{
+    static const char *const paths[] = { "/text", "/none", "/text" };
+    static struct seen seen[3];
+    struct got gots[3];
+    for (unsigned i = 0; i < ARRAY_COUNT(paths); i++) {
+        seen[i].look = (struct fetch_look) { .run = seen_run, .drop = seen_drop };
+        gots[i] = asking(url_of("http", "good.test", 'h', paths[i]));
+        gots[i].request.look = &seen[i].look;
+        cr_assert_eq(fetch_start(fetcher, &gots[i].request), 0);
+    }
+    fetch_forget(&gots[2].request);
+    wait_for(&gots[0].answers, 1);
+    wait_for(&gots[1].answers, 1);
+    cr_expect_eq(seen[0].runs, 1);
+    cr_expect_str_eq(seen[0].body, "hello\n");
+    cr_expect_not(pthread_equal(seen[0].thread, pthread_self()));
+    cr_expect_eq(gots[0].look, &seen[0].look); /* ours again */
+    cr_expect_eq(seen[0].drops, 0);
+    cr_expect_eq(seen[1].runs, 0); /* 404 */
+    cr_expect_eq(gots[1].look, &seen[1].look);
+    cr_expect_eq(seen[1].drops, 0);
+    wait_for(&seen[2].drops, 1);
+    cr_expect_eq(gots[2].answers, 0);
+}
+
+Test(fetch, what_would_have_looked_is_dropped_with_the_rest)
+{
+    static struct seen seen = { .look = { .run = seen_run, .drop = seen_drop } };
+    struct got got = asking(url_of("https", "good.test", 's', "/silent"));
+    got.request.look = &seen.look;
+    cr_assert_eq(fetch_start(fetcher, &got.request), 0);
+    for (unsigned i = 0; i < 5; i++)
+        cr_assert_eq(shard_step(&control, control.now_ms + STEP_MS), 0);
+    fetcher_free(fetcher);
+    fetcher = NULL;
+    cr_expect_eq(seen.runs, 0);
+    cr_expect_eq(seen.drops, 1);
 }
 
 Test(fetch, the_end_does_not_wait_for_servers)
