@@ -5,13 +5,37 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
+#include "mta/cli.h"
 #include "mta/config.h"
 
 bool cert_usage_fits_client(unsigned usage)
 {
     return (usage & (TLS_USAGE_CLIENT | TLS_USAGE_ANY)) != 0;
+}
+
+/* By the organisation of the root. Chrome's root programme wants all public ones to stop until June
+ * 2026; these have said when. */
+static const struct {
+    const char *organization;
+    const char *day;
+} stops[] = {
+    { "O=Internet Security Research Group", "2026-05-13" }, /* Let's Encrypt */
+    { "O=DigiCert Inc", "2026-05-01" },
+    { "O=DigiCert, Inc.", "2026-05-01" },
+    { "O=Sectigo Limited", "2026-05-15" },
+    { "O=The USERTRUST Network", "2026-05-15" },
+    { "O=COMODO CA Limited", "2026-05-15" },
+};
+
+const char *cert_usage_stops(const char *root)
+{
+    for (size_t i = 0; i < ARRAY_COUNT(stops); i++)
+        if (strstr(root, stops[i].organization) != NULL)
+            return stops[i].day;
+    return NULL;
 }
 
 void cert_usage_path(const struct config *config, char path[static CERT_USAGE_PATH_MAX])
@@ -26,10 +50,16 @@ static int gather(struct store *store, json_t *all)
     int r;
     /* Inbound ones come first. */
     while ((r = cert_seen_next(store, &place, &record)) == 0 && place.side == CERT_OF_IN) {
-        if (cert_usage_fits_client(record.usage) || json_object_get(all, place.title) != NULL)
+        const bool fits = cert_usage_fits_client(record.usage);
+        const char *day = fits ? cert_usage_stops(record.root) : "";
+        const json_t *before = json_object_get(all, place.title);
+        /* One that is refused now says more than one that will be. */
+        const bool is_worse = !fits && *cli_text(before, "stops") != '\0';
+        if (day == NULL || (before != NULL && !is_worse))
             continue;
         json_object_set_new(all, place.title,
-                            json_pack("{s:s, s:s}", "where", place.where, "names", record.names));
+                            json_pack("{s:s, s:s, s:s}", "where", place.where, "names",
+                                      record.names, "stops", day));
     }
     return r == -ENOENT ? 0 : r;
 }

@@ -133,6 +133,15 @@ static void lint_usage(const struct lint *lint, const struct inbound *c)
     const json_t *shown = json_object_get(lint->usages, c->name);
     if (!by_certificate(c) || c->usage != TLS_PURPOSE_CLIENT || shown == NULL)
         return;
+    const char *stops = cli_text(shown, "stops");
+    if (*stops != '\0') {
+        tell(lint, CONFIG_WARNING, c, "cert-usage",
+             "client, and the CA of the certificate that %.200s showed last (%.160s) has announced "
+             "to issue none for clients from %.16s on: the next one would be refused (L-18); write "
+             "any, or agree on a CA that is not public (cert-roots)",
+             cli_text(shown, "where"), cli_text(shown, "names"), stops);
+        return;
+    }
     tell(lint, CONFIG_WARNING, c, "cert-usage",
          "client, and the certificate that %.200s showed last (%.160s) is not for clients, so it "
          "would be refused (L-18); have the partner get another one, or write any",

@@ -193,7 +193,8 @@ static int take(struct control *control, const struct cert_place *place,
         return r;
     const unsigned usage = r == 0 ? record.usage : TLS_USAGE_CLIENT;
     if (place->side == CERT_OF_IN &&
-        cert_usage_fits_client(usage) != cert_usage_fits_client(seen->usage))
+        (cert_usage_fits_client(usage) != cert_usage_fits_client(seen->usage) ||
+         cert_usage_stops(r == 0 ? record.root : "") != cert_usage_stops(seen->root)))
         control->certificates.usage_changed = true;
     if (r == 0)
         cert_seen_again(&record, seen);

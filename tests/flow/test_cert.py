@@ -679,6 +679,11 @@ class Expiry(Cert):
         bank.write_config()
         harness.wait_for(lambda: "L-18" in bank.cli("check").stdout, "L-18 from check")
         self.assertIn("mx.flow.test", bank.cli("check").stdout.partition("cert-usage")[2])
+        bank.stop()
+        (bank.spool / "certificates.json").write_text(json.dumps({"partner": {"where": "mx.flow.test", "names": "mx.flow.test",
+                                                                              "stops": "2026-05-13"}}))
+        self.assertRegex(bank.cli("check").stdout, r"announced.* 2026-05-13 .*\(L-18\)")
+        bank.start()
         bank.sections['inbound "partner"'] = {"type": "partner", "state": "enforce", "sender-domains": ["example.com"],
                                               "addresses": ["127.0.0.1"], "tls": "optional"}
         bank.write_config()
