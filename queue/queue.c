@@ -381,20 +381,6 @@ void unit_enter(struct unit *unit, enum unit_state state, bool front)
     destination_count(d);
 }
 
-void unit_defer(struct unit *unit, int64_t due_us)
-{
-    struct queue *queue = unit_queue(unit);
-    int64_t expires_us = unit_expires_us(unit);
-    int64_t warns_us = unit_warns_us(unit);
-    /* One that has expired and could not be settled so waits for its turn like any other. */
-    if (expires_us > queue->shard->wall_us)
-        due_us = MIN(due_us, expires_us);
-    if (warns_us > queue->shard->wall_us) /* what is told then is fresh */
-        due_us = MIN(due_us, warns_us);
-    unit_enter(unit, UNIT_DEFERRED, false);
-    timer_arm(&queue->shard->timers, &unit->timer, queue_monotonic_ms(queue, due_us));
-}
-
 static void unit_on_timer(struct timer *timer)
 {
     struct unit *unit = container_of(timer, struct unit, timer);

@@ -43,6 +43,8 @@ uint64_t unit_age_max_ms(const struct unit *unit);
 int64_t unit_warns_us(const struct unit *unit);
 /* Arms its timer, for one that nothing but time will change. */
 void unit_await_expiry(struct unit *unit);
+/* Enters DEFERRED. */
+void unit_defer(struct unit *unit, int64_t due_us);
 
 /* ---- queue.c ---- */
 
@@ -54,8 +56,6 @@ static inline int64_t unit_ordered_us(const struct queue *queue)
 {
     return queue->shard->wall_us + ORDERED_WAIT_US;
 }
-/* Enters DEFERRED. */
-void unit_defer(struct unit *unit, int64_t due_us);
 /* NULL: the pool is empty. In no state yet. */
 struct unit *unit_new(struct queue *queue, struct message *message, struct destination *d,
                       uint8_t class);

@@ -50,7 +50,7 @@ bool unit_expired(const struct unit *unit)
 
 bool unit_is_over(const struct unit *unit)
 {
-    return unit->destination->queue->shard->wall_us >= unit_ends_us(unit);
+    return unit_queue(unit)->shard->wall_us >= unit_ends_us(unit);
 }
 
 /* INT64_MAX: it has been told, or is not to be. */
@@ -64,7 +64,7 @@ int64_t unit_warns_us(const struct unit *unit)
 
 bool unit_is_late(const struct unit *unit)
 {
-    return unit->destination->queue->shard->wall_us >= unit_warns_us(unit) && !unit_expired(unit);
+    return unit_queue(unit)->shard->wall_us >= unit_warns_us(unit) && !unit_expired(unit);
 }
 
 void queue_warned(struct unit *unit)
@@ -84,7 +84,7 @@ unsigned queue_postponed(struct unit *unit)
  * attempt comes. */
 void unit_await_expiry(struct unit *unit)
 {
-    struct queue *queue = unit->destination->queue;
+    struct queue *queue = unit_queue(unit);
     int64_t due_us = unit_expires_us(unit);
     if (unit->state == UNIT_READY) {
         int64_t patience_ms = MIN(queue->options.retry_initial_ms, (uint32_t)LATE_PATIENCE_MS);
@@ -118,4 +118,18 @@ uint64_t queue_retry_after_ms(struct queue *queue, uint8_t class, uint32_t failu
     if (spread > 0)
         wait = wait - spread + random_below(&queue->shard->random, 2 * spread + 1);
     return MAX(wait, 1);
+}
+
+void unit_defer(struct unit *unit, int64_t due_us)
+{
+    struct queue *queue = unit_queue(unit);
+    int64_t expires_us = unit_expires_us(unit);
+    int64_t warns_us = unit_warns_us(unit);
+    /* One that has expired and could not be settled so waits for its turn like any other. */
+    if (expires_us > queue->shard->wall_us)
+        due_us = MIN(due_us, expires_us);
+    if (warns_us > queue->shard->wall_us) /* what is told then is fresh */
+        due_us = MIN(due_us, warns_us);
+    unit_enter(unit, UNIT_DEFERRED, false);
+    timer_arm(&queue->shard->timers, &unit->timer, queue_monotonic_ms(queue, due_us));
 }
