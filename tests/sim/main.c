@@ -103,6 +103,7 @@ static void draw_world(struct run *run)
     o->connections_per_hop = 1 + (unsigned)draw(run, 10);
     o->recv_buffers = 32u << draw(run, 3);
     o->recv_buffer_bytes = 512u << draw(run, 5);
+    o->warn_after_s = one_in(run, 2) ? 1 + draw(run, 300) : 0;
 }
 
 static void draw_hops(struct run *run)
@@ -335,6 +336,14 @@ static void judge_bounces(struct run *run)
                 fail(run, "r%u.m%u bounced, and nobody refused it", k, id);
             if (r->bounced > 0 && (m->verdict == SIM_CUT || m->verdict == SIM_UNSENT))
                 fail(run, "r%u.m%u bounced, and was never sent", k, id);
+            if (r->delayed > 0 && (m->verdict == SIM_CUT || m->verdict == SIM_UNSENT))
+                fail(run, "r%u.m%u is told of as late, and was never sent", k, id);
+            if (r->delayed > 0 && run->options.warn_after_s == 0)
+                fail(run, "r%u.m%u is told of as late, and nobody is to know", k, id);
+            /* What repeats it is a crash, a disk that took the report and not the record of it, or
+             * a next hop that took it and said nothing. */
+            if (r->delayed > 1 && run->crashes == 0 && !run->storm && !run->wild_hops)
+                fail(run, "r%u.m%u is told of as late %u times", k, id, r->delayed);
         }
     }
 }

@@ -501,7 +501,8 @@ void world_config(const struct world_options *o, unsigned variant,
         "outbound \"c\" { type = partner state = enforce domains = { c.example }  protocol = lmtp  "
         "hosts = { \"20.0.2.3:24\" } }\n"
         "delivery {\n"
-        "  retry-initial = 1s  retry-max = 30s  age-max = %llus  connect-timeout = 30s\n"
+        "  retry-initial = 1s  retry-max = 30s  age-max = %llus  delay-warning = %llus\n"
+        "  connect-timeout = 30s\n"
         "  greeting-timeout = 1m  command-timeout = 1m  mail-timeout = 1m  rcpt-timeout = 1m\n"
         "  data-init-timeout = 1m  data-block-timeout = 1m  data-end-timeout = 2m\n"
         "  connections-per-hop = %u  connections-per-shard = 24  messages-per-connection = 20\n"
@@ -513,8 +514,8 @@ void world_config(const struct world_options *o, unsigned variant,
         variant % 2 == 0 ? ""
                          : "outbound \"a\" { type = partner state = enforce domains = { a.example "
                            "}  hosts = { \"20.0.2.1:25\" } }\n",
-        (unsigned long long)o->age_max_s, o->connections_per_hop,
-        variant % 2 == 0 ? "defer" : "alert");
+        (unsigned long long)o->age_max_s, (unsigned long long)o->warn_after_s,
+        o->connections_per_hop, variant % 2 == 0 ? "defer" : "alert");
     CHECK(size > 0 && size < SERVER_SIM_TEXT_MAX);
 }
 

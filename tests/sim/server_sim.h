@@ -108,6 +108,7 @@ struct world_options {
     uint32_t recv_buffers;
     uint32_t recv_buffer_bytes;
     uint64_t age_max_s;
+    uint64_t warn_after_s; /* 0: no news of delays */
 };
 
 /* Domains: a.example by two MX hosts (hops 0 and 1), b.example by a route (hop 1), c.example by a
