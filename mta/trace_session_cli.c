@@ -195,13 +195,13 @@ static int page(struct session_trace *t)
 
 static int run(struct session_trace *t)
 {
-    const struct sigaction action = { .sa_handler = on_signal };
+    const struct sigaction action = { .sa_handler = on_signal, .sa_flags = SA_RESTART };
     int r = 1;
     bool told = false;
+    sigaction(SIGINT, &action, NULL); /* before the server knows: it must be told of the end */
+    sigaction(SIGTERM, &action, NULL);
     if (!begin(t))
         return 1;
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
     while (r == 1) {
         if (interrupted && !told)
             end(t);

@@ -87,7 +87,7 @@ void unit_await_expiry(struct unit *unit)
     struct queue *queue = unit_queue(unit);
     int64_t due_us = unit_expires_us(unit);
     if (unit->state == UNIT_READY) {
-        int64_t patience_ms = MIN(queue->options.retry_initial_ms, (uint32_t)LATE_PATIENCE_MS);
+        int64_t patience_ms = MIN(unit_class(unit)->retry_initial_ms, (uint32_t)LATE_PATIENCE_MS);
         int64_t soon_us = queue->shard->wall_us + patience_ms * US_IN_MS;
         due_us = MIN(due_us, MAX(unit_warns_us(unit), soon_us));
     }

@@ -178,7 +178,8 @@ Test(settle, who_waits_without_attempts_is_told_of_once_and_stays_ready)
 Test(settle, who_is_deferred_is_tried_when_it_is_time)
 {
     struct queue_world *w = late_world(2);
-    w->queue.options.retry_initial_ms = w->queue.options.retry_max_ms = 3 * HOUR_MS;
+    struct mail_class *class = &w->queue.classes.slots[0];
+    class->retry_initial_ms = class->retry_max_ms = 3 * HOUR_MS;
     queue_mail(w, "a@x.test");
     struct unit *unit = queue_pull_from(w, "mx:x.test");
     cr_assert_eq(queue_settle_as(w, unit, "l"), 0);
@@ -248,7 +249,8 @@ Test(settle, what_was_told_is_remembered_through_later_attempts)
 {
     for (unsigned attempts = 0; attempts < 3; attempts++) {
         struct queue_world *w = late_world(10 + attempts);
-        w->queue.options.retry_initial_ms = w->options.retry_initial_ms = MINUTE_MS;
+        w->queue.classes.slots[0].retry_initial_ms = MINUTE_MS;
+        w->options.retry_initial_ms = MINUTE_MS;
         queue_mail(w, "a@x.test b@x.test");
         queue_world_run(w, 4 * HOUR_MS + 2 * MINUTE_MS);
         cr_assert_eq(late_count, 1);
