@@ -33,6 +33,7 @@ HANDSHAKES = {"13-ecdsa": "1.3 full ECDSA", "13-rsa": "1.3 full RSA-2048", "13-r
               "12-ecdsa": "1.2 full ECDSA", "12-ticket": "1.2 resumed, ticket", "12-id": "1.2 resumed, id",
               "13-hybrid": "1.3 full ECDSA, hybrid"}
 QUEUE_BYTES_MAX = 256           # of memory, for a message that waits; the table of destinations apart
+QUEUE_DESTINATION_BYTES = 1024  # of that table, for one of them
 QUEUE_FULL_MIN = 0.8            # messages/s taken in by a full queue, of an empty one's
 QUEUE_START_MAX = 5000          # ms from the start to the first 220
 QUEUE_LOOK_MAX = 1000           # ms for queue list, queue top
@@ -248,13 +249,17 @@ def queue(rows):
     def message_bytes(row):
         return row["grown_kib"] * 1024 / row["grown_messages"] if row["grown_messages"] > 0 else None
 
-    out = [("competitor", "destinations", "messages", "bytes each", "empty/s", "full/s", "of empty", "list ms",
-            "top ms", "start ms", "drained/s", "of relayed")]
+    def restarted_bytes(row):
+        return (row["restarted_kib"] - row["fresh_kib"]) * 1024 / row["messages"] if "restarted_kib" in row else None
+
+    out = [("competitor", "destinations", "messages", "grown by", "bytes each", "empty/s", "full/s", "of empty",
+            "list ms", "top ms", "start ms", "its CPU ms", "drained/s", "of relayed")]
     for row in rows:
         full = ratio(number(row, "full"), number(row, "empty"))
         out.append((NAMES.get(row["competitor"], row["competitor"]), shown(row["destinations"]), shown(row["messages"]),
-                    shown(message_bytes(row)), shown(number(row, "empty")), shown(number(row, "full")), shown(full, 2),
+                    shown(message_bytes(row)), shown(restarted_bytes(row)), shown(number(row, "empty")), shown(number(row, "full")), shown(full, 2),
                     shown(number(row, "list_ms")), shown(number(row, "top_ms")), shown(number(row, "start_ms")),
+                    shown(row.get("start_cpu_ms")),
                     shown(number(row, "drain")), shown(ratio(number(row, "drain"), relayed), 2)))
     table(out)
     print(f"relayed, in and out at the same time: {shown(relayed)} messages/s\n")
@@ -262,8 +267,10 @@ def queue(rows):
         if row["competitor"] != "ringpost":
             continue
         where = f"{row['destinations']:,} destinations"
-        judge(f"{where}: memory of a message that waits", message_bytes(row), QUEUE_BYTES_MAX, at_least=False,
-              unit=" bytes", digits=0)
+        each = restarted_bytes(row)
+        judge(f"{where}: memory of a message that waits, without {QUEUE_DESTINATION_BYTES} bytes of each destination",
+              each and each - row["destinations"] * QUEUE_DESTINATION_BYTES / row["messages"], QUEUE_BYTES_MAX,
+              at_least=False, unit=" bytes", digits=0)
         judge(f"{where}: messages/s into a full queue, of an empty one's",
               ratio(number(row, "full"), number(row, "empty")), QUEUE_FULL_MIN)
         for key, what, most in (("list_ms", "queue list", QUEUE_LOOK_MAX), ("top_ms", "queue top", QUEUE_LOOK_MAX),

@@ -7,9 +7,11 @@
 # turn, whose MX is a closed port of this machine (a name server of our own says so). Of each:
 #
 #   empty     messages/s that are taken in by an empty queue, SECONDS_EACH (5)
-#   full      the same when MESSAGES wait; how much more memory the server has then (Pss), by message
+#   full      the same when MESSAGES wait; how much memory (Pss) has come with each of the last four
+#             fifths of them, caches for bodies included
 #   list, top `ringpost queue list` (first page) and `queue top`, in ms
-#   start     from its execution to the first 220, with all that waits on disk (COLD=1: nothing cached)
+#   start     from its execution to the first 220, with all that waits on disk (COLD=1: nothing cached);
+#             how much more memory it has then than with an empty queue, by message
 #   drain     the MX answers again: messages/s from the first one that it gets to the last
 #
 # and once what `relay.sh` measures, messages/s in and out, for comparison. Postfix keeps
@@ -127,9 +129,11 @@ fill() {
 }
 
 measure_ringpost() {
-    local count=$1 base empty full queued list top start began rate before again cpu
+    local count=$1 base empty full queued list top start began rate before again cpu fresh
     say "ringpost, $count destinations: filling"
     QUEUE_DNS=$PORT_DNS RETRY=${RETRY:-30s} ringpost_start hold || return 1
+    sleep 1
+    fresh=$(memory_kib ringpost)
     load "$PORT_RINGPOST" "$count" --messages 2000 && sleep 1
     load "$PORT_RINGPOST" "$count" --seconds "$SECONDS_EACH" || return 1
     empty=$(jsonget "$json" messages_per_second)
@@ -158,11 +162,12 @@ measure_ringpost() {
     cpu=$(($(cg_cpu_us ringpost) / 1000))
     queued=$(waiting)
     again=$(memory_kib ringpost)
-    say "ringpost, $count destinations: first 220 after $start ms ($cpu ms of CPU) with $queued"
+    say "ringpost, $count destinations: first 220 after $start ms ($cpu ms of CPU) with $queued," \
+        "$(((again - fresh) * 1024 / queued)) bytes each"
     rate=$(drain "$queued")
     say "ringpost, $count destinations: drained at ${rate:-?}/s"
     result "$BENCH_RESULTS/queue/ringpost-$count.json" bench=queue competitor=ringpost "destinations=$count" \
-        "messages=$queued" "grown_kib=$grown" "grown_messages=$before" "base_kib=$base" "restarted_kib=$again" \
+        "messages=$queued" "grown_kib=$grown" "grown_messages=$before" "base_kib=$base" "fresh_kib=$fresh" "restarted_kib=$again" \
         "empty=$empty" "full=$full" "list_ms=$list" "top_ms=$top" "start_ms=$start" "start_cpu_ms=$cpu" "drain=${rate:-null}"
 }
 
