@@ -14,6 +14,8 @@
 #include "core/memory.h"
 #include "queue/queue_inside.h"
 
+enum { SLOTS = 64 /* of messages, in a word of those that are listed */ };
+
 static_assert(sizeof(struct message) + sizeof(struct unit) + 2 * sizeof(struct message *) <=
               QUEUE_MESSAGE_BYTES_MAX);
 static_assert((uint32_t)RECIPIENTS_MAX < PLACE_LAST);
@@ -30,18 +32,25 @@ static uint32_t power_of_two(uint32_t at_least)
     return size;
 }
 
+static size_t listed_bytes(uint32_t messages)
+{
+    return ((size_t)messages / SLOTS + 1) * sizeof(uint64_t);
+}
+
 uint64_t queue_messages_bytes(const struct queue_options *o)
 {
     return pool_bytes(sizeof(struct message), o->messages_max) +
            pool_bytes(sizeof(struct unit), o->recipients_max) +
            pool_bytes(sizeof(struct place), o->recipients_max) +
-           sizeof(struct message *) * (uint64_t)power_of_two(o->messages_max);
+           sizeof(struct message *) * (uint64_t)power_of_two(o->messages_max) +
+           listed_bytes(o->messages_max);
 }
 
 uint64_t queue_message_bytes(void)
 {
     return pool_bytes(sizeof(struct message), 1) + pool_bytes(sizeof(struct unit), 1) +
-           pool_bytes(sizeof(struct place), 1) + 2 * sizeof(struct message *);
+           pool_bytes(sizeof(struct place), 1) + 2 * sizeof(struct message *) +
+           1; /* for its bit among the listed ones */
 }
 
 uint64_t queue_destinations_bytes(const struct queue_options *o)
@@ -75,7 +84,8 @@ int queue_init(struct queue *queue, struct shard *shard, const struct queue_opti
     queue->hashes_mask = power_of_two(options->destinations_max) - 1;
     queue->table = memory_reserve(sizeof(*queue->table) * ((size_t)queue->table_mask + 1));
     queue->hashes = memory_reserve(sizeof(*queue->hashes) * ((size_t)queue->hashes_mask + 1));
-    int r = queue->table == NULL || queue->hashes == NULL ? -ENOMEM : 0;
+    queue->listed = memory_reserve(listed_bytes(options->messages_max));
+    int r = queue->table == NULL || queue->hashes == NULL || queue->listed == NULL ? -ENOMEM : 0;
     if (r == 0)
         r = pool_init(&queue->messages, "messages", sizeof(struct message), options->messages_max);
     if (r == 0)
@@ -109,6 +119,8 @@ void queue_free(struct queue *queue)
     pool_free(&queue->large);
     memory_release(queue->table, sizeof(*queue->table) * ((size_t)queue->table_mask + 1));
     memory_release(queue->hashes, sizeof(*queue->hashes) * ((size_t)queue->hashes_mask + 1));
+    memory_release(queue->listed, listed_bytes(queue->options.messages_max));
+    queue->listed = NULL;
     queue->table = NULL;
     queue->hashes = NULL;
 }
@@ -144,21 +156,13 @@ struct stored *queue_find_stored(void *argument, uint64_t id)
     return message == NULL ? NULL : &message->stored;
 }
 
-/* Of a slot that may be free: then its first word is the free list's, and a sanitizer must not
- * mind. Only a listed message is found by its id. */
-__attribute__((no_sanitize_address)) static uint64_t slot_id(const struct message *message)
-{
-    static_assert(offsetof(struct message, stored.id) == 0);
-    return message->stored.id;
-}
-
 struct message *queue_slot(struct queue *queue, uint32_t slot, bool *beyond)
 {
     *beyond = slot >= queue->messages.touched;
     if (*beyond)
         return NULL;
-    struct message *message = pool_at(&queue->messages, slot);
-    return queue_message(queue, slot_id(message)) == message ? message : NULL;
+    const uint64_t listed = queue->listed[slot / SLOTS] >> slot % SLOTS;
+    return (listed & 1) != 0 ? pool_at(&queue->messages, slot) : NULL;
 }
 
 bool queue_look(struct queue *queue, uint32_t *cursor, struct message **message)
@@ -171,10 +175,25 @@ bool queue_look(struct queue *queue, uint32_t *cursor, struct message **message)
 
 struct message *queue_next(struct queue *queue, uint32_t *cursor)
 {
-    struct message *message = NULL;
-    while (message == NULL && queue_look(queue, cursor, &message))
-        ;
-    return message;
+    while (*cursor < queue->messages.touched) {
+        const uint64_t listed = queue->listed[*cursor / SLOTS] >> *cursor % SLOTS;
+        if (listed == 0) {
+            *cursor = (*cursor | (SLOTS - 1)) + 1;
+            continue;
+        }
+        *cursor += (uint32_t)__builtin_ctzll(listed);
+        return pool_at(&queue->messages, (*cursor)++);
+    }
+    return NULL;
+}
+
+static void message_list(struct queue *queue, const struct message *message, bool is_listed)
+{
+    const uint32_t index = pool_index(&queue->messages, message);
+    const uint64_t bit = UINT64_C(1) << index % SLOTS;
+    uint64_t *word = &queue->listed[index / SLOTS];
+    CHECK(((*word & bit) != 0) != is_listed);
+    *word ^= bit;
 }
 
 static struct message *message_new(struct queue *queue, const struct stored *stored,
@@ -188,6 +207,7 @@ static struct message *message_new(struct queue *queue, const struct stored *sto
         .arrival_us = envelope->arrival_us,
         .null_sender = envelope->sender.size == 0,
     };
+    message_list(queue, message, true);
     struct message **slot = message_slot(queue, stored->id);
     message->chain = *slot;
     *slot = message;
@@ -205,6 +225,7 @@ static void message_free(struct queue *queue, struct message *message)
     *at = message->chain;
     queue_scan_count(queue, message, -1, 0);
     spool_free(queue->spool, &message->stored);
+    message_list(queue, message, false);
     pool_give(&queue->messages, message);
     metric_sub(&queue->metrics.messages, 1);
 }

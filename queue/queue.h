@@ -156,6 +156,7 @@ struct queue {
     struct pool settlements;
     struct pool large;
     struct message **table; /* by id */
+    uint64_t *listed;       /* a bit for each place of the pool: there is a message */
     uint32_t table_mask;
     struct list *hashes; /* of destinations */
     uint32_t hashes_mask;

@@ -11,7 +11,7 @@ from harness import Ringpost, Sink, source, wait_for
 
 HERE = pathlib.Path(__file__).resolve().parent
 MESSAGES = 2000     # that the queue is to have room for
-MESSAGE_BYTES = 192
+MESSAGE_BYTES = 200
 SMALL = {"connections": 64, "queue-destinations": 1000}
 
 
