@@ -529,6 +529,14 @@ static void link_free(struct link *link)
     pool_give(&deliver->links, link);
 }
 
+/* DNS says which host it is, and not the configuration: that is where mail comes back from. */
+static bool link_is_foreign(const struct link *link)
+{
+    bool named;
+    return link->to.host != NULL && link->hop->route->protocol == ROUTE_SMTP &&
+           *hop_subject(link->hop, link->host, &named) != '\0' && !named;
+}
+
 /* All is known of its host: it is connected to, or is not to have mail. False: no connection can
  * be made here. */
 static bool link_begin(struct link *link)
@@ -551,7 +559,7 @@ static bool link_begin(struct link *link)
         .address = link->to.address,
         .host = link->host,
         .protocol = route->protocol == ROUTE_LMTP ? SMTP_CLIENT_LMTP : SMTP_CLIENT_SMTP,
-        .flags = hop->client_flags,
+        .flags = hop->client_flags | (link_is_foreign(link) ? SMTP_CLIENT_FOREIGN : 0U),
         .helo_name = route->ehlo,
         .source = hop_source(hop, &link->to.address),
         .transactions_max =
@@ -788,6 +796,15 @@ static void hop_target_failed(struct next_hop *hop, const struct link *link,
     hop_host_failed(hop, token);
     if (link->target != hop->target_next)
         return; /* another connection has found that out already */
+    if (token == FAULT_LOOP && link->target == 0) { /* the best one: the others send it here */
+        const struct attempt_failure failure = {
+            .enhanced = outbound_token_row(token)->expiry,
+            .why = "mail loops back: the first host of the destination calls itself by our name",
+        };
+        hop->targets_until_ms = 0;
+        hop_refuse_all(hop, &failure);
+        return;
+    }
     hop->target_next++;
     hop->lacking += token == FAULT_REQUIRETLS;
     if (hop->target_next < hop->targets_count)

@@ -166,7 +166,7 @@ static enum outbound_token token_of_fault(enum smtp_tls_fault fault)
 enum outbound_token link_token(const struct smtp_client_end *end)
 {
     enum outbound_token token = token_of_fault(end->fault);
-    return token != FAULT_NONE ? token : FAULT_CONNECT;
+    return token != FAULT_NONE ? token : end->why == SMTP_GONE_LOOP ? FAULT_LOOP : FAULT_CONNECT;
 }
 
 enum outbound_token hop_token(const struct destination *destination)

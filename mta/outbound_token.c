@@ -89,6 +89,7 @@ const struct metric outbound_token_metrics[] = {
     HOSTS(FAULT_STS_CERT, "sts-cert"), HOSTS(FAULT_MEMORY, "memory"),
     HOSTS(FAULT_REQUIRETLS, "requiretls"), HOSTS(FAULT_PEER_DEMANDS_TLS, "peer-demands-tls"),
     HOSTS(FAULT_CLIENT_CERT, "client-cert"), HOSTS(FAULT_CONNECT, "connect"),
+    HOSTS(FAULT_LOOP, "loop"),
 };
 /* clang-format on */
 const unsigned outbound_token_metrics_count = ARRAY_COUNT(outbound_token_metrics);

@@ -370,6 +370,16 @@ static enum client_step client_connect(struct smtp_client *c)
     return smtp_client_enter(c, implicit ? SMTP_CLIENT_HANDSHAKE : SMTP_CLIENT_GREETING);
 }
 
+/* The first word of its greeting, or of its answer to EHLO. */
+static bool client_is_us(const struct smtp_client *c)
+{
+    const struct slice text = slice_of(c->response.text, c->response.text_size);
+    const ptrdiff_t blank = slice_find(text, ' ');
+    const struct slice name = slice_part(text, 0, blank < 0 ? text.size : (size_t)blank);
+    return (c->target.flags & SMTP_CLIENT_FOREIGN) != 0 &&
+           slice_equal_nocase(name, slice_of_string(c->target.helo_name));
+}
+
 static enum client_step client_greeting(struct smtp_client *c)
 {
     switch (smtp_client_reply(c)) {
@@ -381,6 +391,8 @@ static enum client_step client_greeting(struct smtp_client *c)
         return client_refused(c);
     if (connection_has_input(&c->connection))
         return smtp_client_unasked(c); /* it answers questions that were not asked yet */
+    if (client_is_us(c))
+        return smtp_client_fail(c, SMTP_GONE_LOOP, 0);
     return smtp_client_enter(c, SMTP_CLIENT_EHLO);
 }
 
@@ -410,6 +422,8 @@ static enum client_step client_hello(struct smtp_client *c)
     }
     if (c->response.code != 250)
         return client_refused(c);
+    if (client_is_us(c))
+        return smtp_client_fail(c, SMTP_GONE_LOOP, 0);
     return smtp_client_protect(c);
 }
 

@@ -44,6 +44,7 @@ enum smtp_client_protocol { SMTP_CLIENT_SMTP, SMTP_CLIENT_LMTP };
 enum smtp_client_flags {
     SMTP_CLIENT_NO_PIPELINING = 1 << 0, /* even if offered */
     SMTP_CLIENT_NO_CHUNKING = 1 << 1,
+    SMTP_CLIENT_FOREIGN = 1 << 2, /* DNS named the host: it is not to call itself by our name */
 };
 
 /* RFC 5321 4.5.3.2; all must be set, save where 0 has a meaning. */
@@ -194,6 +195,7 @@ enum smtp_gone {
     SMTP_GONE_BODY,      /* the body could not be read, or must not be sent */
     SMTP_GONE_LOCAL,     /* out of buffers */
     SMTP_GONE_TLS,       /* the protection that was wanted did not come about: fault says why */
+    SMTP_GONE_LOOP,      /* FOREIGN, and it calls itself by our name */
     SMTP_GONES,
 };
 const char *smtp_gone_name(enum smtp_gone why);

@@ -57,6 +57,7 @@ static const struct smtp_gone_words gone_words[SMTP_GONES] = {
     [SMTP_GONE_CHUNKING]  = { "chunking",  "BDAT offered but not understood", { 4, 5, 1 } },
     [SMTP_GONE_BODY]      = { "body",      "content could not be read",       { 4, 3, 0 } },
     [SMTP_GONE_LOCAL]     = { "local",     "out of buffers",                  { 4, 3, 1 } },
+    [SMTP_GONE_LOOP]      = { "loop",      "the host calls itself by our name: mail would come back", { 4, 4, 6 } },
     [SMTP_GONE_TLS]       = { "tls",       "the connection cannot be protected as it must be", { 4, 7, 5 } },
 };
 

@@ -160,6 +160,49 @@ class Refused(Dns):
         self.peer("127.0.0.10")
         self.bounces("nullmx.flow.example", r"5\.1\.10")
 
+    def greets_as_us(self, host, verb="GREET"):
+        peer = self.peer(host)
+        peer.answers[verb] = lambda *_: "220 MX.flow.test ESMTP" if verb == "GREET" else "250 MX.flow.test"
+        return peer
+
+    def loops(self, verb):
+        peer = self.greets_as_us("127.0.0.10", verb)
+        server = self.serve()
+        server.send(recipients=["x@pref.flow.example"])
+        bounce, = self.back.wait(1)
+        self.assertRegex(bounce.content.decode(), r"Status: 5\.4\.6")
+        self.assertEqual((server.wait_log("host_failed")[0]["token"], peer.messages, peer.verbs("MAIL")), ("loop", [], []))
+        counts = [value for name, value in server.metrics().items() if "host_failures_total" in name and 'token="loop"' in name]
+        self.assertGreater(sum(counts), 0)
+        server.wait_empty()
+
+    def test_the_first_host_greets_by_our_name(self):
+        self.loops("GREET")
+
+    def test_the_first_host_answers_ehlo_by_our_name(self):
+        self.loops("EHLO")
+
+    def test_a_further_host_calls_itself_by_our_name(self):
+        """It gets nothing, and mail waits for the first one."""
+        self.greets_as_us("127.0.0.11")
+        server = self.serve()
+        server.send(recipients=["x@two.flow.example"])
+        server.wait_log("host_failed", token="loop")
+        server.wait_log("destination_failed")
+        peer = self.peer("127.0.0.10")
+        peer.wait(1)
+        self.assertEqual(self.back.messages, [])
+
+    def test_a_host_of_the_configuration_may_be_called_as_it_likes(self):
+        peer = self.greets_as_us("127.0.0.10")
+        server = self.serve()
+        server.stop()
+        server.outbound["named"] = {"domains": ["pref.flow.example"], "hosts": [peer.address], "allow-private": True}
+        server.write_config()
+        server.start()
+        server.send(recipients=["x@pref.flow.example"])
+        peer.wait(1)
+
     def test_nxdomain(self):
         self.bounces("no-such-name.flow.example", r"5\.1\.2")
 

@@ -297,6 +297,8 @@ const struct net_address *address(const char *text)
     return &a;
 }
 
+unsigned world_flags;
+
 static struct world *world_make(const struct sim_options *sim, const struct line *lines)
 {
     static const struct ring_options options = {
@@ -317,6 +319,7 @@ static struct world *world_make(const struct sim_options *sim, const struct line
         .address = *address("192.0.2.2:25"),
         .host = "mx.test",
         .helo_name = "us.test",
+        .flags = world_flags,
         .timeouts = &w->timeouts,
     };
 

@@ -99,6 +99,7 @@ struct world {
 extern const struct smtp_client_callbacks world_callbacks;
 const struct net_address *address(const char *text);
 bool world_is_gone(void *argument);
+extern unsigned world_flags; /* enum smtp_client_flags, of worlds to come */
 struct world *world_new(uint64_t seed, const struct line *lines);
 /* Faults on our machine, and a next hop that follows nothing. */
 struct world *world_new_chaos(uint64_t seed);

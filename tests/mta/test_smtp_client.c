@@ -52,6 +52,22 @@ Test(smtp_client, greetings_that_are_none)
     one_failure(silent, SMTP_GONE_TIMEOUT, SMTP_VERDICT_TEMPORARY, SMTP_STAGE_GREETING);
 }
 
+Test(smtp_client, a_foreign_host_is_not_called_as_we_are)
+{
+    SCRIPT(greets, SAY("", "220 US.test ESMTP\r\n"));
+    SCRIPT(lines, SAY("", "220-us.test\r\n220 ESMTP\r\n"));
+    SCRIPT(says, GREETING, EHLO("250-us.test hello\r\n250 SIZE\r\n"));
+    SCRIPT(other, SAY("", "220 us.test.example ESMTP\r\n"), SAY("EHLO us.test\r\n", NULL));
+    world_flags = SMTP_CLIENT_FOREIGN;
+    one_failure(greets, SMTP_GONE_LOOP, SMTP_VERDICT_TEMPORARY, SMTP_STAGE_GREETING);
+    one_failure(lines, SMTP_GONE_LOOP, SMTP_VERDICT_TEMPORARY, SMTP_STAGE_GREETING);
+    one_failure(says, SMTP_GONE_LOOP, SMTP_VERDICT_TEMPORARY, SMTP_STAGE_HELO);
+    one_failure(other, SMTP_GONE_TIMEOUT, SMTP_VERDICT_TEMPORARY, SMTP_STAGE_HELO);
+    world_flags = 0; /* the configuration names the host */
+    SCRIPT(ours, SAY("", "220 us.test ESMTP\r\n"), SAY("EHLO us.test\r\n", NULL));
+    one_failure(ours, SMTP_GONE_TIMEOUT, SMTP_VERDICT_TEMPORARY, SMTP_STAGE_HELO);
+}
+
 Test(smtp_client, a_reply_before_its_question_is_an_injection)
 {
     SCRIPT(eager, SAY("", "220 mx.test\r\n250 PIPELINING\r\n"), LATE("EHLO", NULL));
