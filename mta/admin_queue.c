@@ -200,46 +200,127 @@ void admin_worked(struct admin *admin)
         MHD_run(admin->daemons[i].daemon);
 }
 
-static enum MHD_Result begin(struct admin_request *request, enum queue_verb verb)
+/* Which mail, who, and why. False: it was refused, *result. */
+static bool read_job(struct admin_request *request, struct queue_job *job, enum MHD_Result *result)
 {
-    struct queue_job job = { .verb = verb };
     const char *reason = admin_argument(request->connection, "reason");
-    enum MHD_Result result;
-    char words[QUEUE_WORDS_MAX];
-    if (!read_selection(request, &job.selection, &result))
-        return result;
+    if (!read_selection(request, &job->selection, result))
+        return false;
     json_t *text = json_string(reason == NULL ? "" : reason);
     const bool fits = text != NULL && json_string_length(text) < JOB_REASON_MAX;
     json_decref(text);
-    if (!fits)
-        return error(request, MHD_HTTP_BAD_REQUEST, "reason: too long, or no UTF-8");
-    snprintf(job.reason, sizeof(job.reason), "%s", reason == NULL ? "" : reason);
-    admin_peer(request->connection, job.by);
-    job.dry_run = admin_argument(request->connection, "dry-run") != NULL;
-    const int64_t number = control_queue_begin(request->daemon->admin->control, &job, words);
+    if (!fits) {
+        *result = error(request, MHD_HTTP_BAD_REQUEST, "reason: too long, or no UTF-8");
+        return false;
+    }
+    snprintf(job->reason, sizeof(job->reason), "%s", reason == NULL ? "" : reason);
+    admin_peer(request->connection, job->by);
+    job->dry_run = admin_argument(request->connection, "dry-run") != NULL;
+    return true;
+}
+
+static enum MHD_Result refuse(struct admin_request *request, int64_t why, const char *words)
+{
+    const unsigned status = why == -EINVAL   ? MHD_HTTP_BAD_REQUEST
+                            : why == -ENOENT ? MHD_HTTP_NOT_FOUND
+                                             : MHD_HTTP_SERVICE_UNAVAILABLE;
+    return error(request, status, words);
+}
+
+static enum MHD_Result begin(struct admin_request *request, const struct queue_job *job)
+{
+    char words[QUEUE_WORDS_MAX];
+    const int64_t number = control_queue_begin(request->daemon->admin->control, job, words);
+    return number < 0 ? refuse(request, number, words) : wait_for_job(request, (uint64_t)number);
+}
+
+/* ---- orders ---- */
+
+static enum MHD_Result ordered(struct admin_request *request, int64_t number)
+{
+    return admin_answer_json(request->connection, MHD_HTTP_OK,
+                             json_pack("{s:I}", "order", (json_int_t)number));
+}
+
+/* Mail that is in the queue looks for its way at once. */
+static enum MHD_Result follow(struct admin_request *request, struct queue_job *job)
+{
+    job->verb = QUEUE_REROUTE;
+    return begin(request, job);
+}
+
+static enum MHD_Result order(struct admin_request *request, const char *verb)
+{
+    struct control *control = request->daemon->admin->control;
+    struct queue_order order = { .kind = strcmp(verb, "relax") == 0     ? ORDER_RELAX
+                                         : strcmp(verb, "reroute") == 0 ? ORDER_REROUTE
+                                                                        : ORDER_SUSPEND };
+    struct queue_job job = { .verb = QUEUE_REROUTE };
+    const char *to = admin_argument(request->connection, "to");
+    enum MHD_Result result;
+    char words[QUEUE_WORDS_MAX];
+    if (!read_job(request, &job, &result))
+        return result;
+    order.what = job.selection;
+    snprintf(order.by, sizeof(order.by), "%s", job.by);
+    snprintf(order.reason, sizeof(order.reason), "%s", job.reason);
+    if (strcmp(verb, "resume") == 0) {
+        int r = control_orders_resume(control, &order, words);
+        return r < 0 ? refuse(request, r, words) : ordered(request, 0);
+    }
+    if (job.dry_run)
+        return error(request, MHD_HTTP_BAD_REQUEST,
+                     "an order has no dry run: GET /v1/queue?verb=reroute shows its mail");
+    const int64_t number = control_orders_give(control, &order, to == NULL ? "" : to, words);
     if (number < 0)
-        return error(request,
-                     number == -EINVAL ? MHD_HTTP_BAD_REQUEST : MHD_HTTP_SERVICE_UNAVAILABLE,
-                     words);
-    return wait_for_job(request, (uint64_t)number);
+        return refuse(request, number, words);
+    return order.kind == ORDER_SUSPEND ? ordered(request, number) : follow(request, &job);
+}
+
+static enum MHD_Result forget(struct admin_request *request)
+{
+    char words[QUEUE_WORDS_MAX];
+    char by[CONNECTOR_BY_MAX];
+    admin_peer(request->connection, by);
+    int r = control_orders_forget(request->daemon->admin->control,
+                                  number_of(request->connection, "order"), by, words);
+    return r < 0 ? refuse(request, r, words) : ordered(request, 0);
+}
+
+static bool is_order(const char *verb)
+{
+    static const char *const orders[] = { "suspend", "resume", "reroute", "relax" };
+    for (size_t i = 0; i < ARRAY_COUNT(orders); i++)
+        if (strcmp(orders[i], verb) == 0)
+            return true;
+    return false;
 }
 
 enum MHD_Result admin_queue_post(struct admin_request *request, const char *what)
 {
-    enum queue_verb verb;
+    struct queue_job job = { .dry_run = false };
+    enum MHD_Result result;
     if (request->answered)
         return answer_job(request, request->job);
     if (request->asked)
         return MHD_YES;
     if (!request->daemon->local)
         return error(request, MHD_HTTP_FORBIDDEN, "only on the unix socket");
-    if (*what == '/' && queue_verb_named(what + 1, &verb))
-        return begin(request, verb);
+    const char *verb = *what == '/' ? what + 1 : what;
+    if (is_order(verb))
+        return order(request, verb);
+    if (strcmp(verb, "forget") == 0)
+        return forget(request);
+    if (queue_verb_named(verb, &job.verb))
+        return read_job(request, &job, &result) ? begin(request, &job) : result;
     return error(request, MHD_HTTP_NOT_FOUND, "no such verb");
 }
 
 enum MHD_Result admin_queue_get(struct admin_request *request, const char *what)
 {
+    if (strcmp(what, "/orders") == 0)
+        return admin_answer_json(request->connection, MHD_HTTP_OK,
+                                 control_orders_report(request->daemon->admin->control));
     if (strncmp(what, "/jobs/", 6) != 0)
         return list(request, *what == '/' ? what + 1 : "");
     uint64_t number;

@@ -108,16 +108,6 @@ static void attempt_give_up(struct attempt *a)
 
 /* ---- the envelope ---- */
 
-static void attempt_log_damage(struct attempt *a)
-{
-    struct shard *shard = a->deliver->shard;
-    struct log_line line;
-    log_begin(&line, shard->log, LOG_ERROR, shard->wall_us, "message_damaged");
-    log_string(&line, "msg", a->original_id);
-    log_string(&line, "what", "held: its records in the spool fail their checksum");
-    log_end(&line);
-}
-
 static bool attempt_read_recipients(struct attempt *a)
 {
     struct unit *unit = a->unit;
@@ -226,7 +216,7 @@ static bool attempt_move(struct attempt *a)
     struct deliver *deliver = a->deliver;
     struct unit *unit = a->unit;
     const struct destination *d = unit->destination;
-    if (deliver->switches == 0 && a->purpose != ATTEMPT_MOVE)
+    if (deliver->switches == 0 && a->purpose != ATTEMPT_MOVE && a->purpose != ATTEMPT_REROUTE)
         return false;
     const uint32_t count = unit->count;
     uint32_t moved = 0;
@@ -238,7 +228,8 @@ static bool attempt_move(struct attempt *a)
         if (number++ != a->indexes[at])
             continue;
         char key[DESTINATION_KEY_MAX];
-        size_t size = outbound_way(attempt_config(a), &a->envelope, &recipient, &a->choice, key);
+        size_t size = outbound_way(attempt_config(a), deliver->orders, unit->message->stored.id,
+                                   &a->envelope, &recipient, &a->choice, key);
         at++;
         if (size == d->key_size && memcmp(key, d->key, size) == 0)
             continue;
@@ -247,6 +238,8 @@ static bool attempt_move(struct attempt *a)
         moved += r >= 0;
     }
     metric_add(&deliver->metrics.rerouted, moved);
+    if (a->word != NULL)
+        a->word->done = moved > 0;
     if (moved == 0 && !failed)
         return false;
     if (failed) /* what stayed here must not be sent from here */
@@ -343,7 +336,7 @@ static void attempt_discard(struct attempt *a)
 
 static void attempt_damaged(struct attempt *a)
 {
-    attempt_log_damage(a);
+    deliver_log_damage(a->deliver, a->original_id);
     spool_quarantine(a->deliver->spool, &a->unit->message->stored);
     if (unit_expired(a->unit) || a->purpose == ATTEMPT_DISCARD) {
         attempt_discard(a);
@@ -390,13 +383,19 @@ static void attempt_open(struct attempt *a)
             attempt_unroutable(a);
         return;
     case ATTEMPT_FAIL:
-        if (!attempt_move(a))
-            attempt_fail_all(a, SMTP_VERDICT_PERMANENT, a->code, a->enhanced,
-                             slice_of_string(a->why));
-        return;
+        if (attempt_move(a))
+            return;
+        [[fallthrough]];
     case ATTEMPT_RETURN:
     case ATTEMPT_DISCARD:
         attempt_fail_all(a, SMTP_VERDICT_PERMANENT, a->code, a->enhanced, slice_of_string(a->why));
+        return;
+    case ATTEMPT_REROUTE:
+        if (attempt_move(a))
+            return;
+        queue_put_back(a->deliver->queue, a->unit);
+        deliver_wanted(a->deliver, a->unit->destination);
+        attempt_free(a);
         return;
     case ATTEMPT_EXPIRE: /* the clock went back: it has time left */ attempt_give_up(a); return;
     case ATTEMPT_WARN:

@@ -684,6 +684,8 @@ static int control_start(struct control *control)
     if (r == 0)
         r = control_queue_open(control);
     if (r == 0)
+        r = control_orders_open(control, config);
+    if (r == 0)
         r = control_logs(control);
     if (r == 0)
         r = control_signals(control);
@@ -713,6 +715,7 @@ static int control_start(struct control *control)
     control_connectors_start(control);
     control_validated_start(control);
     control_queue_start(control);
+    control_orders_start(control);
     control->started_us = (uint64_t)control->shard.wall_us;
     control->is_ready = 1;
     metrics_add_source(&control->metrics, &control->source, control_metrics_table,
@@ -747,6 +750,7 @@ static void control_stop(struct control *control)
         resolver_free(control->resolver);
     admin_free(control->admin);
     control_queue_close(control);
+    control_orders_close(control);
     control_tls_stop(control);
     control_floor_stop(control);
     control_certificates_stop(control);

@@ -221,6 +221,7 @@ struct control {
     struct control_census census;
     struct control_queue queue;
     struct control_wire wire;
+    struct control_orders orders;
     bool tickets_stale; /* the file cannot be read any more, and the log says so */
     struct op signals;
     int signal_fd;

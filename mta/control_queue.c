@@ -85,7 +85,7 @@ json_t *control_queue_report(const struct control *control, uint64_t number)
 
 /* ---- the log ---- */
 
-static void log_selection(struct log_line *line, const struct queue_selection *s, int64_t now_us)
+void control_queue_log(struct log_line *line, const struct queue_selection *s, int64_t now_us)
 {
     enum { US_IN_S = 1'000'000 };
     if (s->all)
@@ -127,7 +127,7 @@ static void log_job(const struct control *control, const struct control_job *job
     log_string(&line, "verb", queue_verb_name(job->job.verb));
     log_string(&line, "by", job->job.by);
     log_string(&line, "reason", job->job.reason);
-    log_selection(&line, &job->job.selection, job->at_us);
+    control_queue_log(&line, &job->job.selection, job->at_us);
     if (job->settled > 0) {
         log_number(&line, "messages", (int64_t)n.messages);
         log_number(&line, "recipients", (int64_t)n.recipients);

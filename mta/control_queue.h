@@ -12,6 +12,7 @@
 #include <jansson.h>
 
 #include "mta/queue_job.h"
+#include "mta/queue_orders.h"
 
 enum { QUEUE_JOBS_MAX = 16, QUEUE_WORDS_MAX = 256 };
 
@@ -31,6 +32,14 @@ struct control_queue {
     uint64_t last;            /* number of a job */
 };
 
+struct control_orders {
+    struct queue_orders *now;
+    uint64_t last;   /* number of an order */
+    uint64_t untold; /* shards that have not got the newest set, a bit each */
+    struct timer timer;
+    char path[ORDERS_PATH_MAX];
+};
+
 /* Before the shards' threads. 0 or -ENOMEM. */
 [[nodiscard]] int control_queue_open(struct control *control);
 void control_queue_start(struct control *control);
@@ -44,5 +53,27 @@ void control_queue_close(struct control *control);
 bool control_queue_done(const struct control *control, uint64_t number);
 /* {"job": .., "verb": .., "state": "working", "done" or "over", numbers}; NULL: it is not known. */
 json_t *control_queue_report(const struct control *control, uint64_t number);
+/* The selection, as fields of a line. */
+void control_queue_log(struct log_line *line, const struct queue_selection *selection,
+                       int64_t now_us);
+
+/* ---- control_orders.c ---- */
+
+/* As the user we are to be, before the logs are opened. 0, or an errno that was told. */
+[[nodiscard]] int control_orders_open(struct control *control, const struct config *config);
+void control_orders_start(struct control *control);
+/* After the shards' threads. */
+void control_orders_close(struct control *control);
+/* to: of a reroute a connector, of a relax a level; number and times are ours. The order's number;
+ * or an errno, and words. */
+[[nodiscard]] int64_t control_orders_give(struct control *control, struct queue_order *order,
+                                          const char *to, char words[static QUEUE_WORDS_MAX]);
+/* What is suspended by that destination or connector is not any more. */
+[[nodiscard]] int control_orders_resume(struct control *control, const struct queue_order *order,
+                                        char words[static QUEUE_WORDS_MAX]);
+[[nodiscard]] int control_orders_forget(struct control *control, uint64_t number, const char *by,
+                                        char words[static QUEUE_WORDS_MAX]);
+/* {"orders": [..]} */
+json_t *control_orders_report(const struct control *control);
 
 #endif

@@ -97,6 +97,15 @@ bool deliver_spare(const struct deliver *deliver)
            deliver->large.used + 1 < deliver->large.count;
 }
 
+void deliver_log_damage(const struct deliver *deliver, const char *id)
+{
+    struct log_line line;
+    log_begin(&line, deliver->shard->log, LOG_ERROR, deliver->shard->wall_us, "message_damaged");
+    log_string(&line, "msg", id);
+    log_string(&line, "what", "held: its records in the spool fail their checksum");
+    log_end(&line);
+}
+
 /* ---- where a recipient goes ---- */
 
 static void log_would(const struct deliver *deliver, const struct envelope *envelope,
@@ -120,8 +129,8 @@ size_t deliver_route(void *argument, const struct envelope *envelope,
     struct deliver *deliver = argument;
     struct deliver_metrics *m = &deliver->metrics;
     struct outbound_choice choice;
-    size_t size =
-        outbound_way(deliver->generations->current->config, envelope, recipient, &choice, key);
+    size_t size = outbound_way(deliver->generations->current->config, deliver->orders,
+                               deliver->queue->placing, envelope, recipient, &choice, key);
     switch (choice.verdict) {
     case OUTBOUND_CONNECTOR: metric_add(&m->by_connector, 1); break;
     case OUTBOUND_DEFAULT: metric_add(&m->by_default, 1); break;
@@ -175,6 +184,7 @@ static void hop_learn_route(struct next_hop *hop)
         generation_drop(deliver->generations, hop->generation);
     hop->generation = generation_use(deliver->generations);
     hop_find_route(hop);
+    hop->suspended = queue_orders_suspend(deliver->orders, hop->destination->key);
     hop->targets_count = 0;
     hop->targets_until_ms = 0;
 }
@@ -330,6 +340,17 @@ void deliver_unblocked(struct deliver *deliver)
 {
     if (!deliver->draining)
         queue_each_ready(deliver->queue, deliver_wanted, deliver);
+}
+
+void deliver_ordered(struct deliver *deliver, struct queue_orders *orders)
+{
+    deliver->orders = orders;
+    deliver->switches++;
+    list_each (node, &deliver->open) {
+        struct next_hop *hop = container_of(node, struct next_hop, node);
+        hop->suspended = queue_orders_suspend(orders, hop->destination->key);
+    }
+    deliver_unblocked(deliver);
 }
 
 void deliver_drain(struct deliver *deliver)

@@ -15,6 +15,7 @@
 #include "mta/dane_lookup.h"
 #include "mta/generation.h"
 #include "mta/outbound_token.h"
+#include "mta/queue_orders.h"
 #include "mta/resolve.h"
 #include "mta/smtp_client.h"
 #include "mta/tlsrpt_count.h"
@@ -61,6 +62,7 @@ struct deliver {
     unsigned shards;                     /* that share the limits per next hop */
     struct sts_shard *sts;               /* NULL: no MTA-STS */
     struct tlsrpt_shard *tlsrpt;         /* NULL: no reports about TLS */
+    struct queue_orders *orders;         /* the shard's; NULL: none */
     struct danes danes;
     struct pool hops;
     struct pool links;
@@ -100,6 +102,8 @@ void deliver_release(struct deliver *deliver, const char *host);
 void deliver_sts_changed(struct deliver *deliver, const char *domain);
 /* Some connector may be used again (mta/connector_count.h): what waits for it goes. */
 void deliver_unblocked(struct deliver *deliver);
+/* An operator has ordered something else for mail that waits. */
+void deliver_ordered(struct deliver *deliver, struct queue_orders *orders);
 /* Is there room for an attempt that an operator wants (mta/queue_job.c)? */
 bool deliver_spare(const struct deliver *deliver);
 /* No new attempts; connections end when their message is settled. */

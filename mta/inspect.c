@@ -110,7 +110,7 @@ static uint32_t count_selected(const struct inspect_question *q, const struct me
     uint32_t count = 0;
     for (const struct unit *unit = m->units; unit != NULL; unit = unit->sibling)
         if (queue_job_means(&q->means, unit))
-            count += queue_select_count(&q->means.selection, &q->wanted, unit);
+            count += queue_select_count(&q->wanted, unit);
     return count;
 }
 
@@ -132,6 +132,7 @@ static int inspect_message(struct inspect_question *q, struct message *m)
     if (r == -EAGAIN)
         return r;
     const struct queue_selection *s = &q->means.selection;
+    q->wanted.all = true;
     if (r < 0 ? queue_select_needs_envelope(s)
               : !queue_select_envelope(s, &e, &q->wanted) || count_selected(q, m) == 0) {
         inspect_end(q);

@@ -29,7 +29,8 @@ static struct connector_out_row *row_of(const struct next_hop *hop)
 
 bool hop_is_blocked(const struct next_hop *hop)
 {
-    return connector_is_blocked(hop->deliver->connectors, CONNECTOR_OUT, slot_of(hop));
+    return hop->suspended ||
+           connector_is_blocked(hop->deliver->connectors, CONNECTOR_OUT, slot_of(hop));
 }
 
 void link_count_begun(struct link *link)

@@ -59,6 +59,7 @@ struct next_hop {
     bool failed_otherwise; /* some host, in this round: not for want of TLS */
     enum route_wish wish;  /* of its messages */
     unsigned lacking;      /* targets without REQUIRETLS, of those tried since the first one */
+    bool suspended;        /* by an operator */
     bool skipped;          /* by floor memory, since a host of it took mail last */
     unsigned client_flags; /* enum smtp_client_flags: what this next hop cannot do */
     unsigned targets_count;
@@ -111,6 +112,7 @@ enum attempt_purpose {
     ATTEMPT_FAIL, /* the destination refuses all: null MX, no such domain */
     ATTEMPT_EXPIRE,
     ATTEMPT_MOVE,    /* only to find its new way */
+    ATTEMPT_REROUTE, /* likewise, if it has another one */
     ATTEMPT_RETURN,  /* an operator has it bounce; */
     ATTEMPT_DISCARD, /* or vanish */
     ATTEMPT_WARN,    /* none: its sender is told that it waits */
@@ -127,7 +129,7 @@ struct attempt_failure {
     uint16_t code;
     struct smtp_enhanced enhanced;
     const char *why;           /* copied */
-    struct attempt_word *word; /* RETURN, DISCARD */
+    struct attempt_word *word; /* REROUTE, RETURN, DISCARD */
 };
 
 /* Starts an attempt with an ACTIVE unit. link: for SEND. False: no attempt can be had now, the unit
@@ -136,6 +138,8 @@ bool attempt_start(struct deliver *deliver, struct unit *unit, enum attempt_purp
                    struct link *link, const struct attempt_failure *failure);
 /* Another WARN may be begun. */
 bool attempt_may_warn(const struct deliver *deliver);
+/* It fails its checksum, and is held. */
+void deliver_log_damage(const struct deliver *deliver, const char *id);
 /* The client has finished the transaction of link->attempt. */
 void attempt_done(struct attempt *attempt, struct smtp_transaction *transaction);
 /* An attempt of this link has ended: the link may take another unit. */
@@ -233,7 +237,8 @@ void link_tlsrpt_unused(const struct link *link);
 /* link_count.c: what became of a recipient; a connection begins; is ready; is refused; an
  * attempt has ended. */
 void deliver_count(struct deliver *deliver, const struct unit *unit, const struct outcome *outcome);
-/* An operator has marked the connector: nothing is sent, mail waits. */
+/* An operator has marked the connector, or suspended it or the destination: nothing is sent, mail
+ * waits. */
 bool hop_is_blocked(const struct next_hop *hop);
 void link_count_begun(struct link *link);
 void link_count_ready(struct link *link);

@@ -6,6 +6,7 @@
 #include "core/check.h"
 #include "mta/class.h"
 #include "mta/config.h"
+#include "mta/queue_orders.h"
 
 struct mail {
     struct outbound_facts facts;
@@ -123,26 +124,57 @@ static enum route_wish wish_of(const struct envelope *envelope)
     return envelope->flags & ENVELOPE_TLS_OPTIONAL ? ROUTE_WISH_TLS_OPTIONAL : ROUTE_WISH_NONE;
 }
 
-size_t outbound_way(const struct config *config, const struct envelope *envelope,
-                    const struct recipient *recipient, struct outbound_choice *choice,
-                    char key[static DESTINATION_KEY_MAX])
+static size_t key_of(const struct config *config, const struct envelope *envelope,
+                     const struct mail *mail, const struct outbound_choice *choice,
+                     char key[static DESTINATION_KEY_MAX])
 {
     static_assert((int)ROUTE_KEY_BYTES <= (int)DESTINATION_KEY_MAX);
+    if (choice->verdict == OUTBOUND_CONNECTOR || choice->verdict == OUTBOUND_DEFAULT)
+        return route_key(outbound_route(&config->outbound, choice), mail->facts.recipient_domain,
+                         choice->floor, wish_of(envelope), key);
+    memcpy(key, QUEUE_PARKING_KEY, sizeof(QUEUE_PARKING_KEY));
+    return sizeof(QUEUE_PARKING_KEY) - 1;
+}
+
+/* By the connector that an operator names, as if a rule did; the floor on record, and what rules
+ * demand, go along. False: that one cannot take it, so it stays where it is. */
+static bool reroute(const struct outbound_set *set, const struct mail *mail, const char *to,
+                    enum tls_level recorded, struct outbound_choice *choice)
+{
+    struct outbound_facts facts = mail->facts;
+    const struct outbound_record record = { .floor = recorded };
+    struct outbound_choice other;
+    facts.is_copy = true;
+    facts.copy_via = slice_of_string(to);
+    outbound_select_again(set, &facts, &record, &other);
+    if (other.verdict != OUTBOUND_CONNECTOR)
+        return false;
+    *choice = other;
+    return true;
+}
+
+size_t outbound_way(const struct config *config, const struct queue_orders *orders, uint64_t id,
+                    const struct envelope *envelope, const struct recipient *recipient,
+                    struct outbound_choice *choice, char key[static DESTINATION_KEY_MAX])
+{
     const struct outbound_set *set = &config->outbound;
     /* A level that this version does not know was written by a later one: none is stricter. */
+    const enum tls_level floor = (enum tls_level)MIN(recipient->floor, (uint8_t)TLS_LEVEL_INTERNAL);
     const struct outbound_record record = {
         .connector = recipient->connector,
-        .floor = (enum tls_level)MIN(recipient->floor, (uint8_t)TLS_LEVEL_INTERNAL),
+        .floor = queue_orders_floor(orders, envelope, recipient, floor),
     };
     struct mail mail;
     mail_of_envelope(&mail, config, envelope);
     mail_to(&mail, recipient);
     outbound_select_again(set, &mail.facts, &record, choice);
-    if (choice->verdict == OUTBOUND_CONNECTOR || choice->verdict == OUTBOUND_DEFAULT)
-        return route_key(outbound_route(set, choice), mail.facts.recipient_domain, choice->floor,
-                         wish_of(envelope), key);
-    memcpy(key, QUEUE_PARKING_KEY, sizeof(QUEUE_PARKING_KEY));
-    return sizeof(QUEUE_PARKING_KEY) - 1;
+    const size_t size = key_of(config, envelope, &mail, choice, key);
+    const char *to =
+        queue_orders_way(orders, id, envelope, recipient,
+                         choice->connector == NULL ? "" : choice->connector->route.name, key);
+    if (to == NULL || !reroute(set, &mail, to, record.floor, choice))
+        return size;
+    return key_of(config, envelope, &mail, choice, key);
 }
 
 /* ---- two configurations ---- */

@@ -30,10 +30,12 @@ void outbound_decide(const struct config *config, const struct envelope *envelop
                      struct recipient *recipients);
 
 /* The choice for a recipient of a queued message, and the key of its destination: QUEUE_PARKING_KEY
- * when the choice has no route. The key's length. */
-size_t outbound_way(const struct config *config, const struct envelope *envelope,
-                    const struct recipient *recipient, struct outbound_choice *choice,
-                    char key[static DESTINATION_KEY_MAX]);
+ * when the choice has no route. The key's length. orders: operators' (NULL: none); id: the
+ * message's. */
+struct queue_orders;
+size_t outbound_way(const struct config *config, const struct queue_orders *orders, uint64_t id,
+                    const struct envelope *envelope, const struct recipient *recipient,
+                    struct outbound_choice *choice, char key[static DESTINATION_KEY_MAX]);
 
 /* What becomes of a recipient that waits when next is taken in place of now. */
 struct outbound_change {

@@ -111,6 +111,19 @@ static const char queue_help[] =
     "the\n"
     "                                               words of --reason); null senders get none\n"
     "ringpost queue discard SELECTION --reason TEXT gone, and nobody is told but the log\n"
+    "ringpost queue suspend --destination P | --connector NAME   nothing goes there; mail waits\n"
+    "ringpost queue resume --destination P | --connector NAME    it goes again\n"
+    "ringpost queue reroute SELECTION --to NAME     by another outbound connector, never below the "
+    "level on\n"
+    "                                               record\n"
+    "ringpost queue move --from NAME --to NAME      the same of all mail of a connector\n"
+    "ringpost queue relax --connector NAME --to L   of mail of that connector: the TLS level on "
+    "record falls\n"
+    "                                               to L (none, may, encrypt, chain, name, "
+    "internal)\n"
+    "ringpost queue orders                          what is suspended, rerouted, relaxed; by whom, "
+    "and why\n"
+    "ringpost queue forget NUMBER                   takes one of these back\n"
     "\n" SELECTION_HELP "\n"
     "  -r, --reason TEXT        why: for the log, `queue show`, and the report of a bounce\n"
     "  -N, --dry-run            says which mail it would be, and changes nothing\n"
@@ -121,6 +134,11 @@ static const char queue_help[] =
     "delivered just then is left alone until that attempt has ended; if it is not delivered, the "
     "verb\n"
     "holds for it then. The log says of each message who did it and why.\n"
+    "suspend, reroute, move and relax are orders: they hold over restarts and reloads until they "
+    "are\n"
+    "taken back. Those about ways are about mail that is there when they are given, and are "
+    "forgotten\n"
+    "after 60 days.\n"
     "Exit status: 0, 1 refused, not found, or not reachable, 2 usage.\n";
 
 /* ---- what was asked for ---- */
@@ -129,6 +147,7 @@ struct order {
     struct client_arguments client;
     bool dry_run;
     const char *reason;
+    const char *to;
     const char *socket;
     char criteria[PATH_BYTES]; /* "&key=value" of the selection, but for ids */
     char *const *ids;
@@ -158,6 +177,8 @@ static int options_read(int argc, char **argv, struct order *order)
         { "all", no_argument, NULL, 'A' },
         { "reason", required_argument, NULL, 'r' },
         { "dry-run", no_argument, NULL, 'N' },
+        { "to", required_argument, NULL, 'T' },
+        { "from", required_argument, NULL, 'o' },
         { NULL, 0, NULL, 0 },
     };
     uint64_t number = 0;
@@ -171,6 +192,7 @@ static int options_read(int argc, char **argv, struct order *order)
         case 'h': order->client.help = true; break;
         case 'r': order->reason = optarg; break;
         case 'N': order->dry_run = true; break;
+        case 'T': order->to = optarg; break;
         case 'f': add(order->criteria, "sender", optarg); break;
         case 't': add(order->criteria, "recipient", optarg); break;
         case 'd': add(order->criteria, "destination", optarg); break;
@@ -319,15 +341,22 @@ static const struct verb {
     const char *name;
     const char *done; /* of recipients */
 } verbs[] = {
-    { "hold", "held" },         { "release", "released" }, { "retry", "due now" },
-    { "discard", "discarded" }, { "bounce", "bounced" },
+    { "hold", "held" },           { "release", "released" },     { "retry", "due now" },
+    { "discard", "discarded" },   { "bounce", "bounced" },       { "reroute", "on another way" },
+    { "move", "on another way" }, { "relax", "on another way" },
 };
+
+static bool wants_to(const char *verb)
+{
+    return strcmp(verb, "reroute") == 0 || strcmp(verb, "move") == 0 || strcmp(verb, "relax") == 0;
+}
 
 static int dry_run(struct order *order, const struct verb *verb)
 {
     struct listed listed = { 0 };
     order->client.most = ULONG_MAX;
-    if (!list(order, verb->name, &listed))
+    const char *name = wants_to(verb->name) ? "reroute" : verb->name;
+    if (!list(order, name, &listed))
         return 1;
     if (!order->client.json)
         printf("%lld recipient(s) of %lu message(s) would be %s; nothing was changed\n",
@@ -382,10 +411,13 @@ static int queue_verb(struct order *order, const struct verb *verb)
         return dry_run(order, verb);
     do {
         char path[PATH_BYTES];
-        snprintf(path, sizeof(path), "/v1/queue/%s", verb->name);
+        snprintf(path, sizeof(path), "/v1/queue/%s",
+                 strcmp(verb->name, "move") == 0 ? "reroute" : verb->name);
         ids += path_of(order, path, ids);
         if (order->reason != NULL)
             add(path, "reason", order->reason);
+        if (order->to != NULL)
+            add(path, "to", order->to);
         json_t *report = work(order, ask(order->socket, path, true));
         if (report == NULL)
             return 1;
@@ -402,6 +434,69 @@ static int queue_verb(struct order *order, const struct verb *verb)
     return result;
 }
 
+/* ---- orders ---- */
+
+/* suspend, resume, forget. */
+static int queue_order(const struct order *order, const char *verb)
+{
+    char path[PATH_BYTES];
+    snprintf(path, sizeof(path), "/v1/queue/%s%s", verb, order->criteria);
+    if (strcmp(verb, "forget") == 0)
+        add(path, "order", order->ids[0]);
+    if (order->reason != NULL)
+        add(path, "reason", order->reason);
+    json_t *told = ask(order->socket, path, true);
+    if (told == NULL)
+        return 1;
+    if (order->client.json)
+        return cli_print_json(told, 0);
+    if (strcmp(verb, "suspend") == 0)
+        printf("suspended (order %lld): what is being delivered there just now ends, then mail "
+               "waits\n",
+               number(told, "order"));
+    else
+        printf("%s\n", strcmp(verb, "resume") == 0 ? "mail goes there again" : "taken back");
+    json_decref(told);
+    return 0;
+}
+
+static void print_order(const json_t *order)
+{
+    static const char *const keys[] = { "sender", "recipient", "destination", "connector" };
+    char at[32] = "";
+    const time_t seconds = (time_t)number(order, "at");
+    struct tm tm;
+    strftime(at, sizeof(at), "%Y-%m-%d %H:%M UTC", gmtime_r(&seconds, &tm));
+    printf("%4lld  %s", number(order, "number"), cli_text(order, "kind"));
+    for (size_t i = 0; i < ARRAY_COUNT(keys); i++)
+        if (json_object_get(order, keys[i]) != NULL)
+            printf("  %s \"%s\"", keys[i], cli_text(order, keys[i]));
+    if (json_object_get(order, "ids") != NULL)
+        printf("  %zu message(s)", json_array_size(json_object_get(order, "ids")));
+    if (json_object_get(order, "to") != NULL)
+        printf("  to %s", cli_text(order, "to"));
+    printf("\n      %s by %s%s%s\n", at, cli_text(order, "by"),
+           *cli_text(order, "reason") == '\0' ? "" : ": ", cli_text(order, "reason"));
+}
+
+static int queue_orders(const struct order *order)
+{
+    size_t index;
+    json_t *each;
+    json_t *all = ask(order->socket, "/v1/queue/orders", false);
+    json_array_foreach(json_object_get(all, "orders"), index, each)
+    {
+        if (order->client.json) {
+            json_dumpf(each, stdout, JSON_COMPACT);
+            printf("\n");
+        } else {
+            print_order(each);
+        }
+    }
+    json_decref(all);
+    return all == NULL ? 1 : 0;
+}
+
 static const struct verb *verb_named(const char *name)
 {
     for (size_t i = 0; i < ARRAY_COUNT(verbs); i++)
@@ -410,18 +505,38 @@ static const struct verb *verb_named(const char *name)
     return NULL;
 }
 
+/* Those that take no more than criteria, and a number. */
+static bool is_order(const char *verb, int words)
+{
+    return ((strcmp(verb, "suspend") == 0 || strcmp(verb, "resume") == 0) && words == 0) ||
+           (strcmp(verb, "forget") == 0 && words == 1);
+}
+
+static int run(struct order *order, const char *name, const struct verb *verb)
+{
+    if (strcmp(name, "list") == 0)
+        return queue_list(order);
+    if (strcmp(name, "show") == 0)
+        return queue_show(order);
+    if (strcmp(name, "orders") == 0)
+        return queue_orders(order);
+    return verb != NULL ? queue_verb(order, verb) : queue_order(order, name);
+}
+
 int queue_main(int argc, char **argv)
 {
     static struct order order;
     const bool read = options_read(argc, argv, &order) == 0;
     const char *name = optind < argc ? argv[optind] : "";
     const struct verb *verb = verb_named(name);
-    const bool lists = strcmp(name, "list") == 0, shows = strcmp(name, "show") == 0;
     order.ids = argv + optind + 1;
     order.ids_count = MAX(argc - optind - 1, 0);
     const bool says_which = order.ids_count > 0 || order.criteria[1] != '\0';
     const bool good =
-        read && (lists || (shows && order.ids_count == 1) || (verb != NULL && says_which));
+        read &&
+        (strcmp(name, "list") == 0 || (strcmp(name, "show") == 0 && order.ids_count == 1) ||
+         (strcmp(name, "orders") == 0 && order.ids_count == 0) || is_order(name, order.ids_count) ||
+         (verb != NULL && says_which && wants_to(name) == (order.to != NULL)));
     if (!good || order.client.help) {
         fputs(queue_help, read && order.client.help ? stdout : stderr);
         if (read && verb != NULL && !says_which && !order.client.help)
@@ -432,7 +547,7 @@ int queue_main(int argc, char **argv)
     int result = 1;
     order.socket = socket;
     if (socket != NULL)
-        result = lists ? queue_list(&order) : shows ? queue_show(&order) : queue_verb(&order, verb);
+        result = run(&order, name, verb);
     free(socket);
     return result;
 }

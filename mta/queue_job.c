@@ -15,6 +15,7 @@
 
 #include "core/check.h"
 #include "core/log.h"
+#include "mta/outbound_envelope.h"
 #include "mta/server.h"
 
 enum {
@@ -25,14 +26,14 @@ enum {
 
 static const char *const verb_names[QUEUE_VERBS] = {
     [QUEUE_HOLD] = "hold",       [QUEUE_RELEASE] = "release", [QUEUE_RETRY] = "retry",
-    [QUEUE_DISCARD] = "discard", [QUEUE_BOUNCE] = "bounce",
+    [QUEUE_DISCARD] = "discard", [QUEUE_BOUNCE] = "bounce",   [QUEUE_REROUTE] = "reroute",
 };
 
 /* As a line of the log says it of a unit. */
 static const char *const verb_events[QUEUE_VERBS] = {
     [QUEUE_HOLD] = "queue_held",      [QUEUE_RELEASE] = "queue_released",
     [QUEUE_RETRY] = "queue_retried",  [QUEUE_DISCARD] = "queue_discarded",
-    [QUEUE_BOUNCE] = "queue_bounced",
+    [QUEUE_BOUNCE] = "queue_bounced", [QUEUE_REROUTE] = "queue_rerouted",
 };
 
 const char *queue_verb_name(enum queue_verb verb)
@@ -60,6 +61,8 @@ enum queue_verb_step queue_verb_step(enum queue_verb verb, enum unit_state state
     case QUEUE_RELEASE: return state == UNIT_HELD ? VERB_CHANGES : VERB_LEAVES;
     case QUEUE_RETRY:
         return state == UNIT_DEFERRED || state == UNIT_READY ? VERB_CHANGES : VERB_LEAVES;
+    case QUEUE_REROUTE: /* what is held looks for its way when it is released */
+        return active ? VERB_WAITS : state == UNIT_HELD ? VERB_LEAVES : VERB_CHANGES;
     case QUEUE_DISCARD:
     case QUEUE_BOUNCE: return active ? VERB_WAITS : VERB_CHANGES;
     case QUEUE_VERBS: break;
@@ -138,12 +141,12 @@ static void slot_free(struct queue_slot *slot)
 static bool slot_wants(void *argument, uint32_t recipient)
 {
     const struct queue_slot *slot = argument;
-    return queue_select_wants(&slot->part->job->selection, &slot->wanted, recipient);
+    return queue_select_wants(&slot->wanted, recipient);
 }
 
 static uint32_t slot_count(const struct queue_slot *slot, const struct unit *unit)
 {
-    return queue_select_count(&slot->part->job->selection, &slot->wanted, unit);
+    return queue_select_count(&slot->wanted, unit);
 }
 
 static void slot_log(const struct queue_slot *slot)
@@ -167,12 +170,12 @@ static void slot_log(const struct queue_slot *slot)
 static void slot_done(struct queue_slot *slot, bool done)
 {
     struct queue_part *part = slot->part;
-    if (done) {
+    if (done && (slot->purpose != ATTEMPT_REROUTE || part->job->verb == QUEUE_REROUTE)) {
         metric_add(&part->numbers.units, 1);
         metric_add(&part->numbers.recipients, slot->recipients);
         slot_log(slot);
     }
-    slot->failed = slot->failed || !done;
+    slot->failed = slot->failed || (!done && slot->purpose != ATTEMPT_REROUTE);
     shard_run_later(part->shard, &slot->task);
 }
 
@@ -209,21 +212,48 @@ static void slot_attempt(struct queue_slot *slot, struct unit *unit, bool was_he
         .why = *job->reason != '\0' ? job->reason : "returned by the operator of this mail system",
         .word = &slot->word,
     };
-    CHECK(attempt_start(&slot->log->deliver, unit,
-                        job->verb == QUEUE_DISCARD ? ATTEMPT_DISCARD : ATTEMPT_RETURN, NULL,
-                        &failure));
+    CHECK(attempt_start(&slot->log->deliver, unit, slot->purpose, NULL, &failure));
 }
 
-static bool is_marked(enum queue_verb verb)
+/* How the unit is changed: SEND: by a mark. */
+static enum attempt_purpose purpose_of(enum queue_verb verb, const struct unit *unit)
 {
-    return verb == QUEUE_HOLD || verb == QUEUE_RELEASE || verb == QUEUE_RETRY;
+    switch (verb) {
+    case QUEUE_DISCARD: return ATTEMPT_DISCARD;
+    case QUEUE_BOUNCE: return ATTEMPT_RETURN;
+    case QUEUE_REROUTE: return ATTEMPT_REROUTE;
+    case QUEUE_RELEASE: return unit->state == UNIT_HELD ? ATTEMPT_SEND : ATTEMPT_REROUTE;
+    default: return ATTEMPT_SEND;
+    }
 }
 
 /* False: not now. */
 static bool slot_may(const struct queue_slot *slot, uint32_t recipients)
 {
-    return is_marked(slot->part->job->verb) ? queue_settles(&slot->log->queue, recipients)
-                                            : deliver_spare(&slot->log->deliver);
+    return slot->purpose == ATTEMPT_SEND ? queue_settles(&slot->log->queue, recipients)
+                                         : deliver_spare(&slot->log->deliver);
+}
+
+/* What was released may have been ordered another way while it was held. */
+static struct unit *slot_next_way(const struct queue_slot *slot, const struct message *m)
+{
+    const struct queue_orders *orders = slot->log->deliver.orders;
+    if (slot->part->job->verb != QUEUE_RELEASE || !slot->released || orders == NULL ||
+        !orders->ways)
+        return NULL;
+    for (struct unit *unit = m->units; unit != NULL; unit = unit->sibling)
+        if ((unit->state == UNIT_READY || unit->state == UNIT_DEFERRED) &&
+            slot_count(slot, unit) > 0)
+            return unit;
+    return NULL;
+}
+
+/* A way may have to do with the connector on record, which only the envelope tells. */
+static bool means(const struct queue_job *job, const struct unit *unit)
+{
+    return job->verb != QUEUE_REROUTE
+               ? queue_job_means(job, unit)
+               : queue_verb_step(job->verb, (enum unit_state)unit->state) != VERB_LEAVES;
 }
 
 /* The next unit that the verb changes. NULL: none is left. */
@@ -231,14 +261,14 @@ static struct unit *slot_next(struct queue_slot *slot, struct message *m, bool *
 {
     const struct queue_job *job = slot->part->job;
     for (struct unit *unit = m->units; unit != NULL; unit = unit->sibling) {
-        if (!queue_job_means(job, unit) || slot_count(slot, unit) == 0)
+        if (!means(job, unit) || slot_count(slot, unit) == 0)
             continue;
         if (queue_verb_step(job->verb, (enum unit_state)unit->state) == VERB_WAITS)
             *waits = true;
         else if (job->verb != QUEUE_RETRY || unit->state != UNIT_READY)
             return unit;
     }
-    return NULL;
+    return slot_next_way(slot, m);
 }
 
 static void slot_meant(struct queue_slot *slot)
@@ -283,6 +313,15 @@ static void slot_count_only(struct queue_slot *slot, struct message *m)
     metric_add(&part->numbers.messages, meant);
 }
 
+/* Once is enough: it is elsewhere then, or has nowhere to go. */
+static void slot_looked(struct queue_slot *slot, const struct unit *unit)
+{
+    uint32_t place = unit->first;
+    uint32_t recipient;
+    while (unit_next(unit, &place, &recipient))
+        queue_select_drop(&slot->wanted, recipient);
+}
+
 static void slot_apply(struct queue_slot *slot, struct message *m)
 {
     struct queue_part *part = slot->part;
@@ -295,6 +334,8 @@ static void slot_apply(struct queue_slot *slot, struct message *m)
     struct unit *unit = slot->left == 0 ? NULL : slot_next(slot, m, &waits);
     if (unit != NULL || waits)
         slot_meant(slot);
+    if (unit != NULL)
+        slot->purpose = purpose_of(part->job->verb, unit);
     if (unit != NULL && !slot_may(slot, unit->count)) {
         waits = true; /* there is no room for it this moment */
         unit = NULL;
@@ -312,10 +353,43 @@ static void slot_apply(struct queue_slot *slot, struct message *m)
     unit = queue_take_part(&slot->log->queue, unit, slot_wants, slot);
     slot->recipients = unit->count;
     snprintf(slot->key, sizeof(slot->key), "%s", unit->destination->key);
-    if (is_marked(part->job->verb))
+    if (part->job->verb == QUEUE_REROUTE)
+        slot_looked(slot, unit);
+    slot->released = slot->released || was_held;
+    if (slot->purpose == ATTEMPT_SEND)
         slot_mark(slot, unit);
     else
         slot_attempt(slot, unit, was_held);
+}
+
+/* Of the recipients that are meant only those that have another way by now. False: none. */
+static bool slot_ways(struct queue_slot *slot, const struct message *m, const struct envelope *e)
+{
+    const struct deliver *deliver = &slot->log->deliver;
+    struct unit **unit_of = slot->part->unit_of;
+    struct outbound_choice choice;
+    struct recipient recipient;
+    size_t cursor = 0;
+    bool some = false;
+    char key[DESTINATION_KEY_MAX];
+    memset(unit_of, 0, e->recipients_count * sizeof(struct unit *));
+    for (struct unit *unit = m->units; unit != NULL; unit = unit->sibling) {
+        uint32_t place = unit->first, index;
+        while (unit_next(unit, &place, &index))
+            unit_of[index] = unit;
+    }
+    for (uint32_t i = 0; envelope_next(e, &cursor, &recipient); i++) {
+        const struct destination *d = unit_of[i] == NULL ? NULL : unit_of[i]->destination;
+        size_t size = d == NULL || !slot_wants(slot, i)
+                          ? 0
+                          : outbound_way(deliver->generations->current->config, deliver->orders,
+                                         slot->id, e, &recipient, &choice, key);
+        if (size > 0 && (size != d->key_size || memcmp(key, d->key, size) != 0))
+            some = true;
+        else
+            queue_select_drop(&slot->wanted, i);
+    }
+    return some;
 }
 
 static void slot_run(struct task *task)
@@ -335,7 +409,8 @@ static void slot_run(struct task *task)
             return;
         if (r < 0)
             metric_add(&part->numbers.failed, 1);
-        if (r < 0 || !queue_select_envelope(&part->job->selection, &e, &slot->wanted)) {
+        if (r < 0 || !queue_select_envelope(&part->job->selection, &e, &slot->wanted) ||
+            (part->job->verb == QUEUE_REROUTE && !slot_ways(slot, m, &e))) {
             slot_free(slot);
             return;
         }
@@ -365,11 +440,14 @@ static bool slot_begin(struct queue_part *part, struct server_log *log, struct m
     slot->part = part;
     slot->log = log;
     slot->id = m->stored.id;
-    slot->left = m->units_count;
+    slot->left = part->job->verb == QUEUE_RELEASE ? 2 * m->units_count : m->units_count;
+    slot->released = false;
     slot->tries = tries;
     slot->counted = tries > 0;
     slot->failed = false;
-    slot->reading = queue_select_needs_envelope(&part->job->selection);
+    slot->wanted.all = true;
+    slot->reading =
+        queue_select_needs_envelope(&part->job->selection) || part->job->verb == QUEUE_REROUTE;
     part->slots_used++;
     task_init(&slot->task, slot_run);
     if (slot->reading)
@@ -400,7 +478,11 @@ bool queue_job_may_mean(const struct queue_job *job, const struct message *m)
 /* False: no slot is free. */
 static bool part_look(struct queue_part *part, struct server_log *log, struct message *m)
 {
-    return !queue_job_may_mean(part->job, m) || slot_begin(part, log, m, 0);
+    bool may = queue_select_message(&part->job->selection, m);
+    bool some = false;
+    for (const struct unit *unit = m->units; may && unit != NULL; unit = unit->sibling)
+        some = some || means(part->job, unit);
+    return !some || slot_begin(part, log, m, 0);
 }
 
 /* True: there is more to look at, now. */
@@ -449,7 +531,8 @@ static bool is_active(const struct queue_part *part, const struct message *m)
 {
     for (const struct unit *unit = m->units; unit != NULL; unit = unit->sibling)
         if ((unit->state == UNIT_ACTIVE || unit->state == UNIT_SETTLING) &&
-            queue_select_key(&part->job->selection, unit->destination->key))
+            (part->job->verb == QUEUE_REROUTE ||
+             queue_select_key(&part->job->selection, unit->destination->key)))
             return true;
     return false;
 }

@@ -37,6 +37,7 @@ enum queue_verb {
     QUEUE_RETRY,
     QUEUE_DISCARD,
     QUEUE_BOUNCE,
+    QUEUE_REROUTE, /* looks for the way again: an order (mta/queue_orders.h) may say another one */
     QUEUE_VERBS,
 };
 const char *queue_verb_name(enum queue_verb verb);
@@ -80,6 +81,8 @@ struct queue_slot {
     uint32_t left;       /* units to look at, at most */
     uint32_t recipients; /* of the unit under way */
     uint16_t tries;
+    enum attempt_purpose purpose; /* of the unit under way; SEND: none, it is marked */
+    bool released;                /* some unit of it */
     bool reading;
     bool counted;
     bool failed; /* some unit of it was not changed, and may be later */
@@ -110,6 +113,7 @@ struct queue_part {
     uint64_t until_ms;
     unsigned slots_used;
     unsigned waiting_count;
+    struct unit *unit_of[RECIPIENTS_MAX]; /* of a message's recipients, while it is looked at */
     struct queue_slot slots[JOB_SLOTS];
     struct queue_waiting waiting[JOB_WAITING_MAX];
 };

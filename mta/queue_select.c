@@ -239,10 +239,15 @@ bool queue_select_message(const struct queue_selection *s, const struct message 
     return s->ids_count == 0;
 }
 
+bool queue_select_destination(const struct queue_selection *s, const char *key)
+{
+    return !s->by_destination || destination_fits(s->destination, key);
+}
+
 bool queue_select_key(const struct queue_selection *s, const char *key)
 {
     return (!s->by_connector || connector_fits(s->connector, key)) &&
-           (!s->by_destination || destination_fits(s->destination, key));
+           queue_select_destination(s, key);
 }
 
 bool queue_select_state(const struct queue_selection *s, const struct unit *unit)
@@ -275,8 +280,9 @@ bool queue_select_envelope(const struct queue_selection *s, const struct envelop
     bool some = !s->by_recipient;
     if (!queue_select_sender(s, envelope->sender))
         return false;
+    wanted->all = !s->by_recipient;
     if (s->by_recipient)
-        memset(wanted, 0, sizeof(*wanted));
+        memset(wanted->bits, 0, sizeof(wanted->bits));
     for (uint32_t i = 0; s->by_recipient && envelope_next(envelope, &cursor, &recipient); i++) {
         if (!queue_select_recipient(s, recipient.address))
             continue;
@@ -286,21 +292,27 @@ bool queue_select_envelope(const struct queue_selection *s, const struct envelop
     return some;
 }
 
-bool queue_select_wants(const struct queue_selection *s, const struct queue_recipients *wanted,
-                        uint32_t recipient)
+bool queue_select_wants(const struct queue_recipients *wanted, uint32_t recipient)
 {
-    return !s->by_recipient || (wanted->bits[recipient / BITS] >> recipient % BITS & 1) != 0;
+    return wanted->all || (wanted->bits[recipient / BITS] >> recipient % BITS & 1) != 0;
 }
 
-uint32_t queue_select_count(const struct queue_selection *s, const struct queue_recipients *wanted,
-                            const struct unit *unit)
+void queue_select_drop(struct queue_recipients *wanted, uint32_t recipient)
+{
+    if (wanted->all)
+        memset(wanted->bits, 0xff, sizeof(wanted->bits));
+    wanted->all = false;
+    wanted->bits[recipient / BITS] &= ~(UINT64_C(1) << recipient % BITS);
+}
+
+uint32_t queue_select_count(const struct queue_recipients *wanted, const struct unit *unit)
 {
     uint32_t count = 0;
     uint32_t place = unit->first;
     uint32_t recipient;
-    if (!s->by_recipient)
+    if (wanted->all)
         return unit->count;
     while (unit_next(unit, &place, &recipient))
-        count += queue_select_wants(s, wanted, recipient);
+        count += queue_select_wants(wanted, recipient);
     return count;
 }

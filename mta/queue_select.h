@@ -43,22 +43,23 @@ bool queue_select_message(const struct queue_selection *selection, const struct 
 bool queue_select_unit(const struct queue_selection *selection, const struct unit *unit);
 bool queue_select_state(const struct queue_selection *selection, const struct unit *unit);
 bool queue_select_key(const struct queue_selection *selection, const char *key);
+bool queue_select_destination(const struct queue_selection *selection, const char *key);
 /* By the envelope. */
 bool queue_select_sender(const struct queue_selection *selection, struct slice sender);
 bool queue_select_recipient(const struct queue_selection *selection, struct slice address);
 
-/* Recipients of a message that are meant, a bit each; not filled in where none is named. */
+/* Recipients of a message that are meant: all, or a bit each. */
 struct queue_recipients {
+    bool all;
     uint64_t bits[RECIPIENTS_MAX / 64 + 1];
 };
 /* By the envelope. False: nothing of the message is meant. */
 bool queue_select_envelope(const struct queue_selection *selection, const struct envelope *envelope,
                            struct queue_recipients *wanted);
-bool queue_select_wants(const struct queue_selection *selection,
-                        const struct queue_recipients *wanted, uint32_t recipient);
+bool queue_select_wants(const struct queue_recipients *wanted, uint32_t recipient);
+void queue_select_drop(struct queue_recipients *wanted, uint32_t recipient);
 /* How many of the unit's recipients are meant. */
-uint32_t queue_select_count(const struct queue_selection *selection,
-                            const struct queue_recipients *wanted, const struct unit *unit);
+uint32_t queue_select_count(const struct queue_recipients *wanted, const struct unit *unit);
 
 /* "90", "90s", "15m", "4h", "5d" in milliseconds. 0 or -EINVAL. */
 [[nodiscard]] int queue_age_read(const char *text, uint64_t *ms);

@@ -352,6 +352,7 @@ static int server_log_open(struct server_shard *server, struct server_log *log, 
         .sts = &server->sts,
         .tlsrpt = &server->tlsrpt,
         .shards = shards,
+        .orders = server->orders,
         .draining = true, /* nothing is delivered before server_shard_start */
     };
     const struct queue_options queue_options = server_queue_options(log, config);
@@ -476,6 +477,16 @@ static void server_on_wire(struct shard *shard, const struct handoff *handoff)
         wire_watch_release(handoff->pointer);
 }
 
+static void server_on_orders(struct shard *shard, const struct handoff *handoff)
+{
+    struct server_shard *server = shard->owner;
+    struct queue_orders *before = server->orders;
+    server->orders = handoff->pointer;
+    for (unsigned i = 0; i < server->logs_count; i++)
+        deliver_ordered(&server->logs[i].deliver, server->orders);
+    queue_orders_drop(before);
+}
+
 int server_shard_init(struct server_shard *server, struct ring *ring, struct shard_group *group,
                       unsigned index, const struct config *config, struct tls_id_cache *ids)
 {
@@ -539,6 +550,7 @@ int server_shard_init(struct server_shard *server, struct ring *ring, struct sha
     shard_handle(shard, HANDOFF_ASK, inspect_asked);
     shard_handle(shard, HANDOFF_CENSUS, reload_census_asked);
     shard_handle(shard, HANDOFF_JOB, queue_part_asked);
+    shard_handle(shard, HANDOFF_ORDERS, server_on_orders);
     shard_handle(shard, HANDOFF_UNBLOCKED, server_on_unblocked);
     shard_handle(shard, HANDOFF_WIRE, server_on_wire);
     shard_handle(shard, HANDOFF_MAIL, own_mail_asked);
@@ -651,6 +663,8 @@ void server_shard_close(struct server_shard *server)
     tlsrpt_shard_free(&server->tlsrpt);
     queue_count_free(&server->count);
     connection_pools_free(&server->pools);
+    queue_orders_drop(server->orders);
+    server->orders = NULL;
     free(server->logs);
     free(server->sockets);
     server->logs = NULL;

@@ -60,9 +60,10 @@ enum server_handoff {
     HANDOFF_COUNTED,
     HANDOFF_JOB, /* to a shard: pointer: struct queue_part; number of its state when it is told: */
     HANDOFF_JOB_TOLD,
-    HANDOFF_WIRE,  /* to a shard: pointer: struct wire_watch; number: 0 look on, 1 no more */
-    HANDOFF_ABUSE, /* to control; number: slot of an inbound connector over its abuse-limit */
-    HANDOFF_MAIL,  /* to a shard: pointer: struct own_mail; answered in place */
+    HANDOFF_WIRE,   /* to a shard: pointer: struct wire_watch; number: 0 look on, 1 no more */
+    HANDOFF_ORDERS, /* to a shard: pointer: struct queue_orders, a reference */
+    HANDOFF_ABUSE,  /* to control; number: slot of an inbound connector over its abuse-limit */
+    HANDOFF_MAIL,   /* to a shard: pointer: struct own_mail; answered in place */
     HANDOFF_MAILED,
     HANDOFF_PROBE, /* to a shard: pointer: struct outbound_probe; answered in place */
     HANDOFF_PROBED,
@@ -105,7 +106,8 @@ struct server_shard {
     struct server_socket *sockets;
     unsigned sockets_count;
     struct hook hook;
-    struct list parts; /* of operators' verbs that are under way (mta/queue_job.h) */
+    struct queue_orders *orders; /* of operators; NULL: none; set by control before the logs open */
+    struct list parts;           /* of operators' verbs that are under way (mta/queue_job.h) */
     struct tls_shard tls;
     struct tls_client_cache tls_sessions;
     struct tls_hosts tls_hosts;

@@ -508,6 +508,7 @@ static int message_place(struct queue *queue, struct message *message,
                          uint32_t index)
 {
     char key[DESTINATION_KEY_MAX];
+    queue->placing = message->stored.id;
     size_t size = queue->options.route(queue->options.owner, envelope, recipient, key);
     struct destination *d = queue_destination(queue, key, size);
     if (d == NULL)

@@ -167,6 +167,7 @@ struct queue {
     uint32_t recipients;         /* of all units */
     uint32_t reserved;           /* recipients of messages under way */
     bool draining;
+    uint64_t placing;  /* id of the message whose way is asked for (route) */
     uint32_t unplaced; /* recovered and found no room: the start must fail */
     struct queue_metrics metrics;
     struct queue_scan scan;

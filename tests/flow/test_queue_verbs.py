@@ -284,5 +284,183 @@ class Selection(Verbs):
         self.assertEqual(server.metric("ringpost_mail_balance"), 0)
 
 
+class Suspend(Verbs):
+    def wait_passed(self, peer, count, others):
+        """Mail to another one has gone, so a suspended one had its time."""
+        others.wait(count)
+        self.assertEqual(len(peer.messages), 0)
+
+    def test_a_destination(self):
+        """Nothing goes there, over a kill and an end in order, until it is resumed; others' mail goes."""
+        one, two = Peer(self), Peer(self)
+        server = self.serve({"one": one.route(["one.test"]), "two": two.route(["two.test"])})
+        self.assertIn("mail waits", self.verb("suspend", "--destination", "outbound:one", "--reason", "they asked for it"))
+        for number, end in enumerate((None, server.kill, server.stop), 1):
+            if end is not None:
+                end()
+                server.start()
+            server.send(recipients=["a@one.test"])
+            server.send(recipients=["a@two.test"])
+            self.wait_passed(one, number, two)
+        self.assertEqual(len(server.queue()), 3)
+        order, = [json.loads(line) for line in self.verb("orders", "--json").splitlines()]
+        self.assertEqual([order[k] for k in ("kind", "destination", "by", "reason")],
+                         ["suspend", "outbound:one", ME, "they asked for it"])
+        self.assertIn("they asked for it", self.verb("orders"))
+        self.assertEqual(server.wait_log("queue_order_kept")[0]["destination"], "outbound:one")
+        self.verb("resume", "--destination", "outbound:one")
+        one.wait(3)
+        server.wait_empty()
+        self.assertEqual(self.verb("orders"), "")
+        self.assertEqual([e["by"] for e in server.log("queue_order") + server.log("queue_order_over")], [ME, ME])
+        self.assertIn("not suspended", self.verb("resume", "--destination", "outbound:one", status=1))
+
+    def test_a_connector_with_connections(self):
+        """Also over connections that are open; mail that is not delivered by then expires as any other."""
+        one = Peer(self)
+        server = self.serve({"one": one.route(["one.test"])}, delivery={"age-max": "4s"})
+        server.send(recipients=["a@one.test"])
+        one.wait(1)
+        self.verb("suspend", "--connector", "one")
+        server.send(recipients=["b@one.test"])
+        self.assertEqual(self.home.wait(1)[0].recipients, ["sender@example.com"])
+        server.wait_empty()
+        self.assertEqual(len(one.messages), 1)
+        self.verb("resume", "--connector", "one")
+        server.send(recipients=["c@one.test"])
+        one.wait(2)
+
+    def test_by_domain_and_taken_back(self):
+        one = Peer(self)
+        server = self.serve({"one": one.route(["*"])})
+        self.verb("suspend", "--destination", "outbound:one")
+        server.send(recipients=["a@one.test"])
+        number = json.loads(self.verb("orders", "--json"))["number"]
+        self.assertIn("no such order", self.verb("forget", str(number + 1), status=1))
+        self.verb("forget", str(number))
+        one.wait(1)
+        server.wait_empty()
+
+    def test_refusals(self):
+        server = self.serve()
+        self.assertIn("no such outbound connector", self.verb("suspend", "--connector", "nobody", status=1))
+        self.assertIn("nothing else", self.verb("suspend", "--destination", "x.test", "--sender", "y", status=1))
+        self.assertIn("destination, or a connector", self.verb("suspend", status=1))
+        self.verb("suspend", "--destination", "outbound:x", "extra", status=2)
+        self.assertEqual(server.http("/v1/queue/suspend?destination=x", "POST")[0], 403)
+        self.assertEqual(self.verb("orders"), "")
+
+    def test_a_damaged_file_keeps_it_down(self):
+        server = self.serve()
+        self.verb("suspend", "--connector", "x")
+        server.stop()
+        file = server.spool / "queue-orders.json"
+        text = file.read_text()
+        for bad in (text[:-20], text.replace("suspend", "suspects"), text.replace('"format": 1', '"format": 2')):
+            file.write_text(bad)
+            done = server.cli("serve")
+            self.assertEqual(done.returncode, 1)
+            self.assertIn("queue-orders.json", done.stderr)
+        file.write_text(text)
+        server.start()
+        self.assertEqual(json.loads(self.verb("orders", "--json"))["connector"], "x")
+
+
+class Ways(Verbs):
+    def test_reroute(self):
+        """Mail that waits for one goes by another; what comes later does not; also over a restart."""
+        other = Peer(self)
+        server = self.serve({"other": other.route(["nobody.test"])})
+        ids = [server.send(recipients=["a@x.test", "b@y.test"]) for _ in range(2)]
+        kept = server.send(recipients=["c@x.test"])
+        self.failed("outbound:x")
+        self.verb("hold", ids[1])
+        told = self.report("reroute", "--recipient", "a@x.test", "--to", "other", "--reason", "their host burned")
+        self.assertEqual((told["messages"], told["recipients"]), (1, 1))
+        self.assertEqual(other.wait(1)[0].recipients, ["a@x.test"])
+        self.assertEqual(server.wait_log("queue_rerouted")[0]["reason"], "their host burned")
+        self.assertEqual(self.units()[kept], {"outbound:x": "ready"})
+        server.kill()
+        server.start()
+        self.assertEqual(self.units()[ids[1]], {"outbound:other": "held", "outbound:y": "held"})
+        late = server.send(recipients=["a@x.test"])
+        self.assertEqual(self.units()[late], {"outbound:x": "ready"})
+        self.verb("release", ids[1])
+        self.assertEqual(other.wait(2)[1].recipients, ["a@x.test"])
+        self.assertEqual(len(other.messages), 2)
+        self.assertEqual(server.metric("ringpost_mail_balance"), 0)
+
+    def test_what_is_held_meanwhile(self):
+        """It looks for its way when it is released, though its old next hop is dead."""
+        other = Peer(self)
+        server = self.serve({"other": other.route(["nobody.test"])})
+        one = server.send(recipients=["a@x.test"])
+        self.failed("outbound:x")
+        self.verb("hold", one)
+        self.assertEqual(self.report("move", "--from", "x", "--to", "other")["recipients"], 0)
+        self.assertEqual(self.units()[one], {"outbound:x": "held"})
+        self.verb("release", one)
+        other.wait(1)
+        server.wait_empty()
+
+    def test_move_from_one_that_is_off(self):
+        """A connector that was turned off keeps its mail, until that is moved."""
+        other = Peer(self)
+        server = self.serve({"other": other.route(["nobody.test"])})
+        one = server.send(recipients=["a@x.test"])
+        self.failed("outbound:x")
+        server.outbound["x"]["state"] = "off"
+        server.write_config()
+        self.assertEqual(server.cli("reload").returncode, 0)
+        harness.wait_for(lambda: list(self.units()[one]) == ["parked:"], "the mail to be parked")
+        self.assertIn("no outbound connector in state enforce", self.verb("move", "--from", "other", "--to", "x", status=1))
+        self.verb("move", "--from", "x", "--to", "other")
+        other.wait(1)
+        server.wait_empty()
+
+    def test_never_below_the_level_on_record(self):
+        """Rerouted mail of a connector that demands TLS waits at one that has none, until it is relaxed, by name."""
+        plain = Peer(self)
+        server = self.serve({"plain": plain.route(["nobody.test"], tls="may")})
+        server.outbound["x"]["tls"] = "encrypt"
+        server.write_config()
+        self.assertEqual(server.cli("reload").returncode, 0)
+        one = server.send(recipients=["a@x.test"])
+        self.failed("outbound:x")
+        self.verb("move", "--from", "x", "--to", "plain")
+        self.failed("outbound:plain!encrypt")
+        self.assertEqual(self.units()[one], {"outbound:plain!encrypt": "ready"})
+        self.assertEqual(plain.messages, [])
+        self.assertIn("a level", self.verb("relax", "--connector", "x", "--to", "weak", status=1))
+        self.verb("relax", "--connector", "x", "--to", "may", "--reason", "agreed by telephone")
+        plain.wait(1)
+        server.wait_empty()
+        event = [e for e in server.log("queue_order") if e["kind"] == "relax"][0]
+        self.assertEqual([event[k] for k in ("connector", "to", "by", "reason")], ["x", "may", ME, "agreed by telephone"])
+
+    def test_relaxed_over_a_restart(self):
+        """Of the mail that was there; what comes later has its own level."""
+        plain = Peer(self)
+        server = self.serve({"strict": plain.route(["strict.test"], tls="encrypt")})
+        one = server.send(recipients=["a@strict.test"])
+        self.failed("outbound:strict")
+        server.outbound["strict"]["tls"] = "may"
+        server.write_config()
+        self.assertEqual(server.cli("reload", "--accept-weaker").returncode, 0)
+        self.assertEqual(self.units()[one], {"outbound:strict": "ready"})
+        server.kill()
+        server.start()
+        self.assertEqual(self.units()[one], {"outbound:strict!encrypt": "ready"})
+        self.verb("suspend", "--connector", "strict")
+        self.verb("relax", "--connector", "strict", "--to", "none")
+        self.assertEqual(self.units()[one], {"outbound:strict": "ready"})
+        server.kill()
+        server.start()
+        self.assertEqual(self.units()[one], {"outbound:strict": "ready"})
+        self.verb("resume", "--connector", "strict")
+        plain.wait(1)
+        server.wait_empty()
+
+
 if __name__ == "__main__":
     harness.main()

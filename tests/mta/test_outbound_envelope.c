@@ -99,7 +99,7 @@ static const char *way(const struct config *config, const struct envelope *e,
                        const struct recipient *recipient)
 {
     static char key[DESTINATION_KEY_MAX];
-    (void)outbound_way(config, e, recipient, &choice, key);
+    (void)outbound_way(config, NULL, 0, e, recipient, &choice, key);
     return key;
 }
 

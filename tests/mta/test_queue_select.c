@@ -165,8 +165,13 @@ Test(queue_select, recipients_of_a_unit)
     envelope_encode(&e, bytes);
     cr_assert_eq(envelope_decode(slice_of(bytes, envelope_bytes(&e)), &decoded), 0);
     cr_assert(queue_select_envelope(&s, &decoded, &wanted));
-    cr_assert(!queue_select_wants(&s, &wanted, 0));
-    cr_assert(queue_select_wants(&s, &wanted, 1) && queue_select_wants(&s, &wanted, 2));
+    cr_assert(!queue_select_wants(&wanted, 0));
+    cr_assert(queue_select_wants(&wanted, 1) && queue_select_wants(&wanted, 2));
+    queue_select_drop(&wanted, 1);
+    cr_assert(!queue_select_wants(&wanted, 1) && queue_select_wants(&wanted, 2));
+    wanted.all = true;
+    queue_select_drop(&wanted, 1);
+    cr_assert(queue_select_wants(&wanted, 0) && !queue_select_wants(&wanted, 1));
     cr_assert_eq(add(&s, "recipient", "c.test"), 0);
     cr_assert(!queue_select_envelope(&s, &decoded, &wanted));
     cr_assert_eq(add(&s, "recipient", "a.test"), 0);
@@ -183,6 +188,7 @@ Test(queue_select, what_a_verb_does_in_a_state)
         [QUEUE_RETRY] = { VERB_CHANGES, VERB_LEAVES, VERB_LEAVES, VERB_CHANGES, VERB_LEAVES },
         [QUEUE_DISCARD] = { VERB_CHANGES, VERB_WAITS, VERB_WAITS, VERB_CHANGES, VERB_CHANGES },
         [QUEUE_BOUNCE] = { VERB_CHANGES, VERB_WAITS, VERB_WAITS, VERB_CHANGES, VERB_CHANGES },
+        [QUEUE_REROUTE] = { VERB_CHANGES, VERB_WAITS, VERB_WAITS, VERB_CHANGES, VERB_LEAVES },
     };
     for (unsigned verb = 0; verb < QUEUE_VERBS; verb++) {
         enum queue_verb named;
