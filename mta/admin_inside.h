@@ -40,7 +40,8 @@ struct admin_request {
     bool asked;
     bool answered;
     bool refused;
-    uint64_t job;      /* a verb's number, */
+    uint64_t top;      /* a walk's number, or 0, and */
+    uint64_t job;      /* a verb's, */
     uint64_t until_ms; /* and until when its end is waited for */
     char *words;       /* of a reload that waited; malloc'd, or NULL */
     struct list node;  /* of counting, reloading or working, or alone */

@@ -14,7 +14,7 @@
 #include "mta/control.h"
 #include "mta/smtp_server.h"
 
-enum { ANSWER_MS = 1'000 };
+enum { ANSWER_MS = 1'000, TOP_WAIT_MS = 10'000, TOP_DEFAULT = 20 };
 
 static enum MHD_Result error(struct admin_request *request, unsigned status, const char *words)
 {
@@ -158,6 +158,38 @@ static enum MHD_Result list(struct admin_request *request, const char *id)
     return MHD_YES;
 }
 
+static enum MHD_Result answer_top(struct admin_request *request)
+{
+    json_t *answer = control_top_answer(request->daemon->admin->control, request->top);
+    return answer == NULL
+               ? error(request, MHD_HTTP_SERVICE_UNAVAILABLE, "it took too long")
+               : admin_answer_json(request->connection, MHD_HTTP_OK, json_incref(answer));
+}
+
+static enum MHD_Result top(struct admin_request *request)
+{
+    struct admin *admin = request->daemon->admin;
+    const char *by = admin_argument(request->connection, "by");
+    const uint64_t limit = number_of(request->connection, "limit");
+    if (request->answered)
+        return answer_top(request);
+    if (request->asked)
+        return MHD_YES;
+    const int64_t number = control_top_ask(
+        admin->control, by != NULL && strcmp(by, "age") == 0 ? TOP_BY_AGE : TOP_BY_COUNT,
+        limit == 0 ? TOP_DEFAULT : (unsigned)MIN(limit, (uint64_t)TOP_LIMIT_MAX));
+    if (number < 0)
+        return error(request, MHD_HTTP_SERVICE_UNAVAILABLE, "busy");
+    request->top = (uint64_t)number;
+    if (control_top_answer(admin->control, request->top) != NULL)
+        return answer_top(request);
+    request->asked = true;
+    request->until_ms = admin->control->shard.now_ms + TOP_WAIT_MS;
+    list_push(&admin->working, &request->node);
+    MHD_suspend_connection(request->connection);
+    return MHD_YES;
+}
+
 /* ---- verbs ---- */
 
 static enum MHD_Result answer_job(struct admin_request *request, uint64_t number)
@@ -188,8 +220,9 @@ void admin_worked(struct admin *admin)
     list_each_safe(node, &admin->working)
     {
         struct admin_request *request = container_of(node, struct admin_request, node);
-        if (!control_queue_done(control, request->job) &&
-            request->until_ms > control->shard.now_ms && !control->stopping)
+        const bool done = request->top != 0 ? control_top_answer(control, request->top) != NULL
+                                            : control_queue_done(control, request->job);
+        if (!done && request->until_ms > control->shard.now_ms && !control->stopping)
             continue;
         list_remove(&request->node);
         request->answered = true;
@@ -321,6 +354,8 @@ enum MHD_Result admin_queue_get(struct admin_request *request, const char *what)
     if (strcmp(what, "/orders") == 0)
         return admin_answer_json(request->connection, MHD_HTTP_OK,
                                  control_orders_report(request->daemon->admin->control));
+    if (strcmp(what, "/top") == 0)
+        return top(request);
     if (strncmp(what, "/jobs/", 6) != 0)
         return list(request, *what == '/' ? what + 1 : "");
     uint64_t number;

@@ -18,8 +18,20 @@ int control_queue_open(struct control *control)
     return control->queue.jobs == NULL ? -ENOMEM : 0;
 }
 
+static void top_free(struct control *control)
+{
+    struct control_top *top = &control->queue.top;
+    for (unsigned i = 0; top->questions != NULL && i < control->servers_count; i++)
+        free(top->questions[i]);
+    free(top->questions);
+    top->questions = NULL;
+}
+
 void control_queue_close(struct control *control)
 {
+    top_free(control);
+    json_decref(control->queue.top.answer);
+    control->queue.top.answer = NULL;
     for (unsigned i = 0; control->queue.jobs != NULL && i < QUEUE_JOBS_MAX; i++)
         free(control->queue.jobs[i].parts);
     free(control->queue.jobs);
@@ -233,7 +245,72 @@ static void on_told(struct shard *shard, const struct handoff *handoff)
     admin_worked(control->admin);
 }
 
+/* ---- top ---- */
+
+json_t *control_top_answer(const struct control *control, uint64_t number)
+{
+    const struct control_top *top = &control->queue.top;
+    const bool answered = top->number > number || (top->number == number && top->questions == NULL);
+    return answered ? top->answer : NULL;
+}
+
+static void top_answered(struct control *control)
+{
+    struct control_top *top = &control->queue.top;
+    if (top->left > 0)
+        return;
+    json_decref(top->answer);
+    top->answer =
+        queue_top_merge(top->questions, control->servers_count, top->limit, control->shard.wall_us);
+    top_free(control);
+    admin_worked(control->admin);
+}
+
+static bool top_prepare(struct control *control, enum queue_top_order order)
+{
+    struct control_top *top = &control->queue.top;
+    top->questions = calloc(control->servers_count, sizeof(struct queue_top_question *));
+    for (unsigned i = 0; top->questions != NULL && i < control->servers_count; i++) {
+        top->questions[i] = queue_top_new(control->servers[i].destinations_max, order);
+        if (top->questions[i] != NULL)
+            continue;
+        top_free(control);
+        return false;
+    }
+    return top->questions != NULL;
+}
+
+int64_t control_top_ask(struct control *control, enum queue_top_order order, unsigned limit)
+{
+    struct control_top *top = &control->queue.top;
+    if (control->stopping)
+        return -EBUSY;
+    if (top->questions != NULL) /* the same one will do, unless it is about something else */
+        return top->questions[0]->order == order && top->limit == limit ? (int64_t)top->number
+                                                                        : -EBUSY;
+    if (!top_prepare(control, order))
+        return -ENOMEM;
+    top->limit = limit;
+    top->number++;
+    top->left = 0;
+    for (unsigned i = 0; i < control->servers_count; i++) {
+        const struct handoff handoff = { .kind = HANDOFF_TOP, .pointer = top->questions[i] };
+        top->left += shard_handoff(&control->shard, i, handoff) == 0;
+    }
+    top_answered(control); /* if nobody took it */
+    return (int64_t)top->number;
+}
+
+static void on_top(struct shard *shard, const struct handoff *handoff)
+{
+    struct control *control = shard->owner;
+    (void)handoff;
+    control->queue.top.left--;
+    top_answered(control);
+}
+
 void control_queue_start(struct control *control)
 {
+    shard_handle(&control->shard, HANDOFF_TOP_TOLD, on_top);
     shard_handle(&control->shard, HANDOFF_JOB_TOLD, on_told);
 }

@@ -13,6 +13,7 @@
 
 #include "mta/queue_job.h"
 #include "mta/queue_orders.h"
+#include "mta/queue_top.h"
 
 enum { QUEUE_JOBS_MAX = 16, QUEUE_WORDS_MAX = 256 };
 
@@ -27,7 +28,17 @@ struct control_job {
     int64_t at_us;
 };
 
+/* One walk at a time; who asks meanwhile shares its answer. */
+struct control_top {
+    struct queue_top_question **questions; /* of each shard; NULL: none is under way */
+    unsigned left;                         /* shards that have not answered */
+    unsigned limit;
+    uint64_t number; /* of the walk under way, or the last one */
+    json_t *answer;  /* of the last one */
+};
+
 struct control_queue {
+    struct control_top top;
     struct control_job *jobs; /* QUEUE_JOBS_MAX */
     uint64_t last;            /* number of a job */
 };
@@ -53,6 +64,11 @@ void control_queue_close(struct control *control);
 bool control_queue_done(const struct control *control, uint64_t number);
 /* {"job": .., "verb": .., "state": "working", "done" or "over", numbers}; NULL: it is not known. */
 json_t *control_queue_report(const struct control *control, uint64_t number);
+/* The number of the walk whose answer is to be waited for; or -EBUSY, -ENOMEM. */
+[[nodiscard]] int64_t control_top_ask(struct control *control, enum queue_top_order order,
+                                      unsigned limit);
+/* NULL: not yet. Borrowed. */
+json_t *control_top_answer(const struct control *control, uint64_t number);
 /* The selection, as fields of a line. */
 void control_queue_log(struct log_line *line, const struct queue_selection *selection,
                        int64_t now_us);

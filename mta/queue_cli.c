@@ -121,6 +121,10 @@ static const char queue_help[] =
     "record falls\n"
     "                                               to L (none, may, encrypt, chain, name, "
     "internal)\n"
+    "ringpost queue top [--max N] [--by age]        destinations that most waits for, or the "
+    "oldest: "
+    "by state,\n"
+    "                                               and what binds\n"
     "ringpost queue orders                          what is suspended, rerouted, relaxed; by whom, "
     "and why\n"
     "ringpost queue forget NUMBER                   takes one of these back\n"
@@ -148,6 +152,7 @@ struct order {
     bool dry_run;
     const char *reason;
     const char *to;
+    const char *by;
     const char *socket;
     char criteria[PATH_BYTES]; /* "&key=value" of the selection, but for ids */
     char *const *ids;
@@ -179,6 +184,7 @@ static int options_read(int argc, char **argv, struct order *order)
         { "dry-run", no_argument, NULL, 'N' },
         { "to", required_argument, NULL, 'T' },
         { "from", required_argument, NULL, 'o' },
+        { "by", required_argument, NULL, 'B' },
         { NULL, 0, NULL, 0 },
     };
     uint64_t number = 0;
@@ -193,6 +199,7 @@ static int options_read(int argc, char **argv, struct order *order)
         case 'r': order->reason = optarg; break;
         case 'N': order->dry_run = true; break;
         case 'T': order->to = optarg; break;
+        case 'B': order->by = optarg; break;
         case 'f': add(order->criteria, "sender", optarg); break;
         case 't': add(order->criteria, "recipient", optarg); break;
         case 'd': add(order->criteria, "destination", optarg); break;
@@ -240,6 +247,11 @@ static json_t *ask(const char *socket, const char *path, bool post)
         fprintf(stderr, "ringpost: %s\n", error != NULL ? error : "no answer");
     json_decref(object);
     return NULL;
+}
+
+static json_int_t number(const json_t *report, const char *key)
+{
+    return json_integer_value(json_object_get(report, key));
 }
 
 /* ---- list, show ---- */
@@ -335,6 +347,59 @@ static int queue_show(const struct order *order)
     return message == NULL ? 1 : 0;
 }
 
+/* ---- top ---- */
+
+static void print_age(json_int_t seconds)
+{
+    static const struct {
+        json_int_t seconds;
+        char letter;
+    } units[] = { { 86'400, 'd' }, { 3'600, 'h' }, { 60, 'm' }, { 1, 's' } };
+    size_t i = 0;
+    while (units[i].seconds > 1 && seconds < 2 * units[i].seconds)
+        i++;
+    printf("%6lld%c", seconds / units[i].seconds, units[i].letter);
+}
+
+static void print_top(const json_t *row)
+{
+    static const char *const columns[] = { "ready", "active", "deferred", "held" };
+    for (size_t i = 0; i < ARRAY_COUNT(columns); i++)
+        printf("%9lld", number(row, columns[i]));
+    print_age(number(row, "oldest_s"));
+    printf("  %-17s  %s\n", cli_text(row, "binds"), cli_text(row, "destination"));
+    if (*cli_text(row, "why") != '\0')
+        printf("%60s%s\n", "", cli_text(row, "why"));
+    if (*cli_text(row, "error") != '\0')
+        printf("%60s%s\n", "", cli_text(row, "error"));
+}
+
+static int queue_top(const struct order *order)
+{
+    size_t index;
+    json_t *each;
+    char limit[32];
+    char path[PATH_BYTES] = "/v1/queue/top";
+    snprintf(limit, sizeof(limit), "%lu", order->client.most);
+    if (order->client.most != LIST_DEFAULT)
+        add(path, "limit", limit);
+    if (order->by != NULL)
+        add(path, "by", order->by);
+    json_t *top = ask(order->socket, path, false);
+    if (top == NULL)
+        return 1;
+    if (order->client.json)
+        return cli_print_json(top, 0);
+    printf("%9s%9s%9s%9s%7s  %-17s  %s\n", "ready", "active", "deferred", "held", "oldest", "binds",
+           "destination");
+    json_array_foreach(json_object_get(top, "destinations"), index, each) print_top(each);
+    printf("%s%lld destination(s), %lld unit(s)\n",
+           json_is_true(json_object_get(top, "total_is_exact")) ? "" : "at least ",
+           number(top, "total"), number(top, "units"));
+    json_decref(top);
+    return 0;
+}
+
 /* ---- verbs ---- */
 
 static const struct verb {
@@ -362,11 +427,6 @@ static int dry_run(struct order *order, const struct verb *verb)
         printf("%lld recipient(s) of %lu message(s) would be %s; nothing was changed\n",
                listed.recipients, listed.shown, verb->done);
     return 0;
-}
-
-static json_int_t number(const json_t *report, const char *key)
-{
-    return json_integer_value(json_object_get(report, key));
 }
 
 /* The job when it is done; NULL: nobody answers any more. */
@@ -520,6 +580,8 @@ static int run(struct order *order, const char *name, const struct verb *verb)
         return queue_show(order);
     if (strcmp(name, "orders") == 0)
         return queue_orders(order);
+    if (strcmp(name, "top") == 0)
+        return queue_top(order);
     return verb != NULL ? queue_verb(order, verb) : queue_order(order, name);
 }
 
@@ -535,7 +597,8 @@ int queue_main(int argc, char **argv)
     const bool good =
         read &&
         (strcmp(name, "list") == 0 || (strcmp(name, "show") == 0 && order.ids_count == 1) ||
-         (strcmp(name, "orders") == 0 && order.ids_count == 0) || is_order(name, order.ids_count) ||
+         ((strcmp(name, "orders") == 0 || strcmp(name, "top") == 0) && order.ids_count == 0) ||
+         is_order(name, order.ids_count) ||
          (verb != NULL && says_which && wants_to(name) == (order.to != NULL)));
     if (!good || order.client.help) {
         fputs(queue_help, read && order.client.help ? stdout : stderr);

@@ -15,10 +15,11 @@
 #include "core/check.h"
 #include "core/log.h"
 #include "mta/inspect.h"
+#include "mta/memory_plan.h"
 #include "mta/outbound_probe.h"
 #include "mta/own_mail.h"
-#include "mta/memory_plan.h"
 #include "mta/queue_job.h"
+#include "mta/queue_top.h"
 #include "mta/reload_census.h"
 #include "mta/wire.h"
 
@@ -551,6 +552,7 @@ int server_shard_init(struct server_shard *server, struct ring *ring, struct sha
     shard_handle(shard, HANDOFF_CENSUS, reload_census_asked);
     shard_handle(shard, HANDOFF_JOB, queue_part_asked);
     shard_handle(shard, HANDOFF_ORDERS, server_on_orders);
+    shard_handle(shard, HANDOFF_TOP, queue_top_asked);
     shard_handle(shard, HANDOFF_UNBLOCKED, server_on_unblocked);
     shard_handle(shard, HANDOFF_WIRE, server_on_wire);
     shard_handle(shard, HANDOFF_MAIL, own_mail_asked);

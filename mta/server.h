@@ -60,7 +60,9 @@ enum server_handoff {
     HANDOFF_COUNTED,
     HANDOFF_JOB, /* to a shard: pointer: struct queue_part; number of its state when it is told: */
     HANDOFF_JOB_TOLD,
-    HANDOFF_WIRE,   /* to a shard: pointer: struct wire_watch; number: 0 look on, 1 no more */
+    HANDOFF_WIRE, /* to a shard: pointer: struct wire_watch; number: 0 look on, 1 no more */
+    HANDOFF_TOP,  /* to a shard: pointer: struct queue_top_question; answered in place */
+    HANDOFF_TOP_TOLD,
     HANDOFF_ORDERS, /* to a shard: pointer: struct queue_orders, a reference */
     HANDOFF_ABUSE,  /* to control; number: slot of an inbound connector over its abuse-limit */
     HANDOFF_MAIL,   /* to a shard: pointer: struct own_mail; answered in place */

@@ -462,5 +462,57 @@ class Ways(Verbs):
         server.wait_empty()
 
 
+class Top(Verbs):
+    def top(self, *words):
+        return json.loads(self.verb("top", "--json", *words))
+
+    def test_counts_and_what_binds(self):
+        """By state, over all shards; why each waits; the largest first, or the oldest."""
+        peer = Peer(self, answers={"RCPT": "451 4.2.0 later"})
+        server = self.serve({"later": peer.route(["later.test"]), "paused": peer.route(["paused.test"])})
+        self.assertEqual(self.top()["destinations"], [])
+        self.verb("suspend", "--connector", "paused")
+        first = server.send(recipients=["a@y.test"])
+        for _ in range(4):
+            server.send(recipients=["a@x.test", "b@x.test"])
+        for _ in range(3):
+            server.send(recipients=["a@later.test"])
+        server.send(recipients=["a@paused.test"])
+        self.failed("outbound:x")
+        self.failed("outbound:y")
+        self.verb("hold", first)
+        harness.wait_for(lambda: self.states().count("deferred") == 3, "three to be deferred")
+        told = self.top()
+        rows = {row["destination"]: row for row in told["destinations"]}
+        self.assertEqual([row["destination"] for row in told["destinations"]][:2], ["outbound:x", "outbound:later"])
+        self.assertEqual((told["total"], told["total_is_exact"], told["units"]), (4, True, 9))
+        self.assertEqual({name: [rows[name][k] for k in ("ready", "active", "deferred", "held", "recipients")] for name in rows},
+                         {"outbound:x": [4, 0, 0, 0, 8], "outbound:y": [0, 0, 0, 1, 1], "outbound:later": [0, 0, 3, 0, 3],
+                          "outbound:paused": [1, 0, 0, 0, 1]})
+        self.assertEqual({name: rows[name]["binds"] for name in rows},
+                         {"outbound:x": "back-off", "outbound:y": "nothing", "outbound:later": "nothing",
+                          "outbound:paused": "suspended"})
+        self.assertGreater(rows["outbound:x"]["retry_in_s"], 0)
+        self.assertIn("refused", rows["outbound:x"]["error"])
+        self.assertEqual([row["destination"] for row in self.top("--by", "age", "--max", "1")["destinations"]], ["outbound:y"])
+        self.assertRegex(self.verb("top"), r"(?m)^ +4 +0 +0 +0 +\d+[smhd] +back-off +outbound:x$")
+        self.assertEqual(server.http("/v1/queue/top?limit=2")[0], 200)
+
+    def test_many_destinations(self):
+        """More of them than rows that a shard tells of: the largest are among these all the same."""
+        sink = Sink(self)
+        server = self.serve({"all": sink.route(["*"], hosts=["mx"])})
+        self.verb("suspend", "--connector", "all")
+        harness.source("--to", f"127.0.0.1:{server.port}", "--messages", 3000, "--connections", 8, "--rcpt", "u@d%d.test")
+        harness.source("--to", f"127.0.0.1:{server.port}", "--messages", 40, "--connections", 4, "--rcpt", "u@large.test")
+        told = self.top("--max", "3")
+        self.assertEqual(len(told["destinations"]), 3)
+        self.assertEqual([told["destinations"][0][k] for k in ("destination", "ready", "binds")],
+                         ["outbound:all:large.test", 40, "suspended"])
+        self.assertEqual((told["total_is_exact"], told["units"]), (False, 3040))
+        self.verb("discard", "--all", "--reason", "test")
+        server.wait_empty()
+
+
 if __name__ == "__main__":
     harness.main()
