@@ -280,6 +280,60 @@ static void reload(struct run *run)
     run->reloads++;
 }
 
+/* An operator: of some mail, or of all; what he holds he releases when it is calm. */
+static void operate(struct run *run)
+{
+    static const char *const places[] = { "a.example", "*.example", "outbound:b", "outbound:*" };
+    struct server_sim *s = &run->world.server;
+    struct sim_ledger *ledger = run->world.ledger;
+    struct queue_job job = { .verb = (enum queue_verb)draw(run, QUEUE_VERBS), .by = "operator" };
+    char why[SELECT_WHY_MAX];
+    char text[64];
+    queue_select_init(&job.selection);
+    if (one_in(run, 6)) {
+        const char *place = one_in(run, 2) ? NULL : places[draw(run, ARRAY_COUNT(places))];
+        say(run, "suspended: %s", place == NULL ? "nothing" : place);
+        server_sim_suspend(s, place);
+        return;
+    }
+    snprintf(job.reason, sizeof(job.reason), "because of seed %llu", (unsigned long long)run->seed);
+    if (job.verb == QUEUE_DISCARD || job.verb == QUEUE_BOUNCE || one_in(run, 3)) {
+        if (ledger->count < 2)
+            return;
+        const uint32_t id = 1 + (uint32_t)draw(run, ledger->count - 1);
+        snprintf(text, sizeof(text), "s.m%u@*", id);
+        CHECK(queue_select_add(&job.selection, "sender", text, 0, why) == 0);
+        if (one_in(run, 3))
+            CHECK(queue_select_add(&job.selection, "recipient", "r0.*", 0, why) == 0);
+        struct sim_message *m = &ledger->messages[id];
+        m->discarded = m->discarded || job.verb == QUEUE_DISCARD;
+        m->returned = m->returned || job.verb == QUEUE_BOUNCE;
+    } else if (one_in(run, 2)) {
+        CHECK(queue_select_add(&job.selection, "destination", places[draw(run, 4)], 0, why) == 0);
+    } else {
+        job.selection.all = true;
+    }
+    const bool begun = server_sim_verb(s, &job);
+    say(run, "operator: %s%s", queue_verb_name(job.verb), begun ? "" : ", refused");
+}
+
+/* Everything that an operator has kept is let go. */
+static void let_go(struct run *run)
+{
+    struct world *w = &run->world;
+    struct queue_job job = { .verb = QUEUE_RELEASE, .by = "operator", .selection.all = true };
+    queue_select_init(&job.selection);
+    job.selection.all = true;
+    server_sim_suspend(&w->server, NULL);
+    if (!sim_run_until(w->sim, sim_now_ms(w->sim) + CLIENTS_END_MS, server_sim_verbs_over,
+                       &w->server))
+        fail(run, "verbs do not come to an end");
+    CHECK(server_sim_verb(&w->server, &job));
+    if (!sim_run_until(w->sim, sim_now_ms(w->sim) + HOUR_MS, server_sim_verbs_over, &w->server))
+        fail(run, "a release does not come to an end");
+    say(run, "let go");
+}
+
 static void event(struct run *run)
 {
     struct server_sim *s = &run->world.server;
@@ -332,7 +386,8 @@ static void judge_bounces(struct run *run)
         const struct sim_message *m = &ledger->messages[id];
         for (unsigned k = 0; k < m->recipients_count; k++) {
             const struct sim_recipient *r = &m->recipients[k];
-            if (r->bounced > 0 && r->refused == 0 && m->domains[k] != WORLD_DOMAIN_GONE)
+            if (r->bounced > 0 && r->refused == 0 && !m->returned &&
+                m->domains[k] != WORLD_DOMAIN_GONE)
                 fail(run, "r%u.m%u bounced, and nobody refused it", k, id);
             if (r->bounced > 0 && (m->verdict == SIM_CUT || m->verdict == SIM_UNSENT))
                 fail(run, "r%u.m%u bounced, and was never sent", k, id);
@@ -471,9 +526,15 @@ static unsigned run_seed(uint64_t seed, bool verbose)
     unsigned events = (unsigned)draw(&run, EVENTS_MAX);
     for (unsigned i = 0; i < events; i++) {
         sim_run(w->sim, sim_now_ms(w->sim) + draw(&run, one_in(&run, 3) ? 30'000 : 2'000));
+        for (unsigned k = 0; k < 4 && w->server.up && one_in(&run, 2); k++) {
+            operate(&run);
+            sim_run(w->sim, sim_now_ms(w->sim) + draw(&run, one_in(&run, 2) ? 20 : 3'000));
+        }
         event(&run);
     }
     calm_down(&run);
+    if (run.failed == 0)
+        let_go(&run);
     if (run.failed == 0)
         settle(&run);
     if (run.failed == 0 && drain(&run, false))

@@ -217,6 +217,7 @@ static int start_rings(struct server_sim *s)
     shard_handle(&s->control, HANDOFF_DRAINED, control_on_drained);
     shard_handle(&s->control, HANDOFF_ANSWERED, control_on_answered);
     shard_handle(&s->control, HANDOFF_FLOOR, control_on_floor);
+    server_sim_operator_start(s);
     for (unsigned i = 0; i < s->shards; i++) {
         r = server_shard_listen(&s->servers[i], NULL, 0, s->why);
         if (r < 0)
@@ -296,6 +297,7 @@ static void shard_drop(struct server_shard *server)
     server_tls_free(server);
     floor_shard_free(&server->floors);
     connection_pools_free(&server->pools);
+    queue_orders_drop(server->orders);
     free(server->logs);
     free(server->sockets);
 }
@@ -306,6 +308,7 @@ void server_sim_crash(struct server_sim *s, enum sim_crash how)
     sim_crash(s->sim, s->machine, how);
     for (unsigned i = 0; i < s->shards; i++)
         shard_drop(&s->servers[i]);
+    server_sim_operator_end(s);
     shard_group_free(&s->group);
     free_generations(s);
     s->up = false;
@@ -387,6 +390,8 @@ void server_sim_close(struct server_sim *s)
     }
     sim_ring_idle(s->control.ring);
     ring_free(s->control.ring);
+    CHECK(server_sim_verbs_over(s)); /* a drain ends them */
+    server_sim_operator_end(s);
     shard_group_free(&s->group);
     free_generations(s);
     s->up = false;
@@ -396,6 +401,8 @@ void server_sim_free(struct server_sim *s)
 {
     if (s->up)
         server_sim_crash(s, SIM_KILL);
+    queue_orders_drop(s->orders);
+    s->orders = NULL;
 }
 
 /* ---- numbers ---- */

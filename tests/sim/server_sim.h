@@ -14,6 +14,7 @@
 #define RINGPOST_TESTS_SIM_SERVER_SIM_H
 
 #include "core/log.h"
+#include "mta/queue_job.h"
 #include "mta/server.h"
 #include "tests/sim/sim_actor.h"
 
@@ -22,6 +23,7 @@ enum {
     SERVER_SIM_GENERATIONS_MAX = 8,
     SERVER_SIM_TEXT_MAX = 4'096, /* of a configuration */
     SERVER_SIM_FLOORS_MAX = 32,
+    SERVER_SIM_JOBS_MAX = 4,
 };
 
 /* The queue's sums over all logs of the present incarnation, in recipients. */
@@ -39,6 +41,13 @@ struct server_sim_floor {
 struct server_sim_generation {
     struct config *config;
     unsigned shards; /* that have not given it back */
+};
+
+/* An operator's verb, as mta/control_queue.c has one. */
+struct server_sim_job {
+    struct queue_job job;
+    struct queue_part *parts[SERVER_SIM_SHARDS_MAX];
+    unsigned left; /* shards that are not over; 0: it is free */
 };
 
 struct server_sim {
@@ -67,6 +76,8 @@ struct server_sim {
     unsigned floors_count;
     struct floor_question *floor_late; /* answered when the next one comes */
     struct log *logs[SERVER_SIM_SHARDS_MAX];
+    struct server_sim_job jobs[SERVER_SIM_JOBS_MAX];
+    struct queue_orders *orders; /* over incarnations, as the file is; NULL: none yet */
 };
 
 /* A machine that is down and has an empty disk with the spool's directory on it. */
@@ -84,6 +95,18 @@ bool server_sim_drained(void *server_sim);
 void server_sim_close(struct server_sim *s);
 /* A new generation with this text, if there is room for one. */
 void server_sim_reload(struct server_sim *s, const char *config_text);
+/* ---- tests/sim/server_operator.c ---- */
+
+/* Begins a verb on all shards. False: it is not up, or too many are under way. */
+bool server_sim_verb(struct server_sim *s, const struct queue_job *job);
+/* None is under way; for sim_run_until. */
+bool server_sim_verbs_over(void *server_sim);
+/* Nothing goes to these destinations any more; NULL: to all of them again. */
+void server_sim_suspend(struct server_sim *s, const char *destination);
+/* For server_sim.c: an incarnation begins, and has ended. */
+void server_sim_operator_start(struct server_sim *s);
+void server_sim_operator_end(struct server_sim *s);
+
 /* Kills it if it is up, gives everything back. */
 void server_sim_free(struct server_sim *s);
 

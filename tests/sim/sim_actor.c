@@ -130,7 +130,7 @@ struct sim_balance sim_ledger_balance(const struct sim_ledger *ledger)
             b.expected++;
             b.delivered += r->delivered > 0;
             b.bounced += r->delivered == 0 && r->bounced > 0;
-            if (r->delivered == 0 && r->bounced == 0) {
+            if (r->delivered == 0 && r->bounced == 0 && !m->discarded) {
                 b.missing++;
                 b.first_missing = b.first_missing == 0 ? id : b.first_missing;
             }

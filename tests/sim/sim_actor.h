@@ -49,6 +49,8 @@ struct sim_message {
     uint32_t content_bytes;
     uint32_t damaged; /* copies that a next hop got with other content */
     uint64_t decided_ms;
+    bool discarded; /* an operator said so: its recipients may get it, a bounce, or nothing */
+    bool returned;  /* likewise: or a bounce that nobody has refused them for */
 };
 
 struct sim_ledger {
