@@ -302,7 +302,7 @@ class Suspend(Verbs):
             server.send(recipients=["a@one.test"])
             server.send(recipients=["a@two.test"])
             self.wait_passed(one, number, two)
-        self.assertEqual(len(server.queue()), 3)
+        harness.wait_for(lambda: len(server.queue()) == 3, "the others to be gone")
         order, = [json.loads(line) for line in self.verb("orders", "--json").splitlines()]
         self.assertEqual([order[k] for k in ("kind", "destination", "by", "reason")],
                          ["suspend", "outbound:one", ME, "they asked for it"])
