@@ -185,21 +185,23 @@ static void inspect_one(struct inspect_question *q)
 static void inspect_page(struct inspect_question *q)
 {
     struct server_shard *server = q->shard->owner;
-    for (unsigned looked = 0; q->log < server->logs_count;) {
+    for (uint32_t left = INSPECT_SCAN; q->log < server->logs_count;) {
         q->queue = &server->logs[q->log].queue;
         uint32_t cursor = q->cursor;
-        struct message *m = queue_next(q->queue, &cursor);
-        if (m == NULL) {
+        struct message *m = queue_walk(q->queue, &cursor, left);
+        if (m == NULL && queue_walked(q->queue, cursor)) {
             q->log++;
             q->cursor = 0;
             continue;
         }
-        if (q->reading != 0 && q->reading != m->stored.id)
-            inspect_end(q); /* it left the queue while we read it */
-        if (looked++ == INSPECT_SCAN) {
+        left -= cursor - q->cursor;
+        if (m == NULL) {
+            q->cursor = cursor;
             shard_run_later(q->shard, &q->task);
             return;
         }
+        if (q->reading != 0 && q->reading != m->stored.id)
+            inspect_end(q); /* it left the queue while we read it */
         if (!queue_job_may_mean(&q->means, m)) {
             q->cursor = cursor;
             continue;

@@ -81,14 +81,14 @@ static bool step(struct queue_count *count)
     count->last = NULL; /* it may be gone by now */
     for (unsigned looked = 0; count->log < server->logs_count; looked++) {
         struct queue *queue = &server->logs[count->log].queue;
-        struct message *m;
         if (looked == STEP)
             return false;
-        if (!queue_look(queue, &count->cursor, &m)) {
+        const struct message *m = queue_walk(queue, &count->cursor, 1);
+        if (m != NULL) {
+            look_at(count, m);
+        } else if (queue_walked(queue, count->cursor)) {
             count->log++;
             count->cursor = 0;
-        } else if (m != NULL) {
-            look_at(count, m);
         }
     }
     return true;

@@ -507,17 +507,20 @@ static bool part_scan_ids(struct queue_part *part)
 static bool part_scan(struct queue_part *part)
 {
     struct server_shard *server = part->shard->owner;
-    for (unsigned looked = 0; part->log < server->logs_count;) {
+    for (uint32_t left = JOB_SCAN; part->log < server->logs_count;) {
         struct server_log *log = &server->logs[part->log];
         uint32_t cursor = part->cursor;
-        struct message *m = queue_next(&log->queue, &cursor);
-        if (m == NULL) {
+        struct message *m = queue_walk(&log->queue, &cursor, left);
+        if (m == NULL && queue_walked(&log->queue, cursor)) {
             part->log++;
             part->cursor = 0;
             continue;
         }
-        if (looked++ == JOB_SCAN)
+        left -= cursor - part->cursor;
+        if (m == NULL) {
+            part->cursor = cursor;
             return true;
+        }
         if (!part_look(part, log, m))
             return false;
         part->cursor = cursor;

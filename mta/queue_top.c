@@ -141,13 +141,11 @@ static void count_message(struct queue_top_question *q, const struct queue *queu
 /* True: there is more. */
 static bool count_some(struct queue_top_question *q, struct queue *queue)
 {
-    for (unsigned i = 0; i < TOP_SCAN; i++) {
-        const struct message *m = queue_next(queue, &q->cursor);
-        if (m == NULL)
-            return false;
+    const uint32_t end = q->cursor + TOP_SCAN;
+    const struct message *m;
+    while ((m = queue_walk(queue, &q->cursor, end - q->cursor)) != NULL)
         count_message(q, queue, m);
-    }
-    return true;
+    return !queue_walked(queue, q->cursor);
 }
 
 static bool rank_some(struct queue_top_question *q)

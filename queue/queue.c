@@ -14,8 +14,6 @@
 #include "core/memory.h"
 #include "queue/queue_inside.h"
 
-enum { SLOTS = 64 /* of messages, in a word of those that are listed */ };
-
 static_assert(sizeof(struct message) + sizeof(struct unit) + 2 * sizeof(struct message *) <=
               QUEUE_MESSAGE_BYTES_MAX);
 static_assert((uint32_t)RECIPIENTS_MAX < PLACE_LAST);
@@ -34,7 +32,7 @@ static uint32_t power_of_two(uint32_t at_least)
 
 static size_t listed_bytes(uint32_t messages)
 {
-    return ((size_t)messages / SLOTS + 1) * sizeof(uint64_t);
+    return ((size_t)messages / QUEUE_LISTED_BITS + 1) * sizeof(uint64_t);
 }
 
 uint64_t queue_messages_bytes(const struct queue_options *o)
@@ -156,42 +154,11 @@ struct stored *queue_find_stored(void *argument, uint64_t id)
     return message == NULL ? NULL : &message->stored;
 }
 
-struct message *queue_slot(struct queue *queue, uint32_t slot, bool *beyond)
-{
-    *beyond = slot >= queue->messages.touched;
-    if (*beyond)
-        return NULL;
-    const uint64_t listed = queue->listed[slot / SLOTS] >> slot % SLOTS;
-    return (listed & 1) != 0 ? pool_at(&queue->messages, slot) : NULL;
-}
-
-bool queue_look(struct queue *queue, uint32_t *cursor, struct message **message)
-{
-    bool beyond;
-    *message = queue_slot(queue, *cursor, &beyond);
-    *cursor += !beyond;
-    return !beyond;
-}
-
-struct message *queue_next(struct queue *queue, uint32_t *cursor)
-{
-    while (*cursor < queue->messages.touched) {
-        const uint64_t listed = queue->listed[*cursor / SLOTS] >> *cursor % SLOTS;
-        if (listed == 0) {
-            *cursor = (*cursor | (SLOTS - 1)) + 1;
-            continue;
-        }
-        *cursor += (uint32_t)__builtin_ctzll(listed);
-        return pool_at(&queue->messages, (*cursor)++);
-    }
-    return NULL;
-}
-
 static void message_list(struct queue *queue, const struct message *message, bool is_listed)
 {
     const uint32_t index = pool_index(&queue->messages, message);
-    const uint64_t bit = UINT64_C(1) << index % SLOTS;
-    uint64_t *word = &queue->listed[index / SLOTS];
+    const uint64_t bit = UINT64_C(1) << index % QUEUE_LISTED_BITS;
+    uint64_t *word = &queue->listed[index / QUEUE_LISTED_BITS];
     CHECK(((*word & bit) != 0) != is_listed);
     *word ^= bit;
 }

@@ -298,10 +298,9 @@ void queue_each_ready(struct queue *queue,
 struct message *queue_message(struct queue *queue, uint64_t id);
 /* Messages in the order of the table, from *cursor (starts as 0) on; NULL: the end. */
 struct message *queue_next(struct queue *queue, uint32_t *cursor);
-/* The message in this slot of the table, or NULL; *beyond: no later slot was ever used. */
-struct message *queue_slot(struct queue *queue, uint32_t slot, bool *beyond);
-/* The same, one place of the table at a time, for who must not take long: *message is NULL where
- * there is none. False: the end. */
-bool queue_look(struct queue *queue, uint32_t *cursor, struct message **message);
+/* The same, and looks at so many places of the table at most. NULL: there was none among them; the
+ * end, if queue_walked. */
+struct message *queue_walk(struct queue *queue, uint32_t *cursor, uint32_t places);
+bool queue_walked(const struct queue *queue, uint32_t cursor);
 
 #endif

@@ -16,7 +16,11 @@ static inline bool place_is_last(uint32_t link)
     return (link & PLACE_LAST) != 0 && link != PLACE_NONE;
 }
 
-enum { US_IN_MS = 1'000, ORDERED_WAIT_US = 1'000'000 };
+enum {
+    US_IN_MS = 1'000,
+    ORDERED_WAIT_US = 1'000'000,
+    QUEUE_LISTED_BITS = 64, /* places of messages in a word of queue->listed */
+};
 
 static inline struct queue *unit_queue(const struct unit *unit)
 {

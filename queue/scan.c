@@ -170,15 +170,11 @@ static void scan_on_timer(struct timer *timer)
     if (scan->cursor == 0)
         scan_begin(scan);
     const uint32_t end = scan->cursor + SCAN_SLOTS;
-    bool ended = false;
-    while (!ended && scan->cursor < end) {
-        /* One slot at a time: what is behind the cursor is counted, what is not is not. */
-        struct message *message = queue_slot(queue, scan->cursor, &ended);
-        if (!ended)
-            scan->cursor++;
-        if (message != NULL)
-            scan_message(scan, message);
-    }
+    struct message *message;
+    /* What is behind the cursor is counted, what is not is not. */
+    while ((message = queue_walk(queue, &scan->cursor, end - scan->cursor)) != NULL)
+        scan_message(scan, message);
+    const bool ended = queue_walked(queue, scan->cursor);
     if (ended) {
         scan_judge(scan);
         scan->cursor = 0;
