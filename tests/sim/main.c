@@ -101,6 +101,7 @@ static void draw_world(struct run *run)
     o->size_max_mib = one_in(run, 3) ? 4 + (uint32_t)draw(run, 12) : 64;
     o->cache_kib = one_in(run, 2) ? 0 : 4'096;
     o->connections_per_hop = 1 + (unsigned)draw(run, 10);
+    o->connections_per_shard = draw(run, 2) == 0 ? 24 : 1 + (unsigned)draw(run, 6); /* they share */
     o->recv_buffers = 32u << draw(run, 3);
     o->recv_buffer_bytes = 512u << draw(run, 5);
     o->warn_after_s = one_in(run, 2) ? 1 + draw(run, 300) : 0;

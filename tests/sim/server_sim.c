@@ -483,6 +483,7 @@ struct world_options world_calm(uint64_t seed)
         .size_max_mib = 64,
         .cache_kib = 1'024,
         .connections_per_hop = 8,
+        .connections_per_shard = 24,
         .recv_buffers = 64,
         .recv_buffer_bytes = 4'096,
         .age_max_s = 10 * 86'400,
@@ -512,17 +513,25 @@ void world_config(const struct world_options *o, unsigned variant,
         "  connect-timeout = 30s\n"
         "  greeting-timeout = 1m  command-timeout = 1m  mail-timeout = 1m  rcpt-timeout = 1m\n"
         "  data-init-timeout = 1m  data-block-timeout = 1m  data-end-timeout = 2m\n"
-        "  connections-per-hop = %u  connections-per-shard = 24  messages-per-connection = 20\n"
+        "  connections-per-hop = %u  connections-per-shard = %u  messages-per-connection = 20\n"
         "  floor-memory = %s  floor-hold = 1m\n"
         "}\n"
         "tls { key-shares = 0  tickets = no  client-cache = 16  hosts = 16 }\n"
-        "dns { timeout = 5s }\nadmin { socket = \"\" }\nbounce { per-minute = 0 }\n",
+        "dns { timeout = 5s }\nadmin { socket = \"\" }\nbounce { per-minute = 0 }\n"
+        "%s" /* a class that comes and goes, and others whose priority changes */
+        "class \"a\" { priority = %s  retry-max = 10s  recipient-domains = { a.example } }\n"
+        "class \"b\" { priority = %s  recipient-domains = { b.example } }\n",
         o->segment_kib, o->size_max_mib, o->cache_kib, 1 + variant % 4,
         variant % 2 == 0 ? ""
                          : "outbound \"a\" { type = partner state = enforce domains = { a.example "
                            "}  hosts = { \"20.0.2.1:25\" } }\n",
         (unsigned long long)o->age_max_s, (unsigned long long)o->warn_after_s,
-        o->connections_per_hop, variant % 2 == 0 ? "defer" : "alert");
+        o->connections_per_hop, o->connections_per_shard, variant % 2 == 0 ? "defer" : "alert",
+        variant % 3 == 0
+            ? "class \"c\" { priority = urgent  retry-initial = 2s  recipient-domains = { "
+              "c.example } }\n"
+            : "",
+        variant % 4 < 2 ? "urgent" : "normal", variant % 4 == 1 ? "normal" : "bulk");
     CHECK(size > 0 && size < SERVER_SIM_TEXT_MAX);
 }
 
