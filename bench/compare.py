@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""compare.py - results of accept.sh, relay.sh, queue.sh, idle.sh, handshake.sh and tls.sh as tables, with targets
+"""compare.py - results of accept.sh, relay.sh, queue.sh, fair.sh, idle.sh, handshake.sh and tls.sh as tables, with targets
 
     compare.py [--strict] DIRECTORY
 
@@ -36,6 +36,8 @@ QUEUE_BYTES_MAX = 256           # of memory, for a message that waits; the table
 QUEUE_DESTINATION_BYTES = 1024  # of that table, for one of them
 QUEUE_FULL_MIN = 0.8            # messages/s taken in by a full queue, of an empty one's
 QUEUE_START_MAX = 5000          # ms from the start to the first 220
+FAIR_RATE_MIN = 0.9             # messages/s of others beside a slow destination, of those without it
+FAIR_P99_MAX = 2                # and their p99 latency
 QUEUE_LOOK_MAX = 1000           # ms for queue list, queue top
 QUEUE_DRAIN_MIN = 0.7           # messages/s out, of those that are relayed
 TLS_MIN = 10                    # ringpost's messages/s by TLS, of Postfix's
@@ -279,6 +281,26 @@ def queue(rows):
         judge(f"{where}: messages/s out, of those relayed", ratio(number(row, "drain"), relayed), QUEUE_DRAIN_MIN)
 
 
+def fair(rows):
+    groups = collections.defaultdict(Runs)
+    for row in rows:
+        groups[row["cell"]].rows.append(row)
+
+    def of(key):
+        return lambda row: row[key]
+    out = [("mail", "", "messages/s", "p50 ms", "p99 ms")]
+    for cell, mail, beside in (("alone", "to a thousand", "alone"), ("slow", "to a thousand", "beside a slow one"),
+                               ("one-lane", "urgent", "beside bulk, no classes"), ("lanes", "urgent", "beside bulk, in its lane")):
+        if groups[cell].rows:
+            out.append((mail, beside, shown(groups[cell].median(of("rate"))), shown(groups[cell].median(of("p50"))),
+                        shown(groups[cell].median(of("p99")))))
+    table(out)
+    judge("messages/s of others beside a slow destination, of those without it",
+          ratio(groups["slow"].median(of("rate")), groups["alone"].median(of("rate"))), FAIR_RATE_MIN, unit="x")
+    judge("p99 latency of others beside it, of those without it",
+          ratio(groups["slow"].median(of("p99")), groups["alone"].median(of("p99"))), FAIR_P99_MAX, at_least=False, unit="x")
+
+
 def idle(rows):
     for row in rows:
         each = 1024 / row["open"]
@@ -426,7 +448,7 @@ def main():
     if not rows:
         print(f"no results in {arguments.directory}")
         return 1 if arguments.strict else 0
-    for name, print_table in (("accept", accept), ("relay", relay), ("queue", queue), ("idle", idle), ("handshake", handshake), ("tls", tls)):
+    for name, print_table in (("accept", accept), ("relay", relay), ("queue", queue), ("fair", fair), ("idle", idle), ("handshake", handshake), ("tls", tls)):
         if rows[name]:
             print_table(rows[name])
     return 1 if arguments.strict and any(verdict != "PASS" for verdict in verdicts) else 0
