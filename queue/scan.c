@@ -81,6 +81,8 @@ static void scan_unit(struct queue_scan *scan, struct unit *unit)
 
 static void scan_message(struct queue_scan *scan, struct message *message)
 {
+    if (queue_message(scan->queue, message->stored.id) != message)
+        return; /* nobody finds it any more */
     scan->messages++;
     for (struct unit *unit = message->units, *next; unit != NULL; unit = next) {
         uint32_t place = unit->first;
