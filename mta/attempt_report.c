@@ -380,7 +380,8 @@ static void warn_recall_one(struct attempt *a, struct outcome *mine, const struc
         return;
     mine->code = o->code;
     memcpy(mine->status, o->status, sizeof(mine->status));
-    memcpy(t->texts + t->texts_used, o->text.data, o->text.size);
+    if (o->text.size > 0)
+        memcpy(t->texts + t->texts_used, o->text.data, o->text.size);
     mine->text = slice_of(t->texts + t->texts_used, o->text.size);
     t->texts_used += (uint32_t)o->text.size;
 }
