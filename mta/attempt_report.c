@@ -535,6 +535,8 @@ static struct envelope bounce_envelope(const struct attempt *a, struct recipient
         .recipients = to,
     };
     outbound_decide(attempt_config(a), &e, to);
+    if (to->class.size == 0)
+        to->class = slice_of_string(attempt_config(a)->bounce.class);
     return e;
 }
 

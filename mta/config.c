@@ -390,6 +390,7 @@ static void build_bounce(struct config_builder *builder)
     bounce->per_minute_max = number(&s, "per-minute", 0, 1'000'000, 600);
     bounce->per_sender_max = number(&s, "per-sender", 0, 1'000'000, 60);
     bounce->per_domain_max = number(&s, "per-domain", 0, 1'000'000, 0);
+    bounce->class = config_class_named(builder, &s, "class");
 }
 
 static void build(struct config_builder *builder)

@@ -329,6 +329,7 @@ struct config_bounce {
     unsigned per_minute_max; /* 0: no limit; as the next two */
     unsigned per_sender_max; /* to one address */
     unsigned per_domain_max; /* to one domain */
+    const char *class;       /* of bounces, where no rule names one; "": none */
 };
 
 struct config {

@@ -157,6 +157,7 @@ const struct config_schema config_schemas[] = {
     { .name = "dkim", .titled = true, .singles = { "domain", "selector", "key" } },
     { .name = "log", .singles = { "file", "level" } },
     { .name = "admin", .singles = { "socket" }, .lists = { "addresses", "allow" } },
-    { .name = "bounce", .singles = { "from-name", "address", "per-minute", "per-sender", "per-domain" } },
+    { .name = "bounce",
+      .singles = { "from-name", "address", "per-minute", "per-sender", "per-domain", "class" } },
 };
 const unsigned config_schemas_count = ARRAY_COUNT(config_schemas);

@@ -305,6 +305,14 @@ class Ends(Notified):
         self.assertEqual([e["attempts"] for e in self.server.log("expired") if e["to"] == "later@example.org"], [1])
         harness.wait_for(lambda: len(self.postfix.kept()) == 1, "the one that was taken")
 
+    def test_the_class_of_notifications(self):
+        self.begin(bounce={"class": "reports"}, **{'class "reports"': {"priority": "bulk"}})
+        self.send({"gone@example.org": ""})
+        report, = self.reports(1)
+        self.assertEqual(report.actions(), {"gone@example.org": "failed"})
+        line, = self.server.wait_log("delivered", to="sender@example.com")
+        self.assertEqual((line["class"], line["from"]), ("reports", ""))
+
     def test_limits_of_a_sender(self):
         self.begin(bounce={"per-sender": 4}, top={"shards": 1})
         for i in range(8):
