@@ -18,13 +18,19 @@
  * turn with the same write amplification, and no outcome is ever gone before the message that it
  * speaks of.
  *
- * Bounds: COMPACT_MOVES at a time, COMPACT_RECORDS_PER_TURN. A message that cannot be read keeps
- * its segment (and so the log) until it is discarded: counted. A walk that leaves something behind
- * is repeated after a pause that doubles, up to COMPACT_PAUSE_MAX_MS.
+ * A walk that leaves something behind is repeated after a pause that doubles. Once that is
+ * COMPACT_GIVE_UP_MS, what cannot be read is lost: it is copied as it is into the quarantine
+ * directory, and does not hold the log. A message whose own record can be read is moved without the
+ * rest, as MESSAGE_DAMAGED: that is never sent. One whose record cannot stays in the queue without
+ * a place in the log: each read of it fails, so it is held, and shown until this run ends.
+ *
+ * Bounds: COMPACT_MOVES at a time, COMPACT_RECORDS_PER_TURN, COMPACT_UNREADABLE.
  */
 #include "queue/spool_internal.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "core/check.h"
@@ -50,6 +56,7 @@ struct move {
     uint32_t outcomes_count;
     unsigned text_limit;
     bool body_done;
+    bool damaged; /* something of it was stepped over, by this move or an earlier one */
 };
 
 struct compact {
@@ -58,12 +65,15 @@ struct compact {
     uint32_t block;   /* offset of the block in memory */
     bool loaded, reading, landed, walked;
     int result;
+    uint64_t unreadable[COMPACT_UNREADABLE]; /* ids */
+    uint32_t unreadable_count;
     uint32_t stuck;    /* segment that a walk could not empty; 0: none */
     uint32_t pause_ms; /* before it is walked again */
     uint64_t again_ms;
     size_t at; /* in the block */
     struct op op;
     uint8_t *bytes;
+    uint8_t *sector; /* of what is put aside */
     uint8_t *arena;
     size_t arena_bytes;
     uint32_t active; /* moves */
@@ -85,7 +95,7 @@ static void on_task(struct task *task)
 
 size_t compact_bytes(const struct spool *s)
 {
-    return s->options.block_bytes + COMPACT_MOVES * write_outcomes_max(s);
+    return s->options.block_bytes + COMPACT_MOVES * write_outcomes_max(s) + BATCH_ALIGNMENT;
 }
 
 int compact_init(struct spool *s)
@@ -101,6 +111,7 @@ int compact_init(struct spool *s)
     c->arena = c->bytes = memory_reserve(c->arena_bytes);
     if (c->arena == NULL)
         return -ENOMEM;
+    c->sector = c->arena + c->arena_bytes - BATCH_ALIGNMENT;
     for (unsigned i = 0; i < COMPACT_MOVES; i++) {
         c->moves[i].compact = c;
         c->moves[i].outcomes = c->arena + s->options.block_bytes + i * outcomes;
@@ -181,6 +192,7 @@ static void read_again(struct move *m, const struct stored *live)
     spool_read_end(&m->read);
     m->from = *live;
     spool_read_begin(s, &m->read, live, &m->task);
+    m->read.partial = true;
     m->text_limit = 0;
     gather_again(m);
 }
@@ -226,6 +238,8 @@ static int move_body(struct move *m)
         int r = spool_read_body(&m->read, &m->part);
         if (r < 0)
             return r;
+        if (r == 0 && m->read.body_left != 0 && !m->damaged)
+            return -EBADMSG;
         if (r == 0) {
             m->body_done = true;
             m->state = MOVE_COMMIT;
@@ -246,13 +260,129 @@ static int move_commit(struct move *m)
     int r = read_message(&m->read);
     if (r < 0)
         return r;
-    r = write_commit_encoded(&m->writer, m->read.head.envelope, m->read.head.recipients,
-                             slice_of(m->outcomes, m->outcomes_bytes), m->outcomes_count,
-                             &m->commit);
+    const struct message_head head = {
+        .flags = m->read.head.flags | (m->damaged ? MESSAGE_DAMAGED : 0u),
+        .envelope = m->read.head.envelope,
+        .recipients = m->read.head.recipients,
+        .outcome_bytes = slice_of(m->outcomes, m->outcomes_bytes),
+        .outcomes = m->outcomes_count,
+    };
+    r = write_commit_encoded(&m->writer, &head, &m->commit);
     if (r < 0)
         return r;
     m->state = MOVE_DURABLE;
     return 0;
+}
+
+/* ---- what cannot be read ---- */
+
+static int copy_sectors(struct compact *c, const struct segment *segment, int fd, uint32_t from,
+                        uint32_t to)
+{
+    struct ring *ring = c->spool->shard->ring;
+    for (uint32_t at = from; at < to; at += BATCH_ALIGNMENT) {
+        int64_t n = ring->ops->now_read(ring, segment->file.fd, c->sector, BATCH_ALIGNMENT, at);
+        if (n < BATCH_ALIGNMENT) /* what is left of it counts */
+            memset(c->sector, 0, BATCH_ALIGNMENT);
+        n = ring->ops->now_write(ring, fd, c->sector, BATCH_ALIGNMENT, at - from);
+        if (n != BATCH_ALIGNMENT)
+            return n < 0 ? (int)n : -ENOSPC;
+    }
+    return ring->ops->now_sync(ring, fd);
+}
+
+static int sync_name(struct ring *ring, const char *directory)
+{
+    int fd = ring->ops->now_open(ring, directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+    if (fd < 0)
+        return fd;
+    int r = ring->ops->now_sync(ring, fd);
+    (void)ring->ops->now_close(ring, fd);
+    return r;
+}
+
+/* What the log has there, within its block, into a file of the quarantine directory; durable, or
+ * the log goes on being held. The shard waits for it: once for each damaged place. */
+static bool put_aside(struct compact *c, uint64_t position, uint64_t bytes)
+{
+    const struct spool *s = c->spool;
+    struct ring *ring = s->shard->ring;
+    const uint32_t offset = position_offset(position);
+    const struct segment *segment = segments_find(&s->segments, position_segment(position));
+    if (position == 0 || segment == NULL || offset >= s->options.segment_bytes)
+        return true; /* there is nothing */
+    if (s->options.quarantine == NULL)
+        return false;
+    uint32_t from = offset & ~(uint32_t)(BATCH_ALIGNMENT - 1);
+    uint32_t end = (from | (s->options.block_bytes - 1)) + 1;
+    uint32_t to = (uint32_t)MIN((uint64_t)end, offset + bytes);
+    char path[SEGMENT_PATH_MAX];
+    int n = snprintf(path, sizeof(path), "%s/log-%03u-file-%06u-segment-%010u-%08x-moved",
+                     s->options.quarantine, (unsigned)s->options.number,
+                     (unsigned)(segment - s->segments.files), (unsigned)segment->sequence,
+                     (unsigned)from);
+    if (n < 0 || n >= (int)sizeof(path))
+        return false;
+    int r = ring->ops->now_mkdir(ring, s->options.quarantine, 0700);
+    if (r < 0 && r != -EEXIST)
+        return false;
+    int fd =
+        ring->ops->now_open(ring, path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0)
+        return fd == -EEXIST;
+    r = copy_sectors(c, segment, fd, from, to);
+    (void)ring->ops->now_close(ring, fd);
+    if (r >= 0)
+        r = sync_name(ring, s->options.quarantine);
+    if (r < 0)
+        (void)ring->ops->now_unlink(ring, path);
+    return r >= 0;
+}
+
+/* Nothing but its id is left: it stays in the queue, and holds no segment. */
+static void move_lost(struct move *m)
+{
+    struct spool *s = m->compact->spool;
+    struct stored *live = move_live(m);
+    if (live == NULL)
+        return;
+    uint64_t bytes = (uint64_t)live->units * RECORD_ALIGNMENT;
+    segments_release(&s->segments, stored_first(live));
+    metric_sub(&s->metrics.live_bytes, bytes);
+    metric_add(&s->metrics.dead_bytes, bytes);
+    *live = (struct stored) { .id = live->id, .single = live->single };
+}
+
+/* A read failed. True: that was put aside and stepped over, and the move goes on. */
+static bool move_skips(struct move *m)
+{
+    struct compact *c = m->compact;
+    uint64_t position;
+    if (c->stuck != c->segment || c->pause_ms < COMPACT_GIVE_UP_MS)
+        return false; /* it may be readable next time */
+    if (!m->read.head_known) {
+        if (put_aside(c, stored_position(&m->from), (uint64_t)m->from.units * RECORD_ALIGNMENT))
+            move_lost(m);
+        return false;
+    }
+    if (m->state == MOVE_OUTCOMES) {
+        if (!read_skip_outcome(&m->read, &position))
+            return false;
+    } else {
+        read_skip_part(&m->read, &position);
+    }
+    m->damaged = true;
+    return put_aside(c, position, COMPACT_ASIDE_BYTES);
+}
+
+void compact_unreadable(struct spool *s, uint64_t id)
+{
+    struct compact *c = s->compact;
+    for (uint32_t i = 0; i < c->unreadable_count; i++)
+        if (c->unreadable[i] == id)
+            return;
+    if (c->unreadable_count < COMPACT_UNREADABLE)
+        c->unreadable[c->unreadable_count++] = id;
 }
 
 static void move_step(struct move *m)
@@ -266,6 +396,8 @@ static void move_step(struct move *m)
         case MOVE_DURABLE:
         case MOVE_FREE: return;
         }
+        if (r < 0 && m->read.error < 0 && move_skips(m))
+            r = 1;
     }
     if (r == 0 || r == -EAGAIN)
         return;
@@ -282,11 +414,13 @@ static void move_begin(struct compact *c, const struct stored *live)
     m->from = *live;
     m->part = slice_of(NULL, 0);
     m->body_done = false;
+    m->damaged = false;
     m->text_limit = 0;
     m->commit = (struct commit) { .done = move_durable };
     m->read = (struct spool_read) { 0 };
     c->active++;
     spool_read_begin(c->spool, &m->read, live, &m->task);
+    m->read.partial = true;
     write_begin_moved(c->spool, &m->writer, live->id, &m->task);
     gather_again(m);
     move_step(m);
@@ -331,6 +465,20 @@ static bool walk_block(struct compact *c)
     return c->at < in.size ? false : true;
 }
 
+/* Those whose record has no head any more are not found by a walk. */
+static void walk_unreadable(struct compact *c)
+{
+    const struct spool *s = c->spool;
+    for (uint32_t i = c->unreadable_count; i-- > 0;) {
+        const struct stored *live = s->options.find(s->options.owner, c->unreadable[i]);
+        if (live == NULL || live->segment == 0)
+            c->unreadable[i] = c->unreadable[--c->unreadable_count];
+        else if (stored_first(live) == c->segment && !is_moving(c, live->id) &&
+                 c->active < moves_max(s))
+            move_begin(c, live);
+    }
+}
+
 static void walk(struct compact *c)
 {
     struct spool *s = c->spool;
@@ -352,6 +500,7 @@ static void walk(struct compact *c)
     }
     const struct segment *segment = segments_find(&s->segments, c->segment);
     if (segment == NULL || c->block >= s->options.segment_bytes) {
+        walk_unreadable(c);
         c->walked = true;
         return;
     }

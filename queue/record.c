@@ -191,7 +191,7 @@ void message_head_encode(const struct message_head *head, uint8_t *out)
     put_u32(out + 32, (uint32_t)head->envelope.size);
     put_u32(out + 36, (uint32_t)head->outcome_bytes.size);
     put_u32(out + 40, (uint32_t)head->tail.size);
-    put_u32(out + 44, 0);
+    put_u32(out + 44, head->flags);
     out = put_slice(out + MESSAGE_FIXED_BYTES, head->index);
     out = put_slice(out, head->extents);
     out = put_slice(out, head->envelope);
@@ -211,6 +211,7 @@ int message_head_decode(struct slice in, struct message_head *head)
         .outcomes = get_u32(in.data + 20),
         .index_count = get_u32(in.data + 24),
         .extents_count = get_u32(in.data + 28),
+        .flags = get_u32(in.data + 44),
     };
     struct slice *parts[] = { &head->index, &head->extents, &head->envelope, &head->outcome_bytes,
                               &head->tail };

@@ -124,9 +124,14 @@ struct extent {
     uint32_t bytes; /* of payload */
 };
 
+enum message_flags {
+    MESSAGE_DAMAGED = 1 << 0, /* a copy of what could be read of one: never to be sent */
+};
+
 /* The body is: the extents of each index record, the extents here, the tail. */
 struct message_head {
     uint64_t body_bytes;
+    uint32_t flags;         /* enum message_flags */
     uint32_t units;         /* bytes in the log / 8, all records of it */
     uint32_t first_segment; /* that holds something of it */
     uint32_t recipients;

@@ -301,7 +301,7 @@ static int report_one(struct reporting *p, const struct recovery_entry *entry)
     }
     if (r < 0 && r != -EBADMSG)
         return r;
-    recovered.damaged = r < 0;
+    recovered.damaged = r < 0 || (head.flags & MESSAGE_DAMAGED) != 0;
     r = gather_all(t, &entry->stored, head.outcome_bytes, &p->gathered);
     if (r < 0 && r != -EBADMSG)
         return r;

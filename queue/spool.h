@@ -183,6 +183,7 @@ struct spool_read {
     } message, part, index;
     struct message_head head;
     bool head_known;
+    bool partial; /* compaction: what can be read of a damaged message is wanted */
     uint8_t outcome_stage;
     uint64_t outcome_at; /* OUTCOME record to look at; 0: none left */
     struct slice outcomes;
@@ -210,7 +211,8 @@ void spool_read_begin(struct spool *spool, struct spool_read *read, const struct
 void spool_read_rewind(struct spool_read *read);
 /* At any time; harmless on an idle (zeroed) reader. */
 void spool_read_end(struct spool_read *read);
-/* Counts and logs a message that a reader found damaged (-EBADMSG). The queue keeps it, held. */
+/* Counts a message that a reader found damaged (-EBADMSG). The queue keeps it, held. Compaction
+ * will not let it hold the log: see compact.c. */
 void spool_quarantine(struct spool *spool, const struct stored *stored);
 
 /* ---- numbers ---- */

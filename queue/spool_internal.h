@@ -28,6 +28,9 @@ enum {
     COMPACT_LEFT = 2,   /* segments beyond the reserve: below that there is something to do */
     COMPACT_SLACK = 16, /* segments that may be dead while there are enough of them */
     COMPACT_PAUSE_MAX_MS = 300'000,
+    COMPACT_GIVE_UP_MS = 8'000, /* pause after which what cannot be read is taken for lost */
+    COMPACT_UNREADABLE = 64,    /* messages, remembered until their segment is walked */
+    COMPACT_ASIDE_BYTES = 64 * 1'024,
     SEGMENTS_EXTRA = 16, /* beyond the bound, see segment.h */
     COMPACT_RECORDS_PER_TURN = 256,
 };
@@ -163,8 +166,8 @@ void write_settled(struct spool_writer *writer, int result);
 /* For compaction: a message that has its id and its encoded envelope already, and outcomes. */
 void write_begin_moved(struct spool *spool, struct spool_writer *writer, uint64_t id,
                        struct task *task);
-int write_commit_encoded(struct spool_writer *writer, struct slice envelope, uint32_t recipients,
-                         struct slice outcomes, uint32_t outcomes_count, struct commit *commit);
+int write_commit_encoded(struct spool_writer *writer, const struct message_head *head,
+                         struct commit *commit);
 size_t write_outcomes_max(const struct spool *spool);
 
 /* spool_read.c */
@@ -173,6 +176,11 @@ int read_init(struct spool *spool);
 void read_free(struct spool *spool);
 /* The encoded envelope, and its head. */
 int read_message(struct spool_read *read);
+/* After an error of an outcome or a part, of a message that could be read itself: steps over the
+ * record that could not. *position: where that is; 0: not known. False: there is none to step over.
+ */
+bool read_skip_outcome(struct spool_read *read, uint64_t *position);
+void read_skip_part(struct spool_read *read, uint64_t *position);
 
 /* compact.c */
 size_t compact_bytes(const struct spool *spool); /* asks for its options only */
@@ -181,6 +189,8 @@ void compact_free(struct spool *spool);
 void compact_run(struct spool *spool);
 bool compact_idle(const struct spool *spool);
 void compact_tick(struct spool *spool);
+/* A reader could not read this message. */
+void compact_unreadable(struct spool *spool, uint64_t id);
 
 static inline struct record_keys spool_keys(const struct spool *spool, uint32_t sequence)
 {

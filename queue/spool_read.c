@@ -332,9 +332,11 @@ int spool_read_body(struct spool_read *read, struct slice *part)
     int r = read_message(read);
     if (r < 0)
         return r;
+    if ((read->head.flags & MESSAGE_DAMAGED) != 0 && !read->partial)
+        return read_failed(read, -EBADMSG);
     uint32_t extents = read->head.index_count * SPOOL_EXTENTS_MAX + read->head.extents_count;
     if (read->extent > extents || (read->extent == extents && read->head.tail.size == 0))
-        return read->body_left == 0 ? 0 : read_failed(read, -EBADMSG);
+        return read->body_left == 0 || read->partial ? 0 : read_failed(read, -EBADMSG);
     if (read->extent == extents) {
         *part = read->head.tail;
     } else {
@@ -359,6 +361,28 @@ int spool_read_body(struct spool_read *read, struct slice *part)
     return 1;
 }
 
+bool read_skip_outcome(struct spool_read *read, uint64_t *position)
+{
+    if (read->outcome_stage != OUTCOMES_IN_LOG)
+        return false;
+    *position = read->outcome_at;
+    read->error = 0;
+    read->outcome_at = 0; /* older ones are known only to that record; the message's own follow */
+    read->outcome_cursor = 0;
+    return true;
+}
+
+void read_skip_part(struct spool_read *read, uint64_t *position)
+{
+    bool index = read->index.position != 0 && read->index.payload.data == NULL;
+    *position = index ? read->index.position : read->part.position;
+    read->error = 0;
+    if (index) /* all that it speaks of */
+        read->extent = (read->extent / SPOOL_EXTENTS_MAX + 1) * SPOOL_EXTENTS_MAX;
+    else
+        read->extent++;
+}
+
 void spool_read_end(struct spool_read *read)
 {
     struct spool *s = read->spool;
@@ -374,6 +398,6 @@ void spool_read_end(struct spool_read *read)
 
 void spool_quarantine(struct spool *s, const struct stored *stored)
 {
-    (void)stored;
     metric_add(&s->metrics.quarantined, 1);
+    compact_unreadable(s, stored->id);
 }

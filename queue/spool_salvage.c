@@ -129,10 +129,15 @@ static int commit_copy(struct salvage *s, const struct spool_check_message *m)
     struct slice outcomes = spool_check_outcomes(s->check, m->id, &count);
     if (outcomes.size > write_outcomes_max(s->spool))
         outcomes = shortened(s, outcomes);
+    const struct message_head head = {
+        .envelope = m->head.envelope,
+        .recipients = m->recipients,
+        .outcome_bytes = outcomes,
+        .outcomes = count,
+    };
     slot->commit = (struct commit) { .done = on_done };
     int r;
-    while ((r = write_commit_encoded(&slot->writer, m->head.envelope, m->recipients, outcomes,
-                                     count, &slot->commit)) == -EAGAIN) {
+    while ((r = write_commit_encoded(&slot->writer, &head, &slot->commit)) == -EAGAIN) {
         r = turn(s);
         if (r < 0)
             return r;

@@ -259,14 +259,15 @@ int spool_write_commit(struct spool_writer *w, const struct envelope *given, str
     return write_message(w, &head, &envelope, commit);
 }
 
-int write_commit_encoded(struct spool_writer *w, struct slice envelope, uint32_t recipients,
-                         struct slice outcomes, uint32_t outcomes_count, struct commit *commit)
+int write_commit_encoded(struct spool_writer *w, const struct message_head *given,
+                         struct commit *commit)
 {
     struct message_head head = {
-        .recipients = recipients,
-        .envelope = envelope,
-        .outcome_bytes = outcomes,
-        .outcomes = outcomes_count,
+        .flags = given->flags,
+        .recipients = given->recipients,
+        .envelope = given->envelope,
+        .outcome_bytes = given->outcome_bytes,
+        .outcomes = given->outcomes,
     };
     return write_message(w, &head, NULL, commit);
 }

@@ -114,23 +114,96 @@ Test(compact, a_few_that_stay_do_not_hold_the_log)
     world_free(w);
 }
 
-/* Nothing moves it, so the log grows; what it is read for is bounded. */
-Test(compact, one_that_cannot_be_moved_is_not_read_for_all_the_time)
+/* Mail that comes and goes, until the log has been through all of its segments. */
+static void flow(struct world *w, unsigned count)
 {
-    struct world *w = pressed(6, 10);
-    world_close(w);
-    w->options.segments_max = 256;
-    cr_assert_eq(world_open(w), 0);
-    (void)sim_corrupt(w->sim, w->machine, "spool/log-000/segment-000000", 6'000, 1);
-    for (unsigned i = 0; i < 500; i++) {
+    for (unsigned i = 0; i < count; i++) {
         int index = world_send(w, 12'000, 1);
+        cr_assert_geq(index, 0);
         cr_assert_eq(world_outcome(&w->messages[index], 0, true), 0);
         world_run(w, 30);
     }
+}
+
+static bool aside; /* there is something in the quarantine directory */
+
+static void on_aside(void *argument, const char *name)
+{
+    (void)argument;
+    aside = aside || strstr(name, "-moved") != NULL;
+}
+
+/* Its own record is gone: it is put aside, stays in the queue, and holds no segment. */
+Test(compact, a_lost_message_does_not_hold_the_log)
+{
+    const struct sim_options calm = sim_calm(6);
+    struct world *w = world_new(&calm);
+    w->options.segments_max = 256;
+    cr_assert_eq(world_open(w), 0);
+    struct world_message *m = &w->messages[world_send(w, 5'000, 1)];
+    flow(w, 3);
+    world_close(w);
+    cr_assert_eq(world_open(w), 0); /* not in memory any more */
+    world_compare(w);
+    uint32_t offset = m->stored.offset;
+    cr_assert_eq(m->stored.segment, 1);
+    const char *file = "spool/log-000/segment-000000";
+    cr_assert_eq(sim_corrupt(w->sim, w->machine, file, offset + 500, 1), 0);
+    cr_assert_eq(world_read(w, m), -EBADMSG);
+    flow(w, 500);
+    world_run(w, 60'000);
+    flow(w, 50);
     world_run(w, 10'000);
-    uint64_t quarantined = spool_metrics(w->spool)->quarantined;
+    const struct spool_metrics *numbers = spool_metrics(w->spool);
+    cr_assert_leq(numbers->segments_live, 24);
+    cr_assert_eq(numbers->live_messages, 1);
+    cr_assert_eq(numbers->live_bytes, 0);
+    aside = false;
+    cr_assert_geq(w->ring->ops->now_list(w->ring, "spool/quarantine", on_aside, NULL), 0);
+    cr_assert(aside);
+    cr_assert_eq(world_read(w, m), -EBADMSG);
+    uint64_t quarantined = numbers->quarantined;
     world_run(w, 600'000);
-    cr_assert_leq(spool_metrics(w->spool)->quarantined, quarantined + 8);
+    cr_assert_eq(numbers->quarantined, quarantined, "nobody looks for it again");
+    /* An operator discards it. */
+    cr_assert_eq(world_outcome(m, 0, true), 0);
+    world_run(w, 2'000);
+    cr_assert_eq(m->state, M_FINISHED);
+    cr_assert_eq(numbers->live_messages, 0);
+    world_close(w);
+    world_free(w);
+}
+
+/* A piece of its body is gone: what is left goes on as damaged, with its outcomes. */
+Test(compact, a_damaged_message_does_not_hold_the_log)
+{
+    const struct sim_options calm = sim_calm(7);
+    struct world *w = world_new(&calm);
+    w->options.segments_max = 256;
+    cr_assert_eq(world_open(w), 0);
+    struct world_message *m = &w->messages[world_send(w, 100'000, 3)];
+    cr_assert_eq(world_outcome(m, 1, true), 0);
+    flow(w, 3);
+    world_close(w);
+    cr_assert_eq(world_open(w), 0);
+    world_compare(w);
+    (void)sim_corrupt(w->sim, w->machine, "spool/log-000/segment-000000", 6'000, 1);
+    cr_assert_eq(world_read(w, m), -EBADMSG);
+    flow(w, 500);
+    world_run(w, 60'000);
+    flow(w, 50);
+    world_run(w, 10'000);
+    const struct spool_metrics *numbers = spool_metrics(w->spool);
+    cr_assert_leq(numbers->segments_live, 24);
+    cr_assert_geq(numbers->moved, 1);
+    cr_assert_eq(world_read(w, m), -EBADMSG, "never to be sent as if it were whole");
+    m->bytes = 0; /* of what is left, which the recovery tells as it was */
+    world_close(w);
+    w->options.found = NULL;
+    cr_assert_eq(world_open(w), 0);
+    cr_assert_eq(w->report.messages_live, 1);
+    cr_assert_eq(w->report.messages_damaged, 1);
+    cr_assert_eq(w->report.damages, 0, "the damage is not in the log any more");
     world_close(w);
     world_free(w);
 }
