@@ -295,6 +295,9 @@ def step_sim():
         program = ROOT / directory / "tests" / "ringpost-sim"
         check(f"simulator, {seeds} seeds in {directory}", f"{directory}.sim",
               [*prefix_of(directory), program, "--seeds", seeds, "--jobs", JOBS, "--seconds", "90"], 300)
+    check("simulator, some of all operations fail, one in each run", "build.sim-fail-each",
+          [ROOT / "build" / "tests" / "ringpost-sim", "--fail-each", "all", "--messages", "8", "--every", "11", "--jobs", JOBS],
+          300)
 
 
 def step_fuzz():

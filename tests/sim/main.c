@@ -22,6 +22,7 @@
 
 #include "core/check.h"
 #include "mta/next_hop.h"
+#include "tests/sim/fail_each.h"
 #include "tests/sim/server_sim.h"
 
 enum {
@@ -557,9 +558,11 @@ struct job {
 };
 
 struct options {
-    uint64_t from, seeds, seconds;
+    uint64_t from, seeds, seconds, every;
     unsigned jobs;
     bool verbose;
+    unsigned (*run)(uint64_t number, bool verbose);
+    struct fail_each each; /* operation NULL: seeds */
 };
 
 static double seconds_now(void)
@@ -569,7 +572,7 @@ static double seconds_now(void)
     return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
-static void job_start(struct job *job, uint64_t seed)
+static void job_start(struct job *job, const struct options *o, uint64_t seed)
 {
     fflush(NULL);
     job->seed = seed;
@@ -582,13 +585,14 @@ static void job_start(struct job *job, uint64_t seed)
         return;
     const struct itimerval most = { .it_value.tv_sec = SEED_SECONDS_MAX };
     setitimer(ITIMER_PROF, &most, NULL);
-    unsigned failed = run_seed(seed, false);
+    unsigned failed = o->run(seed, false);
     exit(failed > 0 ? 1 : 0); /* exit, not _exit: leaks are looked for */
 }
 
 /* True: that seed was good. */
-static bool job_wait(struct job *jobs, unsigned count)
+static bool job_wait(struct job *jobs, const struct options *o)
 {
+    const unsigned count = o->jobs;
     int status;
     pid_t pid = wait(&status);
     CHECK(pid > 0);
@@ -603,7 +607,14 @@ static bool job_wait(struct job *jobs, unsigned count)
             fprintf(stderr, "seed %llu: ended by signal %d (%s)\n", seed, WTERMSIG(status),
                     WTERMSIG(status) == SIGPROF ? "turns in a circle"
                                                 : strsignal(WTERMSIG(status)));
-        fprintf(stderr, "FAILED: ringpost-sim --seed %llu --verbose\n", seed);
+        if (o->each.operation == NULL)
+            fprintf(stderr, "FAILED: ringpost-sim --seed %llu --verbose\n", seed);
+        else
+            fprintf(stderr,
+                    "FAILED: ringpost-sim --fail-each %s --messages %u --shards %u --seed %llu "
+                    "--nth %llu --verbose\n",
+                    o->each.operation, o->each.messages, o->each.shards,
+                    (unsigned long long)o->each.seed, seed);
         return false;
     }
     CHECK(pid < 0); /* a child that nobody started */
@@ -623,25 +634,56 @@ static int run_many(const struct options *o)
             unsigned i = 0;
             while (jobs[i].pid != 0)
                 i++;
-            job_start(&jobs[i], o->from + begun++);
+            job_start(&jobs[i], o, o->from + o->every * begun++);
             running++;
             continue;
         }
         if (running == 0)
             break;
-        failed += !job_wait(jobs, o->jobs);
+        failed += !job_wait(jobs, o);
         running--;
         done++;
         now_s = seconds_now();
         if (now_s - told_s >= 5) {
             told_s = now_s;
-            fprintf(stderr, "%llu seeds, %llu failed, %.1f a second\n", (unsigned long long)done,
+            fprintf(stderr, "%llu %s, %llu failed, %.1f a second\n", (unsigned long long)done,
+                    o->each.operation == NULL ? "seeds" : o->each.operation,
                     (unsigned long long)failed, (double)done / (now_s - start_s));
         }
     }
-    printf("%llu seeds from %llu, %llu failed, %.1f s\n", (unsigned long long)done,
-           (unsigned long long)o->from, (unsigned long long)failed, seconds_now() - start_s);
+    if (o->each.operation == NULL)
+        printf("%llu seeds from %llu, %llu failed, %.1f s\n", (unsigned long long)done,
+               (unsigned long long)o->from, (unsigned long long)failed, seconds_now() - start_s);
+    else
+        printf("%s: %llu of them failed, one in each run, %llu runs went wrong, %.1f s\n",
+               o->each.operation, (unsigned long long)done, (unsigned long long)failed,
+               seconds_now() - start_s);
     return failed > 0 ? 1 : 0;
+}
+
+/* operation: one, or "all". */
+static int run_each(struct options *o, uint64_t nth)
+{
+    char names[256];
+    char *rest = names;
+    int result = 0;
+    const bool all = strcmp(o->each.operation, "all") == 0;
+    snprintf(names, sizeof(names), "%s", all ? fail_each_names() : o->each.operation);
+    o->run = fail_each_run;
+    while ((o->each.operation = strsep(&rest, " ")) != NULL) {
+        const uint64_t count = fail_each_begin(&o->each);
+        if (count == 0) {
+            fprintf(stderr, "%s: not one of %s, or there is none in such a run\n",
+                    o->each.operation, fail_each_names());
+            return 2;
+        }
+        if (nth > 0)
+            return fail_each_run(nth, o->verbose) > 0 ? 1 : 0;
+        o->from = 1;
+        o->seeds = (count + o->every - 1) / o->every;
+        result |= run_many(o);
+    }
+    return result;
 }
 
 static void usage(void)
@@ -649,10 +691,16 @@ static void usage(void)
     fputs(
         "usage: ringpost-sim [--seeds N] [--from SEED] [--seconds T] [--jobs J]\n"
         "       ringpost-sim --seed S [--verbose]\n"
+        "       ringpost-sim --fail-each OPERATION|all [--messages N] [--shards K] [--seed S]\n"
+        "                    [--every E] [--jobs J] [--nth N [--verbose]]\n"
         "N seeds (100) from SEED (1) on, for T seconds at most, J at a time (1); or one, in this\n"
         "process. With RINGPOST_SIM_LOG in the environment --verbose prints the server's log "
-        "too.\n",
+        "too.\n"
+        "--fail-each: a run of N messages (1000) on K shards (2) for each operation of the kind in "
+        "it\n"
+        "(or each E-th), which fails; each n ends once in order and once by a power cut. Kinds:\n",
         stderr);
+    fprintf(stderr, "%s\n", fail_each_names());
 }
 
 static uint64_t number(const char *text)
@@ -667,15 +715,16 @@ static uint64_t number(const char *text)
 int main(int argc, char **argv)
 {
     static const struct option names[] = {
-        { "seeds", required_argument, NULL, 'n' },
-        { "from", required_argument, NULL, 'f' },
-        { "seed", required_argument, NULL, 's' },
-        { "verbose", no_argument, NULL, 'v' },
-        { "seconds", required_argument, NULL, 't' },
-        { "jobs", required_argument, NULL, 'j' },
-        { NULL, 0, NULL, 0 },
+        { "seeds", required_argument, NULL, 'n' },     { "from", required_argument, NULL, 'f' },
+        { "seed", required_argument, NULL, 's' },      { "verbose", no_argument, NULL, 'v' },
+        { "seconds", required_argument, NULL, 't' },   { "jobs", required_argument, NULL, 'j' },
+        { "fail-each", required_argument, NULL, 'e' }, { "messages", required_argument, NULL, 'm' },
+        { "shards", required_argument, NULL, 'k' },    { "every", required_argument, NULL, 'y' },
+        { "nth", required_argument, NULL, 'N' },       { NULL, 0, NULL, 0 },
     };
-    struct options o = { .from = 1, .seeds = 100, .jobs = 1 };
+    struct options o = { .from = 1, .seeds = 100, .every = 1, .jobs = 1, .run = run_seed };
+    uint64_t nth = 0;
+    o.each = (struct fail_each) { .messages = 1'000, .shards = 2, .seed = 1 };
     uint64_t seed = 0;
     bool one = false;
     int c;
@@ -684,9 +733,16 @@ int main(int argc, char **argv)
         case 'n': o.seeds = number(optarg); break;
         case 'f': o.from = number(optarg); break;
         case 's':
-            seed = number(optarg);
+            o.each.seed = seed = number(optarg);
             one = true;
             break;
+        case 'e': o.each.operation = optarg; break;
+        case 'm': o.each.messages = (uint32_t)MIN(number(optarg), (uint64_t)100'000); break;
+        case 'k':
+            o.each.shards = (unsigned)MIN(MAX(number(optarg), 1), (uint64_t)SERVER_SIM_SHARDS_MAX);
+            break;
+        case 'y': o.every = MAX(number(optarg), 1); break;
+        case 'N': nth = number(optarg); break;
         case 'v': o.verbose = true; break;
         case 't':
             o.seconds = number(optarg);
@@ -697,6 +753,8 @@ int main(int argc, char **argv)
         default: usage(); return 2;
         }
     }
+    if (o.each.operation != NULL)
+        return run_each(&o, nth);
     if (!one)
         return run_many(&o);
     unsigned failed = run_seed(seed, o.verbose);

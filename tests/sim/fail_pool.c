@@ -1,0 +1,52 @@
+/*
+ * fail_pool.c - a pool that is empty when a test wants it to be
+ *
+ * The linker leads pool_take here (--wrap). Places in the queue are reserved before they are taken,
+ * and a cache makes room by itself: of those there is one, always, and they do not fail.
+ */
+#include "core/pool.h"
+#include "tests/sim/fail_each.h"
+
+#include <string.h>
+
+void *__real_pool_take(struct pool *pool);
+void *__wrap_pool_take(struct pool *pool);
+
+static uint64_t taken, failing = UINT64_MAX;
+static bool paused;
+
+void fail_pool(uint64_t n)
+{
+    taken = 0;
+    failing = n;
+}
+
+uint64_t fail_pool_count(void)
+{
+    return taken;
+}
+
+void fail_pool_pause(bool on)
+{
+    paused = on;
+}
+
+static bool is_reserved(const struct pool *pool)
+{
+    static const char *const names[] = { "messages",        "units",     "places",
+                                         "client sessions", "tls hosts", "floor records",
+                                         "sts policies" };
+    for (unsigned i = 0; i < ARRAY_COUNT(names); i++)
+        if (strcmp(pool->name, names[i]) == 0)
+            return true;
+    return false;
+}
+
+void *__wrap_pool_take(struct pool *pool)
+{
+    if (!paused && !is_reserved(pool) && ++taken == failing) {
+        pool->refused++;
+        return NULL;
+    }
+    return __real_pool_take(pool);
+}
