@@ -1,18 +1,20 @@
 #!/usr/bin/env python3
 """crash.py - kill -9 under load, again and again: what was acknowledged must all arrive, whole
 
-Usage: tests/crash.py [--kills N] [--seconds-between S] [--build DIR] [...]
+Usage: tests/crash.py [--kills N] [--queued N] [--seconds-between S] [--build DIR] [...]
 
 Two kinds of load run all the time: ringpost-bench source (many connections, small messages, into
 ringpost-bench sink) and a few clients of this script whose messages, up to some hundred KiB, carry
 the hash of their body, which a next hop in here checks. The next hops get two connections each from
 all shards. After the last kill the queue drains; then every id that was acknowledged must have been
-received. Exit status: 0; 1 when something is lost or damaged, when one kill made more than
+received. With --queued so many messages wait for a next hop that is dead, all the time: after the last
+kill the queue must hold exactly those. Exit status: 0; 1 when something is lost or damaged, when one kill made more than
 --duplicates-max duplicates at a next hop, or when the first 220 after a restart took longer than
 --first-reply-max seconds.
 """
 import argparse
 import hashlib
+import json
 import os
 import pathlib
 import random
@@ -63,6 +65,8 @@ def parser(description, count, unit):
                    help="of one kill at one next hop (%(default)s)")
     p.add_argument("--first-reply-max", type=float, default=1.0, metavar="S",
                    help="until the first 220 after a restart; 0: only report it (%(default)s)")
+    p.add_argument("--queued", type=int, default=0, metavar="N",
+                   help="messages that wait for a dead next hop all the time (%(default)s)")
     p.add_argument("--drain-seconds", type=float, default=180, help="at the end (%(default)s)")
     p.add_argument("--seed", type=int, default=None, help="of the times of the kills")
     p.add_argument("--build", default=os.environ.get("RINGPOST_BUILD"), help="where the binaries are (build/)")
@@ -92,8 +96,11 @@ class Load:
         self.server = harness.Ringpost(
             self.holder, spool_directory=spool_directory,
             outbound={"sink": self.sink.route(["*"], **per_hop),
-                    "checker": self.checker.route(["checked.test"], **per_hop)},
+                    "checker": self.checker.route(["checked.test"], **per_hop),
+                    "dead": {"domains": ["dead.test"], "hosts": [f"127.0.0.1:{harness.free_port()}"],
+                             "allow-private": True}},
             spool={"segment-size": "8M", "reserve": "32M"})
+        self.waiting = self.base / "waiting"    # ids for the dead next hop
         self.acked = self.base / "acked"
         self.acked.touch()
         self.load_log = open(self.base / "source.log", "wb")
@@ -116,8 +123,32 @@ class Load:
                 self.say(s, "250 2.0.0 taken")
         return Checker(self.holder)
 
+    def fill(self):
+        """Mail that nobody takes."""
+        begun = time.monotonic()
+        done = subprocess.run(
+            [str(self.harness.BENCH), "source", "--to", f"127.0.0.1:{self.server.port}", "--connections", "50",
+             "--rcpt", "r%d@dead.test", "--size", "1K", "--acked", str(self.waiting), "--quiet", "--messages",
+             str(self.options.queued)],
+            stdin=subprocess.DEVNULL, stdout=self.load_log, stderr=self.load_log, check=False)
+        count = len(set(self.waiting.read_text().split()))
+        if done.returncode != 0 or count != self.options.queued:
+            raise AssertionError(f"{count} of {self.options.queued} messages were taken to wait")
+        print(f"{count} messages wait for a dead next hop, after {time.monotonic() - begun:.1f} s", flush=True)
+
+    def still_waiting(self):
+        """Messages in the queue, all of them for the dead next hop."""
+        done = self.server.cli("queue", "list", "--json", "--max", str(2 * self.options.queued + 1))
+        found = [json.loads(line) for line in done.stdout.splitlines()]
+        others = [m for m in found if not m["recipients"][0].endswith("@dead.test")]
+        if others:
+            raise AssertionError(f"in the queue: {others[:3]}")
+        return len({m["id"] for m in found})
+
     def begin(self):
         self.server.start()
+        if self.options.queued:
+            self.fill()
         words = [str(self.harness.BENCH), "source", "--to", f"127.0.0.1:{self.server.port}", "--connections",
                  str(self.options.connections), "--per-connection", "100", "--rcpt", "r%d@crash.test",
                  "--size", "2K", "--acked", str(self.acked), "--quiet", "--timeout", "10", "--give-up", "600",
@@ -196,8 +227,12 @@ class Load:
         except subprocess.TimeoutExpired:
             self.load.kill()
             self.load.wait()
-        self.harness.wait_for(lambda: self.server.metric("ringpost_queue_messages") == 0,
-                              lambda: f"an empty queue: {self.server.queue()[:3]}", self.options.drain_seconds)
+        queued = self.options.queued
+        self.harness.wait_for(lambda: self.server.metric("ringpost_queue_messages") == queued,
+                              lambda: f"a queue of {queued}: it has {self.server.metric('ringpost_queue_messages')}, "
+                              f"such as {self.server.queue()[:3]}", self.options.drain_seconds)
+        if queued and self.still_waiting() != queued:
+            raise AssertionError(f"{self.still_waiting()} messages wait, not {queued}")
         self.server.stop()
 
     def clean(self):

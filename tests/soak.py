@@ -1,0 +1,207 @@
+#!/usr/bin/env python3
+"""soak.py - the real binary at load for a long time: memory that does not grow, mail that arrives
+
+Usage: tests/soak.py [MINUTES] [--build DIR] [--rate N] [--growth PERCENT] [--keep]
+
+All at once, in both directions by TLS and in clear: ringpost-bench sources (STARTTLS with resumption,
+new connections all the time, BDAT, one in clear), a sink and a next hop that speaks TLS, refuses some
+mail for a time and some for good (bounces go home), a dead next hop for which mail expires;
+and a reload every two seconds between two configurations. With a build under
+ASan+UBSan (the default when build-asan is there) each report of these ends the run.
+
+Memory (the resident set) is sampled each second. What caches and pools need comes first; then the mean
+of the last third must not be above that of the middle third by more than --growth percent. At the end
+the queue runs empty, what was acknowledged has arrived, and the balance is 0. Exit status: 0, or 1 and
+what went wrong.
+"""
+import argparse
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+TESTS = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(TESTS / "flow"))
+
+NAME = "mx.soak.test"
+SLACK_BYTES = 2 << 20       # of a mean: the allocator's own ups and downs
+
+
+class Wrong(Exception):
+    pass
+
+
+def resident(pid):
+    return int(pathlib.Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+class Soak:
+    def __init__(self, options):
+        import crash
+        import harness
+        import pki
+        import tls_wire
+        self.harness = harness
+        self.options = options
+        self.holder = crash.Holder()
+        self.base = pathlib.Path(tempfile.mkdtemp(prefix="ringpost-soak."))
+        self.samples = []
+        self.reloads = 0
+        self.sources = []
+        self.log = open(self.base / "sources.log", "wb")
+        authority = pki.Authority()
+        self.certificate = authority.leaf(NAME)
+        chain, key = self.certificate.write(self.base, "soak")
+        roots = self.base / "roots.pem"
+        roots.write_text(authority.root.pem)
+        self.sink = harness.Sink(self.holder)
+        self.peer = tls_wire.TlsPeer(self.holder, tls_wire.server_context(self.certificate), answers={"RCPT": self.moody})
+        self.home = harness.Sink(self.holder)
+        dead = f"127.0.0.1:{harness.free_port()}"
+        self.server = harness.Ringpost(
+            self.holder, listeners={"in": {"certificates": ["soak"]}},
+            outbound={"sink": self.sink.route(["*"]), "peer": self.peer.route(["peer.test"], tls="encrypt"),
+                      "home": self.home.route(["home.test"]),
+                      "dead": {"domains": ["dead.test"], "hosts": [dead], "allow-private": True}},
+            delivery={"age-max": "20s", "retry-initial": "2s", "retry-max": "5s"}, bounce={"per-minute": 0},
+            **{'certificate "soak"': {"chain": chain, "key": key}, 'roots "soak"': {"file": roots}})
+
+    def moody(self, peer, line):
+        """A next hop as they are: some later, some never."""
+        number = len(peer.commands)
+        if len(peer.commands) > 10_000:
+            del peer.commands[:5_000]
+            del peer.messages[:]
+        return "451 4.3.0 later" if number % 7 == 0 else "550 5.1.1 nobody" if number % 31 == 0 else None
+
+    def source(self, name, rate, *words, domain="sink.test"):
+        acked = self.base / f"acked.{name}"
+        acked.touch()
+        words = [str(self.harness.BENCH), "source", "--to", f"127.0.0.1:{self.server.port}", "--from", f"{name}@home.test",
+                 "--rcpt", f"r%d@{domain}", "--rate", str(rate), "--seconds", "1000000", "--timeout", "60", "--give-up", "60",
+                 "--acked", str(acked), "--quiet", *words]
+        self.sources.append((name, subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)))
+
+    def begin(self):
+        # What ASan keeps of freed memory looks like growth, and is bounded: little of it, so that it is full soon.
+        self.server.start(env={"ASAN_OPTIONS": "abort_on_error=0:exitcode=99:detect_leaks=1:quarantine_size_mb=16"})
+        r = max(self.options.rate // 10, 1)
+        self.source("tls", 4 * r, "--connections", "20", "--per-connection", "20", "--tls", "starttls", "--tls-resume", "0.5")
+        self.source("bdat", 2 * r, "--connections", "10", "--per-connection", "5", "--tls", "starttls", "--bdat", "--size", "40K")
+        self.source("clear", 2 * r, "--connections", "10", "--per-connection", "50", "--pipeline")
+        self.source("peer", r, "--connections", "4", "--per-connection", "10", "--tls", "starttls", domain="peer.test")
+        self.source("dead", max(r // 4, 1), "--connections", "2", domain="dead.test")
+
+    def reload(self):
+        self.reloads += 1
+        self.server.write_config(limits={"recipients": 1000 + self.reloads % 2, "per-address": 0, "per-v4-24": 0,
+                                         "per-v6-64": 0, "connections": 2048})
+        done = self.server.cli("reload")
+        if done.returncode != 0:
+            raise Wrong(f"a reload was refused: {done.stderr}")
+
+    def look(self):
+        if self.server.process.poll() is not None:
+            raise Wrong(f"the server ended with {self.server.process.returncode}:\n{self.server.words()[-4000:]}")
+        for name, process in self.sources:
+            if process.poll() is not None:
+                raise Wrong(f"source {name} ended with {process.returncode}: {(self.base / 'sources.log').read_text()[-500:]}")
+        self.samples.append(resident(self.server.process.pid))
+
+    def run(self):
+        end = time.monotonic() + 60 * self.options.minutes
+        told = time.monotonic()
+        while time.monotonic() < end:
+            time.sleep(1)
+            self.look()
+            if len(self.samples) % 2 == 0:
+                self.reload()
+            if time.monotonic() - told > 60:
+                told = time.monotonic()
+                print(f"{len(self.samples) // 60} min: {self.samples[-1] >> 20} MiB, {self.reloads} reloads, "
+                      f"{self.server.metric('ringpost_smtp_messages_total'):.0f} messages", flush=True)
+
+    def end(self):
+        for _, process in self.sources:
+            process.send_signal(signal.SIGTERM)
+        for name, process in self.sources:
+            process.wait(120)
+        self.harness.wait_for(lambda: self.server.metric("ringpost_queue_messages") == 0,
+                              lambda: f"an empty queue: {self.server.queue()[:3]}", 180)
+        numbers = self.server.metrics()
+        passes = numbers["ringpost_queue_scans_total"]
+        self.harness.wait_for(lambda: self.server.metric("ringpost_queue_scans_total") >= passes + 4, "another count", 60)
+        numbers = self.server.metrics()
+        for name in ('ringpost_mail_balance{by="counters"}', 'ringpost_mail_balance{by="scan"}', "ringpost_mail_unlisted",
+                     "ringpost_queue_overdue", "ringpost_queue_scan_rescued_total"):
+            if numbers.get(name, 1) != 0:
+                raise Wrong(f"{name} is {numbers.get(name)}")
+        arrived = set(self.sink.ids())
+        lost = [i for name in ("tls", "bdat", "clear") for i in (self.base / f"acked.{name}").read_text().split()
+                if i not in arrived]
+        if lost:
+            raise Wrong(f"{len(lost)} acknowledged messages have not arrived: {lost[:5]}")
+        for name in ("tls", "bdat", "clear", "peer", "dead"):
+            if not (self.base / f"acked.{name}").read_text():
+                raise Wrong(f"source {name} had nothing taken: nothing was shown")
+        self.server.stop()
+        return numbers
+
+    def verdict(self, numbers):
+        third = len(self.samples) // 3
+        middle, last = (sum(self.samples[k * third:(k + 1) * third]) / third for k in (1, 2))
+        growth = 100 * (last - middle) / middle
+        print(f"{numbers['ringpost_smtp_messages_total']:.0f} messages in, "
+              f"{numbers['ringpost_queue_recipients_out_total']:.0f} recipients out, {self.reloads} reloads; resident "
+              f"{middle / (1 << 20):.1f} MiB in the middle third, {last / (1 << 20):.1f} MiB in the last: {growth:+.2f} %")
+        if last - middle > SLACK_BYTES and growth > self.options.growth:
+            raise Wrong(f"memory grows: by more than {self.options.growth} %")
+
+    def clean(self):
+        for _, process in self.sources:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+        self.log.close()
+        if self.options.keep:
+            print(f"kept: {self.base}, {self.server.directory}")
+            self.holder.cleanups = [c for c in self.holder.cleanups if c[0] != self.server.clean]
+            if self.server.process is not None:
+                self.server.process.kill()
+        else:
+            shutil.rmtree(self.base, ignore_errors=True)
+        self.holder.clean()
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("minutes", type=float, nargs="?", default=30, metavar="MINUTES", help="(%(default)s)")
+    p.add_argument("--build", default=os.environ.get("RINGPOST_BUILD"), help="where the binaries are (build-asan/, or build/)")
+    p.add_argument("--rate", type=int, default=300, help="messages per second in all, about (%(default)s)")
+    p.add_argument("--growth", type=float, default=1.0, metavar="PERCENT", help="of memory that is allowed (%(default)s)")
+    p.add_argument("--keep", action="store_true", help="leave spool, log and configuration behind")
+    options = p.parse_args()
+    asan = TESTS.parent / "build-asan"
+    os.environ["RINGPOST_BUILD"] = options.build or str(asan if (asan / "ringpost").exists() else TESTS.parent / "build")
+    soak = Soak(options)
+    status = 0
+    try:
+        soak.begin()
+        soak.run()
+        soak.verdict(soak.end())
+        print("nothing grew, nothing was lost")
+    except (Wrong, AssertionError) as e:
+        print(f"failed: {e}")
+        status = 1
+    finally:
+        soak.clean()
+    sys.stdout.flush()
+    os._exit(status)
+
+
+if __name__ == "__main__":
+    main()
