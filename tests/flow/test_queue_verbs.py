@@ -164,6 +164,8 @@ class Ends(Verbs):
         self.verb("hold", spam[0])
         self.assertEqual(self.report("discard", "--sender", "bad.example", "--reason", "spam")["recipients"], 6)
         self.assertEqual(list(self.units()), [good])
+        server.wait_log("discarded", 6)
+        server.wait_log("queue_discarded", 6)
         server.kill()
         server.start()
         self.assertEqual(list(self.units()), [good])
