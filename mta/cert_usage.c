@@ -16,18 +16,19 @@ bool cert_usage_fits_client(unsigned usage)
     return (usage & (TLS_USAGE_CLIENT | TLS_USAGE_ANY)) != 0;
 }
 
-/* By the organisation of the root. Chrome's root programme wants all public ones to stop until June
- * 2026; these have said when. */
+/* By the organisation of the root. Chrome's root programme wants all public ones to stop; these
+ * have said when, and some have put it off before: DigiCert's ALERT53 of March 2026, Sectigo's
+ * notice of April 2026, Let's Encrypt's for its profile tlsclient. */
 static const struct {
     const char *organization;
     const char *day;
 } stops[] = {
-    { "O=Internet Security Research Group", "2026-05-13" }, /* Let's Encrypt */
-    { "O=DigiCert Inc", "2026-05-01" },
-    { "O=DigiCert, Inc.", "2026-05-01" },
-    { "O=Sectigo Limited", "2026-05-15" },
-    { "O=The USERTRUST Network", "2026-05-15" },
-    { "O=COMODO CA Limited", "2026-05-15" },
+    { "O=Internet Security Research Group", "2026-07-08" }, /* Let's Encrypt */
+    { "O=DigiCert Inc", "2027-03-01" },
+    { "O=DigiCert, Inc.", "2027-03-01" },
+    { "O=Sectigo Limited", "2027-02-10" },
+    { "O=The USERTRUST Network", "2027-02-10" },
+    { "O=COMODO CA Limited", "2027-02-10" },
 };
 
 const char *cert_usage_stops(const char *root)

@@ -21,7 +21,7 @@ enum { CERT_USAGE_PATH_MAX = STORE_PATH_MAX };
 
 /* Whether it may be shown by a client: each usage that includes that. */
 bool cert_usage_fits_client(unsigned usage);
-/* The day ("2026-05-13") from which on the CA of this root, by its own announcement, issues no
+/* The day ("2027-03-01") from which on the CA of this root, by its own announcement, issues no
  * certificates for clients; NULL: none is known here. As of November 2026. */
 const char *cert_usage_stops(const char *root);
 void cert_usage_path(const struct config *config, char path[static CERT_USAGE_PATH_MAX]);

@@ -681,8 +681,8 @@ class Expiry(Cert):
         self.assertIn("mx.flow.test", bank.cli("check").stdout.partition("cert-usage")[2])
         bank.stop()
         (bank.spool / "certificates.json").write_text(json.dumps({"partner": {"where": "mx.flow.test", "names": "mx.flow.test",
-                                                                              "stops": "2026-05-13"}}))
-        self.assertRegex(bank.cli("check").stdout, r"announced.* 2026-05-13 .*\(L-18\)")
+                                                                              "stops": "2026-07-08"}}))
+        self.assertRegex(bank.cli("check").stdout, r"announced.* 2026-07-08 .*\(L-18\)")
         bank.start()
         bank.sections['inbound "partner"'] = {"type": "partner", "state": "enforce", "sender-domains": ["example.com"],
                                               "addresses": ["127.0.0.1"], "tls": "optional"}

@@ -67,7 +67,7 @@ Test(cert_usage, who_is_refused_now_and_who_will_be)
     cr_assert_eq(cert_usage_write(path, store), 0);
     json_t *all = cert_usage_read(path);
     cr_expect_str_eq(told(all, "both"), "b ");
-    cr_expect_str_eq(told(all, "later"), "b 2026-05-13");
+    cr_expect_str_eq(told(all, "later"), "b 2026-07-08");
     cr_expect_str_eq(told(all, "never"), "");
     cr_expect_str_eq(told(all, "now"), "a ");
     cr_expect_eq(json_object_size(all), 3);
