@@ -5,8 +5,8 @@
  * over. When none answers the destination backs off as a whole: one connection is tried per
  * back-off, the messages wait.
  *
- * Bounds: connections per next hop and shard, of the shard in all (hop_share.c says who gets them),
- * attempts (one per connection and some for expiry and failures).
+ * Bounds: connections per next hop (hop_lease.c), of the shard in all (hop_share.c says who gets
+ * them), attempts (one per connection and some for expiry and failures).
  */
 #include "mta/deliver.h"
 
@@ -41,14 +41,14 @@ static void link_free(struct link *link);
 static void hop_target_failed(struct next_hop *hop, const struct link *link,
                               enum outbound_token token, const char *what, struct slice text);
 
-static uint32_t hops_max(uint32_t connections, uint32_t destinations)
+uint32_t deliver_hops_max(uint32_t connections, uint32_t destinations)
 {
     return MIN(destinations, connections + HOPS_EXTRA);
 }
 
 uint64_t deliver_bytes(uint32_t connections, uint32_t destinations)
 {
-    return pool_bytes(sizeof(struct next_hop), hops_max(connections, destinations)) +
+    return pool_bytes(sizeof(struct next_hop), deliver_hops_max(connections, destinations)) +
            pool_bytes(sizeof(struct link), connections) +
            pool_bytes(attempt_bytes(), connections + ATTEMPT_ASIDES) +
            pool_bytes(attempt_large_bytes(), pool_share(connections, ATTEMPT_LARGE)) +
@@ -61,7 +61,7 @@ int deliver_init(struct deliver *deliver, uint32_t connections)
     bounce_limits_init(&deliver->bounce_limits, random_next(&deliver->shard->random));
     hop_share_init(deliver);
     int r = pool_init(&deliver->hops, "next hops", sizeof(struct next_hop),
-                      hops_max(connections, deliver->queue->options.destinations_max));
+                      deliver_hops_max(connections, deliver->queue->options.destinations_max));
     if (r == 0)
         r = pool_init(&deliver->links, "links", sizeof(struct link), connections);
     if (r == 0)
@@ -187,6 +187,7 @@ static void hop_learn_route(struct next_hop *hop)
     hop->suspended = queue_orders_suspend(deliver->orders, hop->destination->key);
     hop->targets_count = 0;
     hop->targets_until_ms = 0;
+    hop_site_unknown(hop);
 }
 
 static void hop_forget_resolve(struct next_hop *hop)
@@ -201,6 +202,7 @@ static void hop_free(struct next_hop *hop)
     hop_wait_no_more(hop);
     hop_forget_resolve(hop);
     sts_watch_end(&hop->sts);
+    hop_stops_waiting(hop);
     generation_drop(deliver->generations, hop->generation);
     list_remove(&hop->node);
     hop->destination->owner = NULL;
@@ -212,7 +214,7 @@ static void hop_free(struct next_hop *hop)
 static bool hop_is_idle(const struct next_hop *hop)
 {
     return hop->links_count == 0 && hop->request.resolve == NULL && hop->sts.sts == NULL &&
-           list_empty(&hop->waiting) && hop->rate_us <= hop->deliver->shard->now_ms * US_IN_MS;
+           list_empty(&hop->waiting) && (hop->site == NULL || hop->told);
 }
 
 /* There may be more destinations than next hops: the one that was made or passed over last goes
@@ -246,6 +248,7 @@ static struct next_hop *hop_of(struct deliver *deliver, struct destination *d)
     list_init(&hop->waiting);
     list_init(&hop->idle);
     list_init(&hop->links);
+    list_init(&hop->waits);
     list_push(&deliver->open, &hop->node);
     d->owner = hop;
     hop_learn_route(hop);
@@ -315,6 +318,8 @@ static void hop_leave(struct next_hop *hop)
             continue;
         link->ready = false;
         list_remove(&link->idle);
+        link_rests(link, false);
+        link_rests_at_site(link, false);
         smtp_client_quit(link->client);
     }
 }
@@ -360,9 +365,12 @@ void deliver_drain(struct deliver *deliver)
         struct next_hop *hop = container_of(node, struct next_hop, node);
         hop_forget_resolve(hop);
         sts_watch_end(&hop->sts);
+        hop_stops_waiting(hop);
         list_each_safe(each, &hop->links)
         {
             struct link *link = container_of(each, struct link, node);
+            link_rests(link, false);
+            link_rests_at_site(link, false);
             /* One with a message ends when that is settled, see link_give. */
             if (link->attempt == NULL && link->client != NULL)
                 smtp_client_quit(link->client);
@@ -393,7 +401,7 @@ static bool hop_resolve(struct next_hop *hop)
     return resolve_start(hop->deliver->resolves, &policy, hops, count, &hop->request) == 0;
 }
 
-static void hop_fail(struct next_hop *hop, enum outbound_token token, struct slice why)
+void hop_fail(struct next_hop *hop, enum outbound_token token, struct slice why)
 {
     struct deliver *deliver = hop->deliver;
     struct shard *shard = deliver->shard;
@@ -404,6 +412,8 @@ static void hop_fail(struct next_hop *hop, enum outbound_token token, struct sli
     hop->targets_until_ms = 0;
     hop->target_next = 0;
     hop->lacking = 0;
+    hop->told = false;
+    hop_stops_waiting(hop);
     if (shard->log == NULL)
         return;
     struct log_line line;
@@ -482,9 +492,13 @@ static void hop_on_resolved(struct resolve_request *request, const struct resolv
     switch (result->verdict) {
     case RESOLVE_FOUND:
         hop_keep_targets(hop, result);
+        hop_site_is(hop, &result->site);
         hop_pump(hop);
         return;
-    case RESOLVE_PERMANENT: hop_refuse_all(hop, &failure); return;
+    case RESOLVE_PERMANENT:
+        hop_stops_waiting(hop);
+        hop_refuse_all(hop, &failure);
+        return;
     case RESOLVE_TEMPORARY:
         hop_fail(hop, result->bogus ? FAULT_DNSSEC : FAULT_CONNECT, slice_of_string(result->why));
         return;
@@ -544,6 +558,9 @@ static void link_free(struct link *link)
     link_shares_no_more(link);
     list_remove(&link->node);
     list_remove(&link->idle);
+    link_rests(link, false);
+    link_rests_at_site(link, false);
+    hop_give_slot(hop, &link->lease);
     floor_watch_end(&link->floor);
     dane_lookup_forget(&link->dane);
     generation_drop(deliver->generations, link->generation);
@@ -620,14 +637,17 @@ void link_known(struct link *link)
     hop_pump(hop);
 }
 
-static bool hop_connect(struct next_hop *hop)
+static bool hop_connect(struct next_hop *hop, struct link_lease *lease)
 {
     struct deliver *deliver = hop->deliver;
     struct link *link = pool_take(&deliver->links);
-    if (link == NULL)
+    if (link == NULL) {
+        hop_give_slot(hop, lease);
         return false;
-    *link = (struct link) { .hop = hop, .target = hop->target_next };
+    }
+    *link = (struct link) { .hop = hop, .target = hop->target_next, .lease = *lease };
     list_init(&link->idle);
+    list_init(&link->site_resting);
     list_push(&hop->links, &link->node);
     link->generation = generation_use(deliver->generations);
     link->timeouts = hop_timeouts(hop->generation->config);
@@ -644,18 +664,6 @@ static bool hop_connect(struct next_hop *hop)
     link->to.host = link->to.host != NULL ? link->host : NULL; /* the hop's go with its targets */
     link->to.canonical = NULL;
     return !known || link_begin(link);
-}
-
-/* Connections that this shard may have there. */
-static unsigned hop_links_max(const struct next_hop *hop)
-{
-    const struct config *config = hop->generation->config;
-    unsigned node = hop->route->connections_max != 0 ? hop->route->connections_max
-                                                     : config->delivery.connections_max;
-    unsigned share = node / hop->deliver->shards;
-    if (hop->deliver->shard->index < node % hop->deliver->shards)
-        share++;
-    return MAX(share, 1U); /* a shard without any would keep its mail until it expires */
 }
 
 /* Its connector is gone with the old configuration, or these found none: units look for their way.
@@ -687,19 +695,23 @@ static void link_give(struct link *link)
         link_yield(link);
         return;
     }
-    bool waits = deliver->draining || hop_must_wait(hop);
-    struct unit *unit = waits ? NULL : queue_pull(deliver->queue, hop->destination);
+    if (link_leaves(link))
+        return;
+    bool goes = !deliver->draining && hop->destination->ready_count > 0 && link_has_token(link);
+    struct unit *unit = goes ? queue_pull(deliver->queue, hop->destination) : NULL;
     if (unit == NULL) {
         if (list_empty(&link->idle))
             list_push_front(&hop->idle, &link->idle);
         link_rests(link, true);
+        link_rests_at_site(link, true);
         if (deliver->draining)
             smtp_client_quit(link->client);
         return;
     }
     list_remove(&link->idle);
     link_rests(link, false);
-    hop_sends(hop);
+    link_rests_at_site(link, false);
+    link_sends(link);
     (void)attempt_start(deliver, unit, ATTEMPT_SEND, link, NULL);
 }
 
@@ -715,24 +727,25 @@ void hop_pump(struct next_hop *hop)
     }
     if (hop_is_blocked(hop))
         return; /* deliver_unblocked comes by here again */
-    if (hop_must_wait(hop))
-        return;
-    while (d->ready_count > 0 && !list_empty(&hop->idle) && !hop_must_wait(hop)) {
+    while (d->ready_count > 0 && !list_empty(&hop->idle)) {
         struct link *link = container_of(hop->idle.next, struct link, idle);
+        if (!link_has_token(link))
+            return;
         list_remove(&link->idle);
         link_give(link);
     }
     for (unsigned i = 0; i < PUMP_MAX; i++) {
-        if (d->retry_ms > deliver->shard->now_ms)
+        if (d->retry_ms > deliver->shard->now_ms || hop->pause_ms > deliver->shard->now_ms)
             return;
         /* The end of a connection comes by here again; when there is none nothing else would. */
         if (hop->links_count > 0 && hop->grow_ms > deliver->shard->now_ms)
             return;
-        unsigned max = d->failures > 0 ? 1 : hop_links_max(hop);
-        if (hop->links_count >= max || hop->connecting >= d->ready_count)
+        if ((d->failures > 0 && hop->links_count > 0) || hop->connecting >= d->ready_count)
             return;
         /* As many again as answer already: a dead host costs one connection, not the limit. */
-        if (hop->connecting >= MAX(hop->links_count - hop->connecting, 1U))
+        const unsigned most =
+            MIN(MAX(hop->links_count - hop->connecting, 1U), (unsigned)d->ready_count);
+        if (hop->connecting >= most)
             return;
         if (hop->request.resolve != NULL)
             return;
@@ -745,7 +758,10 @@ void hop_pump(struct next_hop *hop)
             return;
         if (!hop_may_connect(hop))
             return;
-        if (!hop_connect(hop)) {
+        struct link_lease lease = { .lease = NULL };
+        if (!hop_take_slot(hop, most - hop->connecting, &lease))
+            return;
+        if (!hop_connect(hop, &lease)) {
             hop_fail_here(hop);
             return;
         }
@@ -775,6 +791,7 @@ void link_open(struct link *link)
         link_learn(link);
         link_count_ready(link);
         hop->connecting--;
+        link_works(link);
         queue_destination_works(hop->deliver->queue, hop->destination);
         hop_works(hop);
     }
@@ -852,7 +869,10 @@ static void hop_target_failed(struct next_hop *hop, const struct link *link,
     char why[QUEUE_TEXT_MAX];
     snprintf(why, sizeof(why), "%.100s: %s: %.*s", link->host, what, (int)text.size,
              (const char *)text.data);
-    hop_fail(hop, token, slice_of_string(why));
+    if (token == FAULT_CONNECT)
+        hop_site_fails(hop, link, token, slice_of_string(why));
+    else
+        hop_fail(hop, token, slice_of_string(why));
 }
 
 static void link_on_gone(struct smtp_client *client, const struct smtp_client_end *end)
@@ -878,53 +898,3 @@ static void link_on_gone(struct smtp_client *client, const struct smtp_client_en
     link_free(link);
     hop_pump(hop);
 }
-
-/* ---- numbers ---- */
-
-#define DELIVER_COUNTER(field, name, label, words)                                                 \
-    {                                                                                              \
-        "ringpost_delivery_" name, label, words, METRIC_COUNTER, 0,                                \
-            offsetof(struct deliver_metrics, field)                                                \
-    }
-
-/* clang-format off */
-const struct metric deliver_metrics_table[] = {
-    DELIVER_COUNTER(attempts, "attempts_total", NULL, "Transactions begun with next hops"),
-    DELIVER_COUNTER(delivered, "recipients_total", "result=\"delivered\"", "Recipients by the result of an attempt"),
-    DELIVER_COUNTER(deferred, "recipients_total", "result=\"deferred\"", "Recipients by the result of an attempt"),
-    DELIVER_COUNTER(bounced, "recipients_total", "result=\"bounced\"", "Recipients by the result of an attempt"),
-    DELIVER_COUNTER(expired, "recipients_total", "result=\"expired\"", "Recipients by the result of an attempt"),
-    DELIVER_COUNTER(held, "held_total", NULL, "Units held because their message could not be read"),
-    DELIVER_COUNTER(rerouted, "rerouted_total", NULL, "Recipients whose way changed while they waited"),
-    DELIVER_COUNTER(by_connector, "routed_total", "by=\"connector\"", "Recipients for whom a way was looked for, by what was found"),
-    DELIVER_COUNTER(by_default, "routed_total", "by=\"default\"", "Recipients for whom a way was looked for, by what was found"),
-    DELIVER_COUNTER(too_large, "routed_total", "by=\"refusal\"", "Recipients for whom a way was looked for, by what was found"),
-    DELIVER_COUNTER(unroutable, "unroutable_total", NULL, "Looks at recipients that wait because the configuration has no way for them"),
-    DELIVER_COUNTER(would, "connector_test_total", NULL, "Recipients that a connector in test would have taken"),
-    DELIVER_COUNTER(bounces_sent, "bounces_total", "result=\"made\"", "Delivery status notifications"),
-    DELIVER_COUNTER(bounces_suppressed, "bounces_total", "result=\"suppressed\"", "Delivery status notifications"),
-    DELIVER_COUNTER(bounces_limited, "bounces_total", "result=\"delayed\"", "Delivery status notifications"),
-    DELIVER_COUNTER(bounces_dropped, "bounces_total", "result=\"dropped\"", "Delivery status notifications"),
-    DELIVER_COUNTER(reports[BOUNCE_FAILED], "reports_total", "action=\"failed\"", "Delivery status notifications made, by what they tell of first"),
-    DELIVER_COUNTER(reports[BOUNCE_DELAYED], "reports_total", "action=\"delayed\"", "Delivery status notifications made, by what they tell of first"),
-    DELIVER_COUNTER(reports[BOUNCE_RELAYED], "reports_total", "action=\"relayed\"", "Delivery status notifications made, by what they tell of first"),
-    DELIVER_COUNTER(reports[BOUNCE_DELIVERED], "reports_total", "action=\"delivered\"", "Delivery status notifications made, by what they tell of first"),
-    DELIVER_COUNTER(destination_failures, "destination_failures_total", NULL, "Next hops found unreachable as a whole"),
-    DELIVER_COUNTER(tls_steps, "tls_steps_total", "next=\"weaker\"", "Handshakes that failed, and what is tried next"),
-    DELIVER_COUNTER(tls_steps_back, "tls_steps_total", "next=\"strongest\"", "Handshakes that failed, and what is tried next"),
-    DELIVER_COUNTER(clear_after_failure, "tls_steps_total", "next=\"clear\"", "Handshakes that failed, and what is tried next"),
-    DELIVER_COUNTER(hops_waited, "hop_waits_total", NULL, "Next hops that had to wait for a connection or a look-up of ours"),
-    DELIVER_COUNTER(links_yielded, "connections_yielded_total", NULL, "Connections ended so that another next hop has one"),
-    { "ringpost_delivery_hops_waiting", NULL, "Next hops that wait for a connection or a look-up of ours", METRIC_GAUGE, 0,
-      offsetof(struct deliver_metrics, hops_waiting) },
-    { "ringpost_delivery_queued_seconds", NULL, "From arrival to delivery", METRIC_HISTOGRAM, 1e-3,
-      offsetof(struct deliver_metrics, queued_ms) },
-    { "ringpost_delivery_lane_queued_seconds", "lane=\"urgent\"", "From arrival to delivery, by the priority of its class", METRIC_HISTOGRAM, 1e-3,
-      offsetof(struct deliver_metrics, lanes_queued_ms[LANE_URGENT]) },
-    { "ringpost_delivery_lane_queued_seconds", "lane=\"normal\"", "From arrival to delivery, by the priority of its class", METRIC_HISTOGRAM, 1e-3,
-      offsetof(struct deliver_metrics, lanes_queued_ms[LANE_NORMAL]) },
-    { "ringpost_delivery_lane_queued_seconds", "lane=\"bulk\"", "From arrival to delivery, by the priority of its class", METRIC_HISTOGRAM, 1e-3,
-      offsetof(struct deliver_metrics, lanes_queued_ms[LANE_BULK]) },
-};
-/* clang-format on */
-const unsigned deliver_metrics_count = ARRAY_COUNT(deliver_metrics_table);

@@ -55,11 +55,12 @@ struct deliver {
     struct generations *generations;
     struct smtp_clients *clients;
     struct resolves *resolves;
+    struct lease_shard *leases;
     struct tls_shard *tls;
     struct floor_shard *floors;          /* NULL: no memory */
     struct connector_counts *connectors; /* NULL: nothing is counted */
     struct cert_shard *certs;            /* NULL: nobody is told which certificates were shown */
-    unsigned shards;                     /* that share the limits per next hop */
+    unsigned shards;                     /* that share bounces a minute */
     struct sts_shard *sts;               /* NULL: no MTA-STS */
     struct tlsrpt_shard *tlsrpt;         /* NULL: no reports about TLS */
     struct queue_orders *orders;         /* the shard's; NULL: none */
@@ -78,6 +79,8 @@ struct deliver {
     bool draining;
 };
 
+/* Next hops in memory at a time, of so many destinations. */
+uint32_t deliver_hops_max(uint32_t connections, uint32_t destinations);
 /* The most memory that it takes. */
 uint64_t deliver_bytes(uint32_t connections, uint32_t destinations);
 /* shard to shards are filled in by the caller. connections: out, at the same time. */

@@ -1,18 +1,12 @@
 /*
- * hop_limits.c - how old mail to a next hop may get, and how fast it may go there
+ * hop_limits.c - how old mail to a next hop may get
  *
  * tls-max-age holds from when all hosts failed for want of TLS until one of them takes mail, or
  * fails by something else: mail does not expire earlier because a host is down.
- *
- * max-rate is a bucket of each shard's part of it: what is not used in a second is lost, so that a
- * next hop that was down does not get all at once. The wait is the destination's timer, which its
- * back-off uses too: whichever ends later.
  */
 #include "core/check.h"
 #include "mta/next_hop.h"
 #include "mta/outbound.h"
-
-enum { MINUTE_US = 60'000'000, SECOND_US = 1'000'000, US_IN_MS = 1'000 };
 
 /* Of a destination's key; NULL: none carries it now. */
 static const struct route *route_of_key(const struct config *config, const char *key)
@@ -64,32 +58,4 @@ void hop_works(struct next_hop *hop)
 {
     hop->failed_otherwise = false;
     queue_destination_age(hop->destination, deliver_age_max(hop->deliver, hop->destination->key));
-}
-
-static uint64_t interval_us(const struct next_hop *hop)
-{
-    return (uint64_t)MINUTE_US * hop->deliver->shards / hop->route->rate_max;
-}
-
-bool hop_must_wait(struct next_hop *hop)
-{
-    struct deliver *deliver = hop->deliver;
-    if (hop->route == NULL || hop->route->rate_max == 0)
-        return false;
-    const uint64_t now_us = deliver->shard->now_ms * US_IN_MS;
-    const uint64_t ahead_us = MAX(interval_us(hop), (uint64_t)SECOND_US) - interval_us(hop);
-    if (hop->rate_us <= now_us + ahead_us)
-        return false;
-    uint64_t wait_ms = (hop->rate_us - now_us - ahead_us) / US_IN_MS + 1;
-    if (hop->destination->retry_ms > deliver->shard->now_ms)
-        wait_ms = MAX(wait_ms, hop->destination->retry_ms - deliver->shard->now_ms);
-    queue_destination_again(deliver->queue, hop->destination, wait_ms);
-    return true;
-}
-
-void hop_sends(struct next_hop *hop)
-{
-    if (hop->route == NULL || hop->route->rate_max == 0)
-        return;
-    hop->rate_us = MAX(hop->rate_us, hop->deliver->shard->now_ms * US_IN_MS) + interval_us(hop);
 }

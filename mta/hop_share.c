@@ -252,5 +252,6 @@ void link_yield(struct link *link)
     metric_add(&deliver->metrics.links_yielded, 1);
     list_remove(&link->idle);
     link_rests(link, false);
+    link_rests_at_site(link, false);
     smtp_client_quit(link->client);
 }

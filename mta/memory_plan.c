@@ -40,7 +40,8 @@ bool memory_plan_make(const struct config *config, unsigned shards, struct memor
     plan->deliveries_bytes =
         shards * (deliver_bytes(clients, queue.destinations_max) + queue_settlements_bytes(&queue) +
                   smtp_clients_bytes(clients) + connection_pools_bytes(clients) +
-                  resolves_bytes(SERVER_RESOLVES_MAX));
+                  resolves_bytes(SERVER_RESOLVES_MAX) +
+                  lease_shard_bytes(deliver_hops_max(clients, queue.destinations_max), shards));
     plan->spool_bytes = shards * spool_buffers_bytes(&spool);
     plan->destinations_bytes = shards * queue_destinations_bytes(&queue);
     plan->pools_bytes = plan->sessions_bytes + plan->deliveries_bytes + plan->spool_bytes +

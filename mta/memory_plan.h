@@ -14,7 +14,7 @@
 /* Bytes are of all shards together. */
 struct memory_plan {
     uint64_t sessions_bytes; /* of clients: sessions and their buffers, messages on their way in */
-    uint64_t deliveries_bytes;   /* next hops, connections to them, attempts */
+    uint64_t deliveries_bytes;   /* next hops, their leases, connections to them, attempts */
     uint64_t spool_bytes;        /* cache, reading, compaction */
     uint64_t destinations_bytes; /* that mail waits for */
     uint64_t queue_bytes;        /* messages that wait */

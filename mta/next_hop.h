@@ -2,10 +2,10 @@
  * next_hop.h - a destination's connections: where it is, who is connected, what they are doing
  *
  * Shared by deliver.c (next hops and their connections), attempt.c (one unit on its way),
- * link_policy.c (what a host must show, and what is said when it does not), link_tls.c (how it is
- * asked), link_floor.c (may it have mail, by what it has been capable of), link_tlsrpt.c (what
- * reports about TLS say of it), link_count.c (what their connector did) and hop_share.c (who gets
- * the shard's connections).
+ * hop_lease.c (limits that all shards keep together), hop_share.c (who gets the shard's
+ * connections), link_policy.c (what a host must show, and what is said when it does not),
+ * link_tls.c (how it is asked), link_floor.c (may it have mail, by what it has been capable of),
+ * link_tlsrpt.c (what reports about TLS say of it) and link_count.c (what their connector did).
  */
 #ifndef RINGPOST_MTA_NEXT_HOP_H
 #define RINGPOST_MTA_NEXT_HOP_H
@@ -16,6 +16,7 @@
 #include "mta/dane_lookup.h"
 #include "mta/floor_watch.h"
 #include "mta/host_policy.h"
+#include "mta/lease_shard.h"
 #include "mta/sts_watch.h"
 #include "queue/bounce.h"
 #include "queue/bounce_look.h"
@@ -65,21 +66,39 @@ struct next_hop {
     unsigned targets_count;
     unsigned target_next;
     uint64_t targets_until_ms;
-    uint64_t grow_ms; /* no further connections before this */
-    uint64_t rate_us; /* monotonic: when max-rate lets the next message go, or less ahead */
+    uint64_t grow_ms;          /* no further connections before this */
+    uint64_t pause_ms;         /* none at all: it is crowded */
+    struct lease_key site_key; /* hop_lease.c: whose limits it keeps */
+    bool site_known;
+    bool told;          /* its back-off is the site's */
+    bool its_turn;      /* it takes a slot as soon as it knows where to */
+    struct lease *site; /* that it waits in, or NULL */
+    struct list waits;
+    uint32_t wants_slots, wants_tokens;
     uint32_t names_size;
     struct hop_target targets[RESOLVE_TARGETS_MAX];
     char names[HOP_NAMES_BYTES];
     char domain[PATTERN_TEXT_MAX]; /* whose MX it is; "" when the route has hosts */
 };
 
+/* What a connection has of a lease. */
+struct link_lease {
+    struct lease *lease; /* NULL: nothing */
+    bool probe;
+    bool serves; /* it counts as one that works */
+    bool leaves; /* it ends, for other shards are to have its slot */
+    uint64_t since_ms;
+};
+
 /* One connection of a next hop. */
 struct link {
     struct list node; /* of the next hop's links */
     struct list idle;
-    struct list resting; /* of hop_share, while it is idle */
-    uint64_t ready_ms;   /* since when it takes mail */
-    bool yields;         /* it ends, so that another next hop has one */
+    struct list resting;      /* of hop_share, while it is idle */
+    uint64_t ready_ms;        /* since when it takes mail */
+    bool yields;              /* it ends, so that another next hop has one */
+    struct list site_resting; /* of the lease's, likewise */
+    struct link_lease lease;
     struct next_hop *hop;
     struct smtp_client *client;
     struct generation *generation; /* its EHLO name lives there */
@@ -196,10 +215,27 @@ void link_rests(struct link *link, bool rests);
 bool link_must_yield(const struct link *link);
 void link_yield(struct link *link);
 
-/* hop_limits.c: max-rate lets nothing go now; the destination is wanted again when it does. */
-bool hop_must_wait(struct next_hop *hop);
-/* A message goes. */
-void hop_sends(struct next_hop *hop);
+/* hop_lease.c: its way is another one; its site is known by its MX hosts. */
+void hop_site_unknown(struct next_hop *hop);
+void hop_site_is(struct next_hop *hop, const struct resolve_site *site);
+/* May a connection be begun? False: the hop is pumped again when it may be. wanted: how many could
+ * be begun now. */
+bool hop_take_slot(struct next_hop *hop, uint32_t wanted, struct link_lease *taken);
+void hop_give_slot(struct next_hop *hop, struct link_lease *taken);
+void hop_stops_waiting(struct next_hop *hop);
+/* True: it ends, instead of being given a message, to make room for others. */
+bool link_leaves(struct link *link);
+/* It has nothing to do, or has again. */
+void link_rests_at_site(struct link *link, bool rests);
+/* max-rate lets a message go by it. False: the hop is pumped again when it does. */
+bool link_has_token(struct link *link);
+void link_sends(struct link *link);
+/* It came about. No host of the site could be connected to. */
+void link_works(struct link *link);
+void hop_site_fails(struct next_hop *hop, const struct link *link, enum outbound_token token,
+                    struct slice why);
+/* For lease_shard_init; owner is the struct lease_shard. */
+void hop_lease_changed(void *owner, struct lease *lease);
 
 /* hop_limits.c: a host was given no mail; all of them; one takes it: by which age mail expires. */
 void hop_host_failed(struct next_hop *hop, enum outbound_token token);
@@ -210,6 +246,29 @@ void hop_works(struct next_hop *hop);
 bool hop_sts_known(struct next_hop *hop);
 /* What a host in testing would have been refused for is told. The connection is as it will be. */
 void link_sts_tell(const struct link *link);
+/* deliver.c: backs off as a whole. */
+void hop_fail(struct next_hop *hop, enum outbound_token token, struct slice why);
+/* hop_binds.c: what its ready mail waits for. */
+enum hop_bind {
+    HOP_BINDS_NOTHING, /* none is ready */
+    HOP_BINDS_PARKED,  /* the configuration has no way there */
+    HOP_BINDS_BLOCKED, /* its connector is, by an operator */
+    HOP_BINDS_BACK_OFF,
+    HOP_BINDS_PROBE, /* another destination or shard looks whether the site works again */
+    HOP_BINDS_DNS,
+    HOP_BINDS_POLICY,      /* MTA-STS is being asked for */
+    HOP_BINDS_CONNECTING,  /* the first connection is under way */
+    HOP_BINDS_RATE,        /* our max-rate */
+    HOP_BINDS_CONNECTIONS, /* our limit of connections */
+    HOP_BINDS_THEIRS,      /* they take no more connections */
+    HOP_BINDS_WORK,        /* its connections are at work */
+    HOP_BINDS
+};
+enum { HOP_BINDS_WORDS_MAX = 128 };
+const char *hop_bind_name(enum hop_bind bind);
+/* Also in words for a person. From the destination's own shard. */
+enum hop_bind hop_binds(const struct destination *destination,
+                        char words[static HOP_BINDS_WORDS_MAX]);
 /* To look for ways again, from the loop. */
 void hop_pump(struct next_hop *hop);
 

@@ -70,24 +70,10 @@ static void heap_add(struct queue_top_question *q, uint64_t rank, uint32_t index
 
 static const char *binds_of(const struct destination *d, char words[static TOP_BINDS_WORDS])
 {
+    static_assert((int)TOP_BINDS_WORDS >= (int)HOP_BINDS_WORDS_MAX);
     const struct next_hop *hop = d->owner;
-    words[0] = '\0';
-    if (d->ready_count == 0)
-        return "nothing";
-    if (hop == NULL || hop->route == NULL)
-        return "no-route";
-    const uint64_t now_ms = hop->deliver->shard->now_ms;
-    if (hop_is_blocked(hop))
-        return hop->suspended ? "suspended" : "blocked";
-    if (d->retry_ms > now_ms)
-        return "back-off";
-    if (hop->request.resolve != NULL)
-        return "dns";
-    if (hop->route->rate_max != 0 && hop->rate_us > now_ms * MS_IN_S)
-        return "our-rate";
-    if (hop->grow_ms > now_ms)
-        return "their-connections";
-    return hop->links_count == hop->connecting ? "connecting" : "work";
+    const enum hop_bind bind = hop_binds(d, words);
+    return bind == HOP_BINDS_BLOCKED && hop->suspended ? "suspended" : hop_bind_name(bind);
 }
 
 static void row_of(const struct queue_top_question *q, const struct destination *d,

@@ -23,8 +23,11 @@
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <strings.h>
 
 #include "core/check.h"
+#include "tls/tls_boringssl.h"
 
 enum { LOOKUPS_MAX = 2 * RESOLVE_HOSTS_AT_ONCE };
 #define NO_RANK UINT32_MAX
@@ -388,6 +391,35 @@ static void resolve_failed(const struct resolve *r, struct resolve_result *resul
     result->why = failure->why;
 }
 
+static int by_name(const void *a, const void *b)
+{
+    return strcasecmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+static void site_add(SHA256_CTX *sha, const char *name)
+{
+    for (; *name != '\0'; name++) {
+        const uint8_t c = ascii_lower((uint8_t)*name);
+        SHA256_Update(sha, &c, 1);
+    }
+    SHA256_Update(sha, "", 1);
+}
+
+static void resolve_site(const struct resolve *r, struct resolve_site *site)
+{
+    const char *names[RESOLVE_HOSTS_MAX];
+    SHA256_CTX sha;
+    SHA256_Init(&sha);
+    for (unsigned i = 0; i < r->hosts_count; i++)
+        names[i] = names_at(r, r->hosts[i].name);
+    qsort(names, r->hosts_count, sizeof(names[0]), by_name);
+    for (unsigned i = 0; i < r->hosts_count; i++)
+        site_add(&sha, names[i]);
+    if (r->hosts_count == 0) /* a literal in place of a domain */
+        site_add(&sha, names_at(r, r->hops[0].name));
+    SHA256_Final(site->digest, &sha);
+}
+
 static void resolve_finish(struct resolve *r)
 {
     unsigned kept = 0;
@@ -413,6 +445,8 @@ static void resolve_finish(struct resolve *r)
     };
     if (kept == 0)
         resolve_failed(r, &result);
+    else
+        resolve_site(r, &result.site);
     struct resolve_numbers *numbers = &r->resolves->numbers;
     metric_add(result.verdict == RESOLVE_FOUND       ? &numbers->found
                : result.verdict == RESOLVE_TEMPORARY ? &numbers->temporary

@@ -82,6 +82,12 @@ struct resolve_target {
     bool mx_secure;             /* the MX answer was, or the operator named the host */
 };
 
+/* Of the MX hosts by name, those without an address too: the same for all domains that have them.
+ */
+struct resolve_site {
+    uint8_t digest[32];
+};
+
 struct resolve_result {
     enum resolve_verdict verdict;
     uint16_t code;                 /* 556 for a null MX, else 0: nobody said a code */
@@ -91,6 +97,7 @@ struct resolve_result {
     uint32_t ttl_s;                /* the least of all answers that went into it */
     unsigned count;
     const struct resolve_target *targets; /* good until resolved() returns */
+    struct resolve_site site;             /* FOUND */
 };
 
 struct resolve;

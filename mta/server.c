@@ -16,6 +16,7 @@
 #include "core/log.h"
 #include "mta/inspect.h"
 #include "mta/memory_plan.h"
+#include "mta/next_hop.h"
 #include "mta/outbound_probe.h"
 #include "mta/own_mail.h"
 #include "mta/queue_job.h"
@@ -346,6 +347,7 @@ static int server_log_open(struct server_shard *server, struct server_log *log, 
         .generations = &server->generations,
         .clients = &server->clients,
         .resolves = &server->resolves,
+        .leases = &server->leases,
         .tls = &server->tls,
         .floors = &server->floors,
         .connectors = &server->connectors,
@@ -527,6 +529,10 @@ int server_shard_init(struct server_shard *server, struct ring *ring, struct sha
         r = smtp_clients_init(&server->clients, shard, &server->pools, clients);
     if (r == 0)
         r = resolves_init(&server->resolves, shard, &server->dns, SERVER_RESOLVES_MAX);
+    if (r == 0)
+        r = lease_shard_init(&server->leases, shard,
+                             deliver_hops_max(clients, plan.destinations_max), mail_shards(group),
+                             hop_lease_changed, &server->leases);
     if (r < 0)
         return r;
     server->generations.released = server_on_released;
@@ -664,6 +670,7 @@ void server_shard_close(struct server_shard *server)
     sts_shard_free(&server->sts);
     tlsrpt_shard_free(&server->tlsrpt);
     queue_count_free(&server->count);
+    lease_shard_free(&server->leases);
     connection_pools_free(&server->pools);
     queue_orders_drop(server->orders);
     server->orders = NULL;
@@ -725,6 +732,8 @@ void server_shard_metrics(struct server_shard *server, struct metrics *metrics)
                        floor_watch_metrics_count, &server->floors.metrics, index);
     metrics_add_source(metrics, &server->sources[5], sts_watch_metrics_table,
                        sts_watch_metrics_count, &server->sts.metrics, index);
+    metrics_add_source(metrics, &server->leases_source, lease_metrics_table, lease_metrics_count,
+                       &server->leases.numbers, index);
     server_tls_metrics(server, metrics);
     for (unsigned i = 0; i < server->logs_count; i++) {
         struct server_log *log = &server->logs[i];

@@ -15,6 +15,7 @@
 #include "mta/config.h"
 #include "mta/deliver.h"
 #include "mta/floor_watch.h"
+#include "mta/lease_shard.h"
 #include "mta/queue_count.h"
 #include "mta/smtp_server.h"
 #include "mta/sts_watch.h"
@@ -64,8 +65,10 @@ enum server_handoff {
     HANDOFF_TOP,  /* to a shard: pointer: struct queue_top_question; answered in place */
     HANDOFF_TOP_TOLD,
     HANDOFF_ORDERS, /* to a shard: pointer: struct queue_orders, a reference */
-    HANDOFF_ABUSE,  /* to control; number: slot of an inbound connector over its abuse-limit */
-    HANDOFF_MAIL,   /* to a shard: pointer: struct own_mail; answered in place */
+    HANDOFF_LEASE,  /* between shards: pointer: struct lease_message, which comes back empty */
+    HANDOFF_LEASE_BACK,
+    HANDOFF_ABUSE, /* to control; number: slot of an inbound connector over its abuse-limit */
+    HANDOFF_MAIL,  /* to a shard: pointer: struct own_mail; answered in place */
     HANDOFF_MAILED,
     HANDOFF_PROBE, /* to a shard: pointer: struct outbound_probe; answered in place */
     HANDOFF_PROBED,
@@ -119,6 +122,8 @@ struct server_shard {
     struct tlsrpt_shard tlsrpt; /* likewise, mta/control_tlsrpt.c */
     struct metrics_source tlsrpt_source;
     struct queue_count count; /* likewise, mta/control_connector_waiting.c */
+    struct lease_shard leases;
+    struct metrics_source leases_source;
     struct task tls_fill; /* makes the loop turn, so that key shares are made in its idle time */
     struct metrics_source sources[6];
     struct metrics_source tls_sources[7];

@@ -59,6 +59,7 @@ enum lease_report {
     LEASE_FAILED,
     LEASE_WORKS,  /* a connection came about */
     LEASE_SERVES, /* others say it failed, but we have connections */
+    LEASE_RETRY,  /* an operator wants it tried now */
 };
 
 /* To the owner. Counts are since the lease was made, and wrap. */
@@ -135,8 +136,12 @@ struct lease {
     bool ceiling;
     char why[LEASE_WHY_MAX];
     /* of the user */
-    struct list waiting;
+    struct list waiting; /* next hops */
     struct list resting; /* connections that have nothing to do */
+    struct list wake;
+    uint64_t waiting_slots, waiting_tokens; /* wanted by those that wait */
+    uint32_t waiting_turns;                 /* of them, about to take a slot */
+    uint32_t waiting_round;                 /* of health, that they know of */
 };
 
 struct lease_holder {
@@ -152,6 +157,8 @@ struct lease_holder {
     struct lease_numbers *numbers;
 };
 
+/* The most memory that one takes. */
+uint64_t lease_holder_bytes(uint32_t leases_max);
 [[nodiscard]] int lease_holder_init(struct lease_holder *holder, uint32_t leases_max,
                                     struct timers *timers, const uint64_t *now_ms,
                                     struct lease_numbers *numbers);
@@ -168,6 +175,8 @@ void lease_want(struct lease *lease, uint32_t slots, uint32_t tokens);
 
 /* A connection may be begun: true, and a slot is used; *probe: it is the one that may try. */
 [[nodiscard]] bool lease_take_slot(struct lease *lease, bool *probe);
+/* How many could be begun now. */
+uint32_t lease_usable_slots(const struct lease *lease);
 void lease_give_slot(struct lease *lease, bool probe);
 /* Slots that others are to have, of those in use and not leaving yet. */
 uint32_t lease_surplus(const struct lease *lease);
@@ -179,6 +188,8 @@ uint32_t lease_tokens(const struct lease *lease);
  * True: all holders hear of it. */
 bool lease_failed(struct lease *lease, uint32_t failures, uint64_t retry_ms, uint8_t token,
                   struct slice why);
+/* Its back-off is over now, for all. */
+void lease_retry(struct lease *lease);
 /* A connection came about, and is one that works; until lease_serves_less. */
 void lease_works(struct lease *lease);
 void lease_serves_less(struct lease *lease);
@@ -245,6 +256,7 @@ struct lease_owner {
     struct lease_numbers *numbers;
 };
 
+uint64_t lease_owner_bytes(uint32_t sites_max, unsigned shards);
 [[nodiscard]] int lease_owner_init(struct lease_owner *owner, unsigned shards, uint32_t sites_max,
                                    struct timers *timers, const uint64_t *now_ms,
                                    struct lease_numbers *numbers);

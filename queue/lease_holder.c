@@ -8,9 +8,9 @@
  * need no asking. Nothing is said that the owner knows already: a lease in use is silent.
  */
 #include <errno.h>
-#include <sys/mman.h>
 
 #include "core/check.h"
+#include "core/memory.h"
 #include "queue/lease.h"
 
 static uint32_t slots_held(const struct lease *lease)
@@ -55,29 +55,36 @@ static void tokens_return(struct lease *lease, uint32_t count)
 
 /* ---- life ---- */
 
+static uint32_t chains(uint32_t leases_max)
+{
+    uint32_t count = 64;
+    while (count < leases_max)
+        count *= 2;
+    return count;
+}
+
+uint64_t lease_holder_bytes(uint32_t leases_max)
+{
+    return pool_bytes(sizeof(struct lease), leases_max) +
+           sizeof(struct list) * (uint64_t)chains(leases_max);
+}
+
 int lease_holder_init(struct lease_holder *holder, uint32_t leases_max, struct timers *timers,
                       const uint64_t *now_ms, struct lease_numbers *numbers)
 {
     *holder = (struct lease_holder) { .timers = timers, .now_ms = now_ms, .numbers = numbers };
     list_init(&holder->dirty);
-    holder->mask = 63;
-    while (holder->mask + 1 < leases_max)
-        holder->mask = 2 * holder->mask + 1;
-    holder->hashes =
-        mmap(NULL, sizeof(struct list) * ((size_t)holder->mask + 1), PROT_READ | PROT_WRITE,
-             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (holder->hashes == MAP_FAILED) {
-        holder->hashes = NULL;
+    holder->mask = chains(leases_max) - 1;
+    holder->hashes = memory_reserve(sizeof(struct list) * ((size_t)holder->mask + 1));
+    if (holder->hashes == NULL)
         return -ENOMEM;
-    }
     return pool_init(&holder->leases, "leases", sizeof(struct lease), leases_max);
 }
 
 void lease_holder_free(struct lease_holder *holder)
 {
     pool_free(&holder->leases);
-    if (holder->hashes != NULL)
-        munmap(holder->hashes, sizeof(struct list) * ((size_t)holder->mask + 1));
+    memory_release(holder->hashes, sizeof(struct list) * ((size_t)holder->mask + 1));
     holder->hashes = NULL;
 }
 
@@ -119,6 +126,7 @@ struct lease *lease_get(struct lease_holder *holder, const struct lease_key *key
         list_init(&lease->dirty);
         list_init(&lease->waiting);
         list_init(&lease->resting);
+        list_init(&lease->wake);
         timer_init(&lease->timer, lease_on_timer);
         list_push(chain_of(holder, key), &lease->node);
         metric_add(&holder->numbers->leases, 1);
@@ -147,6 +155,7 @@ static void lease_close(struct lease *lease)
     struct lease_holder *holder = lease->holder;
     timer_disarm(holder->timers, &lease->timer);
     list_remove(&lease->node);
+    list_remove(&lease->wake);
     pool_give(&holder->leases, lease);
     metric_sub(&holder->numbers->leases, 1);
 }
@@ -216,13 +225,20 @@ void lease_want(struct lease *lease, uint32_t slots, uint32_t tokens)
         lease_touch(lease);
 }
 
+uint32_t lease_usable_slots(const struct lease *lease)
+{
+    if (lease->report == LEASE_FAILED || lease->slots_used >= lease->slots_keep)
+        return 0;
+    const uint32_t usable = MIN(slots_free(lease), lease->slots_keep - lease->slots_used);
+    if (lease->failures == 0)
+        return usable;
+    return lease->probe && !lease->probing ? MIN(usable, 1U) : 0;
+}
+
 bool lease_take_slot(struct lease *lease, bool *probe)
 {
     *probe = lease->failures > 0;
-    if (lease->report == LEASE_FAILED || slots_free(lease) == 0 ||
-        lease->slots_used >= lease->slots_keep)
-        return false;
-    if (*probe && (!lease->probe || lease->probing))
+    if (lease_usable_slots(lease) == 0)
         return false;
     lease->probing = lease->probing || *probe;
     lease->slots_used++;
@@ -292,6 +308,13 @@ bool lease_failed(struct lease *lease, uint32_t failures, uint64_t retry_ms, uin
     slice_to_string(why, lease->why, sizeof(lease->why));
     lease_report(lease, LEASE_FAILED);
     return true;
+}
+
+void lease_retry(struct lease *lease)
+{
+    if (lease->failures > 0 && lease->retry_ms > *lease->holder->now_ms &&
+        lease->report == LEASE_SILENT)
+        lease_report(lease, LEASE_RETRY);
 }
 
 void lease_works(struct lease *lease)

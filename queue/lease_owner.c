@@ -14,9 +14,9 @@
  * several that fail at the same time are one failure.
  */
 #include <errno.h>
-#include <sys/mman.h>
 
 #include "core/check.h"
+#include "core/memory.h"
 #include "queue/lease.h"
 
 enum {
@@ -62,6 +62,25 @@ static void site_touch_all(struct lease_site *site)
 
 /* ---- life ---- */
 
+static uint32_t chains(uint32_t sites_max)
+{
+    uint32_t count = 64;
+    while (count < sites_max)
+        count *= 2;
+    return count;
+}
+
+static size_t site_bytes(unsigned shards)
+{
+    return sizeof(struct lease_site) + shards * sizeof(struct lease_share);
+}
+
+uint64_t lease_owner_bytes(uint32_t sites_max, unsigned shards)
+{
+    return pool_bytes(site_bytes(shards), sites_max) +
+           sizeof(struct list) * (uint64_t)chains(sites_max);
+}
+
 int lease_owner_init(struct lease_owner *owner, unsigned shards, uint32_t sites_max,
                      struct timers *timers, const uint64_t *now_ms, struct lease_numbers *numbers)
 {
@@ -71,25 +90,17 @@ int lease_owner_init(struct lease_owner *owner, unsigned shards, uint32_t sites_
         .timers = timers, .now_ms = now_ms, .shards = shards, .numbers = numbers
     };
     list_init(&owner->dirty);
-    owner->mask = 63;
-    while (owner->mask + 1 < sites_max)
-        owner->mask = 2 * owner->mask + 1;
-    owner->hashes =
-        mmap(NULL, sizeof(struct list) * ((size_t)owner->mask + 1), PROT_READ | PROT_WRITE,
-             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (owner->hashes == MAP_FAILED) {
-        owner->hashes = NULL;
+    owner->mask = chains(sites_max) - 1;
+    owner->hashes = memory_reserve(sizeof(struct list) * ((size_t)owner->mask + 1));
+    if (owner->hashes == NULL)
         return -ENOMEM;
-    }
-    return pool_init(&owner->sites, "lease sites",
-                     sizeof(struct lease_site) + shards * sizeof(struct lease_share), sites_max);
+    return pool_init(&owner->sites, "lease sites", site_bytes(shards), sites_max);
 }
 
 void lease_owner_free(struct lease_owner *owner)
 {
     pool_free(&owner->sites);
-    if (owner->hashes != NULL)
-        munmap(owner->hashes, sizeof(struct list) * ((size_t)owner->mask + 1));
+    memory_release(owner->hashes, sizeof(struct list) * ((size_t)owner->mask + 1));
     owner->hashes = NULL;
 }
 
@@ -126,7 +137,7 @@ static struct lease_site *site_new(struct lease_owner *owner, const struct lease
         metric_add(&owner->numbers->full, 1);
         return NULL;
     }
-    memset(site, 0, sizeof(*site) + owner->shards * sizeof(site->shares[0]));
+    memset(site, 0, site_bytes(owner->shards));
     site->owner = owner;
     site->key = ask->key;
     site->limits = ask->limits;
@@ -395,6 +406,14 @@ static void site_works(struct lease_site *site)
     site_health(site);
 }
 
+static void site_retry(struct lease_site *site)
+{
+    if (!in_back_off(site))
+        return;
+    site->retry_ms = now_of(site);
+    site_health(site);
+}
+
 /* ---- what follows from what was heard, and from time ---- */
 
 static uint64_t sooner(uint64_t at_ms, uint64_t other_ms)
@@ -405,7 +424,7 @@ static uint64_t sooner(uint64_t at_ms, uint64_t other_ms)
 /* When no holder has anything: until then it is remembered. */
 static uint64_t forgotten_ms(struct lease_site *site)
 {
-    uint64_t until_ms = site->failures > 0 ? site->retry_ms : 0;
+    uint64_t until_ms = site->failures > 0 ? site->retry_ms + MINUTE_MS : 0;
     if (site->limits.rate > 0) {
         credit_fill(site);
         const uint64_t lacks = (uint64_t)burst(site) * MINUTE_MS - site->credit;
@@ -523,6 +542,7 @@ void lease_owner_hear(struct lease_owner *owner, unsigned holder, const struct l
     case LEASE_FAILED: site_failed(site, share, ask); break;
     case LEASE_WORKS: site_works(site); break;
     case LEASE_SERVES: site_serves(site, ask); break;
+    case LEASE_RETRY: site_retry(site); break;
     }
     if (share->probe && !ask->probes && (int32_t)(ask->seen - share->probe_number) >= 0) {
         share->probe = false;

@@ -42,6 +42,7 @@ struct deliver_world {
     struct generations generations;
     struct smtp_clients clients;
     struct resolves resolves;
+    struct lease_shard leases;
     struct spool *spool;
     struct queue queue;
     struct tls_shard tls;
@@ -165,6 +166,7 @@ static MAYBE_UNUSED void deliver_world_open(struct deliver_world *w)
     cr_assert_eq(generations_switch(&w->generations, w->config), 0);
     cr_assert_eq(smtp_clients_init(&w->clients, &w->shard, &w->pools, w->connections), 0);
     cr_assert_eq(resolves_init(&w->resolves, &w->shard, &w->dns, 32), 0);
+    cr_assert_eq(lease_shard_init(&w->leases, &w->shard, 256, 1, hop_lease_changed, &w->leases), 0);
     cr_assert_eq(queue_init(&w->queue, &w->shard, &queue), 0);
     struct mail_class classes[CLASSES_MAX];
     queue_classes_set(&w->queue, classes, class_list(&w->config->classes, classes));
@@ -174,6 +176,7 @@ static MAYBE_UNUSED void deliver_world_open(struct deliver_world *w)
         .generations = &w->generations,
         .clients = &w->clients,
         .resolves = &w->resolves,
+        .leases = &w->leases,
         .tls = &w->tls,
         .shards = 1,
         .draining = true, /* as the server does until all is open */
@@ -344,6 +347,7 @@ static void deliver_world_drop(struct deliver_world *w)
 {
     queue_free(&w->queue);
     deliver_free(&w->deliver);
+    lease_shard_free(&w->leases);
     resolves_free(&w->resolves);
     smtp_clients_free(&w->clients);
     generations_free(&w->generations);

@@ -399,6 +399,77 @@ Test(deliver, connections_are_used_again_and_bounded)
     }
 }
 
+static enum hop_bind binds(struct deliver_world *w, const char *key)
+{
+    char words[HOP_BINDS_WORDS_MAX];
+    const enum hop_bind bind = hop_binds(queue_destination(&w->queue, key, strlen(key)), words);
+    cr_assert((words[0] != '\0') == (bind != HOP_BINDS_NOTHING));
+    return bind;
+}
+
+Test(deliver, domains_with_the_same_mx_hosts_share_connections)
+{
+    EACH_SEED(seed)
+    {
+        struct deliver_world *w = deliver_world_new(seed, "delivery { connections-per-hop = 3 }");
+        (void)deliver_hop(w, "9.9.8.2");
+        sim_dns_a(w->names, "mx.host.test", "9.9.8.2");
+        sim_dns_mx(w->names, "x.test", 10, "mx.host.test");
+        sim_dns_mx(w->names, "y.test", 20, "MX.host.test");
+        sim_dns_mx(w->names, "z.test", 5, "mx.host.test");
+        for (unsigned i = 0; i < 30; i++) {
+            deliver_mail(w, "xy", 500);
+            deliver_mail(w, "z", 500);
+        }
+        cr_assert(deliver_until_empty(w, 10 * MINUTE_MS));
+        cr_assert_leq(sim_connections_most(w->sim, deliver_address("9.9.8.2:25")), 3);
+        cr_assert_eq(sim_ledger_balance(w->ledger).delivered, 90);
+        deliver_world_free(w);
+    }
+}
+
+Test(deliver, a_dead_site_costs_one_probe_whatever_domains_it_has)
+{
+    struct deliver_world *w = deliver_world_new(
+        20, "delivery { retry-initial = \"10m\" retry-max = \"1h\" delay-warning = 0 }");
+    (void)deliver_hop(w, "9.9.8.2");
+    sim_dns_a(w->names, "mx.host.test", "9.9.8.2");
+    sim_dns_mx(w->names, "x.test", 10, "mx.host.test");
+    sim_dns_mx(w->names, "y.test", 10, "mx.host.test");
+    sim_dns_mx(w->names, "z.test", 10, "mx.host.test");
+    sim_host(w->sim, deliver_address("9.9.8.2"), SIM_HOST_REFUSES);
+    for (unsigned i = 0; i < 20; i++)
+        deliver_mail(w, "xyz", 500);
+    deliver_world_run(w, MINUTE_MS);
+    cr_assert_eq(binds(w, "mx:x.test"), HOP_BINDS_BACK_OFF);
+    cr_assert_eq(binds(w, "mx:y.test"), HOP_BINDS_BACK_OFF);
+    const uint64_t before = sim_count(w->sim, w->us, SIM_CONNECT);
+    deliver_world_run(w, 6 * HOUR_MS);
+    const uint64_t tries = sim_count(w->sim, w->us, SIM_CONNECT) - before;
+    cr_assert_leq(tries, 10, "%lu", tries);
+    cr_assert_geq(tries, 5);
+    sim_host(w->sim, deliver_address("9.9.8.2"), SIM_HOST_UP);
+    cr_assert(deliver_until_empty(w, 2 * HOUR_MS));
+    cr_assert_eq(binds(w, "mx:x.test"), HOP_BINDS_NOTHING);
+    deliver_world_free(w);
+}
+
+Test(deliver, what_mail_waits_for_can_be_told)
+{
+    struct deliver_world *w = deliver_world_new(21, "delivery { connections-per-hop = 2 }\n" TO_X
+                                                    "tls = none max-rate = 6 }");
+    struct sim_actor *hop = deliver_domain(w, "y.test", "9.9.8.3");
+    (void)deliver_domain(w, "x.test", "9.9.8.2");
+    sim_hop_options(hop)->delay_max_ms = 3'000;
+    for (unsigned i = 0; i < 20; i++)
+        deliver_mail(w, "xy", 500);
+    deliver_world_run(w, 30'000);
+    cr_assert_eq(binds(w, "outbound:x:x.test"), HOP_BINDS_RATE);
+    cr_assert_eq(binds(w, "mx:y.test"), HOP_BINDS_CONNECTIONS);
+    cr_assert(deliver_until_empty(w, HOUR_MS));
+    deliver_world_free(w);
+}
+
 Test(deliver, messages_per_connection_are_bounded)
 {
     struct deliver_world *w =

@@ -560,6 +560,20 @@ Test(lease, a_next_hop_that_takes_few_is_not_taken_for_dead)
     end(w);
 }
 
+Test(lease, an_operator_ends_a_back_off_for_all)
+{
+    struct world *w = world_new(62, 3, 20, 0);
+    w->dead = true;
+    backlog(w, 1'000);
+    run(w, 5'000);
+    w->dead = false;
+    lease_retry(w->users[1].lease);
+    run(w, 5'000);
+    for (unsigned i = 0; i < 3; i++)
+        cr_assert_gt(w->users[i].sent, 0, "holder %u was not woken", i);
+    end(w);
+}
+
 /* ---- anything ---- */
 
 static void mixed(uint64_t seed)

@@ -34,6 +34,8 @@ enum {
     QUEUE_END_MS = 30 * HOUR_MS,  /* clocks jump back by a day at most */
     DRAIN_END_MS = HOUR_MS,
     START_TRIES = 4,
+    VARIANTS = 4, /* of a configuration; the connector for b has up to as many connections */
+    LATE_S = 15,
 };
 
 /* ---- one seed ---- */
@@ -103,6 +105,7 @@ static void draw_world(struct run *run)
     o->cache_kib = one_in(run, 2) ? 0 : 4'096;
     o->connections_per_hop = 1 + (unsigned)draw(run, 10);
     o->connections_per_shard = draw(run, 2) == 0 ? 24 : 1 + (unsigned)draw(run, 6); /* they share */
+    o->rate_c = one_in(run, 3) ? 60 + (uint32_t)draw(run, 600) : 0;
     o->recv_buffers = 32u << draw(run, 3);
     o->recv_buffer_bytes = 512u << draw(run, 5);
     o->warn_after_s = one_in(run, 2) ? 1 + draw(run, 300) : 0;
@@ -118,6 +121,7 @@ static void draw_hops(struct run *run)
         struct sim_hop_options *now = sim_hop_options(w->hops[i]);
         bool lmtp = now->lmtp;
         *now = sim_hop_wild(&w->hop_addresses[i]);
+        now->rate = i == 2 ? run->options.rate_c : 0;
         now->lmtp = lmtp;
         now->pipelining = !one_in(run, 3);
         now->chunking = !one_in(run, 3);
@@ -276,7 +280,7 @@ static void hosts(struct run *run)
 static void reload(struct run *run)
 {
     char text[SERVER_SIM_TEXT_MAX];
-    world_config(&run->options, (unsigned)draw(run, 4), text);
+    world_config(&run->options, (unsigned)draw(run, VARIANTS), text);
     say(run, "reload");
     server_sim_reload(&run->world.server, text);
     run->reloads++;
@@ -371,6 +375,7 @@ static void calm_down(struct run *run)
         struct sim_hop_options *now = sim_hop_options(w->hops[i]);
         bool lmtp = now->lmtp;
         *now = sim_hop_plain(&w->hop_addresses[i]);
+        now->rate = i == 2 ? run->options.rate_c : 0;
         now->lmtp = lmtp;
     }
     if (!w->server.up)
@@ -405,6 +410,29 @@ static void judge_bounces(struct run *run)
     }
 }
 
+/* Limits hold over all shards at any time. Host 1 is in the MX set of one site, and the host of a
+ * connector whose limit reloads change; a reload may lead to host 0 another way, too. What a shard
+ * under a storm has begun takes until LATE_S to get there. */
+static void judge_limits(struct run *run)
+{
+    struct world *w = &run->world;
+    const unsigned limit = run->options.connections_per_hop;
+    const unsigned changed = run->reloads > 0;
+    const unsigned limits[WORLD_HOPS] = { changed ? 2 * limit : limit,
+                                          limit + (changed ? VARIANTS : 1), limit, limit };
+    for (unsigned i = 0; i < WORLD_HOPS; i++) {
+        const unsigned most = sim_connections_most(w->sim, &w->hop_addresses[i]);
+        say(run, "host %u had %u connections at a time, of %u", i, most, limits[i]);
+        if (most > limits[i])
+            fail(run, "%u connections to host %u at a time, %u are allowed", most, i, limits[i]);
+    }
+    const double rate_s = run->options.rate_c / 60.0;
+    const double ahead = sim_hop_ahead(w->hops[2]);
+    const double starts = w->server.starts; /* each has a bucket of its own */
+    if (run->options.rate_c > 0 && ahead > MAX(rate_s, 1) * starts + rate_s * LATE_S + 1)
+        fail(run, "%.1f messages ahead of max-rate, %.1f a second", ahead, rate_s);
+}
+
 static void judge(struct run *run)
 {
     const struct sim_ledger *ledger = run->world.ledger;
@@ -434,6 +462,7 @@ static void judge(struct run *run)
     if (b.duplicates > most && !run->storm && !run->wild_hops)
         fail(run, "%u duplicates by %u crashes", b.duplicates, run->crashes);
     judge_bounces(run);
+    judge_limits(run);
     if (run->failed > 0)
         sim_ledger_print(ledger, 20);
 }

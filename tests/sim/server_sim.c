@@ -296,6 +296,7 @@ static void shard_drop(struct server_shard *server)
     generations_free(&server->generations);
     server_tls_free(server);
     floor_shard_free(&server->floors);
+    lease_shard_free(&server->leases);
     connection_pools_free(&server->pools);
     queue_orders_drop(server->orders);
     free(server->logs);
@@ -507,7 +508,7 @@ void world_config(const struct world_options *o, unsigned variant,
         "            max-connections = %u }\n"
         "%s"
         "outbound \"c\" { type = partner state = enforce domains = { c.example }  protocol = lmtp  "
-        "hosts = { \"20.0.2.3:24\" } }\n"
+        "hosts = { \"20.0.2.3:24\" }  max-rate = %u }\n"
         "delivery {\n"
         "  retry-initial = 1s  retry-max = 30s  age-max = %llus  delay-warning = %llus\n"
         "  connect-timeout = 30s\n"
@@ -525,7 +526,7 @@ void world_config(const struct world_options *o, unsigned variant,
         variant % 2 == 0 ? ""
                          : "outbound \"a\" { type = partner state = enforce domains = { a.example "
                            "}  hosts = { \"20.0.2.1:25\" } }\n",
-        (unsigned long long)o->age_max_s, (unsigned long long)o->warn_after_s,
+        o->rate_c, (unsigned long long)o->age_max_s, (unsigned long long)o->warn_after_s,
         o->connections_per_hop, o->connections_per_shard, variant % 2 == 0 ? "defer" : "alert",
         variant % 3 == 0
             ? "class \"c\" { priority = urgent  retry-initial = 2s  recipient-domains = { "
@@ -565,6 +566,7 @@ void world_init(struct world *w, const struct world_options *o)
         CHECK(net_parse(slice_of_string(hop_texts[i]), port, &w->hop_addresses[i]) == 0);
         w->hop_addresses[i].port = port;
         struct sim_hop_options hop = sim_hop_plain(&w->hop_addresses[i]);
+        hop.rate = i == 2 ? o->rate_c : 0;
         hop.lmtp = i == 2;
         hop.chunking = i != 1;
         w->hops[i] =

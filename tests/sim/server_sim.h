@@ -129,6 +129,7 @@ struct world_options {
     uint32_t cache_kib;
     uint32_t connections_per_hop;
     uint32_t connections_per_shard;
+    uint32_t rate_c; /* max-rate of c.example; 0: none */
     uint32_t recv_buffers;
     uint32_t recv_buffer_bytes;
     uint64_t age_max_s;

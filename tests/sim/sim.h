@@ -176,6 +176,9 @@ void sim_reset(struct sim *sim, struct ring *ring, int socket);
 bool sim_reset_nth(struct sim *sim, unsigned skip);
 /* Connections open now. */
 unsigned sim_connections(const struct sim *sim);
+/* The most sockets at a time that were connecting or connected to this address, up to when the one
+ * who connects closed them; since it was asked last. */
+unsigned sim_connections_most(struct sim *sim, const struct net_address *address);
 
 /* ---- names ---- */
 

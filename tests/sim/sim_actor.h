@@ -134,6 +134,7 @@ struct sim_hop_options {
     uint32_t half_ppm;                   /* of replies: half of it, then it leaves */
     uint32_t mute_ppm;                   /* of commands: no reply ever, connection stays */
     uint32_t after_ppm;                  /* of 250s to content: closes or resets right behind it */
+    uint32_t rate;                       /* messages a minute that sim_hop_ahead counts by */
 };
 
 struct sim_hop_options sim_hop_plain(const struct net_address *address);
@@ -144,6 +145,8 @@ struct sim_actor *sim_hop(struct sim_ledger *ledger, struct ring *ring,
 struct sim_hop_options *sim_hop_options(struct sim_actor *hop);
 /* So far. */
 uint32_t sim_hop_connections(const struct sim_actor *hop);
+/* The most messages that were begun there beyond what options.rate makes, in any span of time. */
+double sim_hop_ahead(const struct sim_actor *hop);
 
 /* A ring fit for actors, run by sim_run. */
 struct ring *sim_actor_ring(struct sim *sim, unsigned machine);

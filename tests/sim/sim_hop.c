@@ -49,6 +49,8 @@ struct hop {
     struct op accept;
     int listener;
     uint32_t connections_count;
+    double level, level_most; /* of a bucket that leaks by options.rate */
+    uint64_t level_ns;
     struct hop_connection *connections, *idle;
 };
 
@@ -347,6 +349,16 @@ static void hello(struct hop_connection *c)
     reply(c, "250 SIZE 100000000");
 }
 
+static void count_rate(struct hop *hop)
+{
+    const double minute_ns = 60e9;
+    const uint64_t now_ns = sim_now_ns(hop->actor.ledger->sim);
+    const double leaked = (double)(now_ns - hop->level_ns) * hop->options.rate / minute_ns;
+    hop->level = (hop->level > leaked ? hop->level - leaked : 0) + 1;
+    hop->level_ns = now_ns;
+    hop->level_most = MAX(hop->level_most, hop->level);
+}
+
 static bool is(const char *text, const char *verb)
 {
     return slice_starts_nocase(slice_of_string(text), slice_of_string(verb));
@@ -366,6 +378,7 @@ static void command(struct hop_connection *c, const char *text)
             return;
         }
         transaction_end(c);
+        count_rate(c->hop);
         c->mail = true;
         c->null_sender = text[11] == '>';
         reply(c, "250 2.1.0 ok");
@@ -530,6 +543,11 @@ struct sim_hop_options *sim_hop_options(struct sim_actor *actor)
 uint32_t sim_hop_connections(const struct sim_actor *actor)
 {
     return container_of(actor, struct hop, actor)->connections_count;
+}
+
+double sim_hop_ahead(const struct sim_actor *actor)
+{
+    return container_of(actor, struct hop, actor)->level_most;
 }
 
 struct sim_hop_options sim_hop_plain(const struct net_address *address)

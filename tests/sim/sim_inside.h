@@ -215,6 +215,11 @@ struct sim {
         enum sim_host what;
     } hosts[SIM_HOSTS_MAX];
     unsigned hosts_count;
+    struct {
+        struct net_address address;
+        unsigned count;
+    } most[SIM_HOSTS_MAX]; /* connections towards it at a time */
+    unsigned most_count;
     struct sim_dns *dns; /* list */
 };
 

@@ -320,6 +320,42 @@ static void syn_fire(struct sim *sim, const struct sim_event *event)
     connect_later(sim, e, back, 0);
 }
 
+/* Sockets that have this target, not closed by who connects. */
+static unsigned towards(const struct sim *sim, const struct net_address *address)
+{
+    unsigned count = 0;
+    for (uint32_t i = 0; i < sim->connections_count; i++) {
+        const struct sim_connection *c = sim->connections[i];
+        const struct sim_end *e = &c->end[0];
+        count += c->used && e->used && !e->closed && !e->gone && net_equal(&c->target, address);
+    }
+    return count;
+}
+
+static void count_towards(struct sim *sim, const struct net_address *address)
+{
+    unsigned i = 0;
+    while (i < sim->most_count && !net_equal(&sim->most[i].address, address))
+        i++;
+    if (i == SIM_HOSTS_MAX)
+        return;
+    if (i == sim->most_count)
+        sim->most[sim->most_count++].address = *address;
+    sim->most[i].count = MAX(sim->most[i].count, towards(sim, address));
+}
+
+unsigned sim_connections_most(struct sim *sim, const struct net_address *address)
+{
+    for (unsigned i = 0; i < sim->most_count; i++) {
+        const unsigned most = sim->most[i].count;
+        if (!net_equal(&sim->most[i].address, address))
+            continue;
+        sim->most[i].count = 0;
+        return most;
+    }
+    return 0;
+}
+
 static void net_connect(struct ring *ring, struct op *op, int socket,
                         const struct net_address *address)
 {
@@ -334,6 +370,7 @@ static void net_connect(struct ring *ring, struct op *op, int socket,
     e->connecting = true;
     e->connection->target = *address;
     e->remote = *address;
+    count_towards(sim, address);
     int error = sim_fault(sim, r->machine, SIM_CONNECT, sim->options.refuse_ppm, -ECONNREFUSED);
     if (error == 0 && sim_faulty(sim, r->machine, sim->options.connect_timeout_ppm))
         error = -ETIMEDOUT;

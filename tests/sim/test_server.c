@@ -519,6 +519,75 @@ Test(server_sim, all_is_delivered_exactly_once)
     }
 }
 
+/* ---- limits that all shards keep together ---- */
+
+static uint64_t probes(const struct world *w)
+{
+    uint64_t count = 0;
+    for (unsigned i = 0; i < w->shards; i++)
+        count += w->server.servers[i].leases.numbers.probes;
+    return count;
+}
+
+Test(server_sim, limits_hold_over_all_shards_at_any_time)
+{
+    for (unsigned limit = 1; limit <= 5; limit += 2) {
+        struct world_options o = world_calm(20 + limit);
+        o.shards = SERVER_SIM_SHARDS_MAX;
+        o.connections_per_hop = limit;
+        o.rate_c = 300;
+        struct world *w = world_new(&o);
+        start(w);
+        clients(w, 4 * SEVERAL, 2'000);
+        (void)finish(w);
+        const unsigned most[WORLD_HOPS] = {
+            sim_connections_most(w->sim, &w->hop_addresses[0]),
+            sim_connections_most(w->sim, &w->hop_addresses[1]),
+            sim_connections_most(w->sim, &w->hop_addresses[2]),
+            sim_connections_most(w->sim, &w->hop_addresses[3]),
+        };
+        cr_assert_leq(most[0], limit, "%u", most[0]);
+        cr_assert_leq(most[1], limit + 1, "%u", most[1]); /* b's own limit, and the MX set of a */
+        cr_assert_leq(most[2], limit, "%u", most[2]);
+        cr_assert_leq(most[3], limit, "%u", most[3]);
+        cr_assert_gt(most[0], 0);
+        const double ahead = sim_hop_ahead(w->hops[2]);
+        cr_assert_leq(ahead, 5 + 1.0, "%f", ahead); /* a second's worth, and one for the way */
+        cr_assert_gt(ahead, 1);
+        world_free(w);
+    }
+}
+
+Test(server_sim, a_dead_next_hop_costs_one_probe_a_back_off_for_all_shards)
+{
+    struct world_options o = world_calm(30);
+    o.shards = SERVER_SIM_SHARDS_MAX;
+    struct world *w = world_new(&o);
+    start(w);
+    sim_host(w->sim, &w->hop_addresses[2], SIM_HOST_REFUSES);
+    clients(w, 2 * SEVERAL, 2'000);
+    run_for(w, 5 * MINUTE_MS); /* all else is gone */
+    uint64_t waiting[SERVER_SIM_SHARDS_MAX];
+    for (unsigned i = 0; i < w->shards; i++) {
+        waiting[i] = w->server.servers[i].logs[0].queue.metrics.units_ready;
+        cr_assert_gt(waiting[i], 0, "shard %u has none", i);
+    }
+    const uint64_t connects = sim_count(w->sim, w->server.machine, SIM_CONNECT);
+    const uint64_t probed = probes(w);
+    run_for(w, HOUR_MS);
+    const uint64_t tries = sim_count(w->sim, w->server.machine, SIM_CONNECT) - connects;
+    cr_assert_leq(tries, 160, "%lu", tries); /* a back-off of 30 s, 20 % less at most */
+    cr_assert_geq(tries, 90, "%lu", tries);
+    cr_assert_geq(probes(w) - probed, tries);
+    for (unsigned i = 0; i < w->shards; i++)
+        cr_assert_eq(w->server.servers[i].logs[0].queue.metrics.units_ready, waiting[i]);
+    sim_host(w->sim, &w->hop_addresses[2], SIM_HOST_UP);
+    run_for(w, 5 * MINUTE_MS); /* one probe wakes all; floor memory may skip it for a minute */
+    cr_assert(server_sim_empty(&w->server));
+    (void)finish(w);
+    world_free(w);
+}
+
 static uint64_t trace_of(uint64_t seed)
 {
     struct world_options o = world_calm(seed);
