@@ -38,12 +38,14 @@ static void ages_build(const struct config_builder *builder, const struct config
 {
     const struct config_delivery *d = &builder->config->delivery;
     class->age_max_ms = config_file_time(section, "age-max", SECOND_MS, AGE_MAX_MS, 0);
-    class->warn_after_ms = config_file_time(section, "delay-warning", 0, AGE_MAX_MS, d->warn_after_ms);
+    class->warn_after_ms =
+        config_file_time(section, "delay-warning", 0, AGE_MAX_MS, d->warn_after_ms);
     uint64_t age_ms = class->age_max_ms != 0 ? class->age_max_ms : d->age_max_ms;
     if (class->warn_after_ms == 0 || class->warn_after_ms < age_ms)
         return;
     if (config_file_given(section, "delay-warning"))
-        config_file_error(section, "delay-warning", 0, "is not before age-max; lower it, or write 0");
+        config_file_error(section, "delay-warning", 0,
+                          "is not before age-max; lower it, or write 0");
     class->warn_after_ms = 0; /* it bounces before delivery's warning would be due */
 }
 

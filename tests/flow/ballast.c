@@ -1,5 +1,6 @@
 /*
- * ballast.c - loaded before a program: it has BALLAST_BYTES of memory more while the file BALLAST is there
+ * ballast.c - loaded before a program: it has BALLAST_BYTES of memory more while the file BALLAST
+ * is there
  *
  * Stands for what is no pool of ours: a library that takes memory, and gives it back.
  */
