@@ -49,14 +49,14 @@ Test(memory_plan, a_million_fits_as_it_is_shipped_and_ten_million_into_four_gib)
 
 Test(memory_plan, the_sum_is_the_sum_and_the_queue_is_what_is_left)
 {
-    struct memory_plan open = plan_of(""), small = plan_of("memory-max = 4G");
+    struct memory_plan open = plan_of(""), small = plan_of("memory-max = 5G");
     cr_assert_eq(open.pools_bytes + open.rest_bytes, open.total_bytes);
     cr_assert_eq(small.pools_bytes + small.rest_bytes, small.total_bytes);
     cr_assert_eq(small.pools_bytes, small.sessions_bytes + small.deliveries_bytes +
                                         small.spool_bytes + small.destinations_bytes +
                                         small.queue_bytes);
-    cr_assert_leq(small.total_bytes, UINT64_C(4) << 30);
-    cr_assert_geq(small.total_bytes, (UINT64_C(4) << 30) - (UINT64_C(64) << 20),
+    cr_assert_leq(small.total_bytes, UINT64_C(5) << 30);
+    cr_assert_geq(small.total_bytes, (UINT64_C(5) << 30) - (UINT64_C(64) << 20),
                   "all of it is used");
     cr_assert_lt(small.messages_max, open.messages_max);
     cr_assert_eq(small.sessions_bytes, open.sessions_bytes);
