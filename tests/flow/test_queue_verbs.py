@@ -57,6 +57,8 @@ class Hold(Verbs):
         told = self.report("hold", kept, "--reason", "looked at by hand")
         self.assertEqual([told[k] for k in ("messages", "recipients", "active", "failed", "state")], [1, 1, 0, 0, "over"])
         self.assertEqual(self.units(), {kept: {"outbound:x": "held"}, goes: {"outbound:x": "ready"}})
+        held = server.wait_log("queue_held", msg=kept)      # the log is not synced: a kill may cost its last lines
+        self.assertEqual(server.wait_log("queue_verb_done", verb="hold")[0]["ids"], [kept])
         for end in (server.kill, server.stop):
             end()
             server.start()
@@ -70,10 +72,9 @@ class Hold(Verbs):
         self.assertIn(b"kept", peer.wait(2)[1].content)
         server.wait_empty()
         self.assertEqual(server.metric("ringpost_mail_balance"), 0)
-        held, released = server.wait_log("queue_held", msg=kept), server.wait_log("queue_released", msg=kept)
+        released = server.wait_log("queue_released", msg=kept)
         self.assertEqual([(e["by"], e["reason"], e["recipients"]) for e in held + released],
                          [(ME, "looked at by hand", 1), (ME, "harmless", 1)])
-        self.assertEqual(server.wait_log("queue_verb_done", verb="hold")[0]["ids"], [kept])
 
     def test_released_over_a_kill(self):
         server = self.serve()
@@ -382,6 +383,7 @@ class Ways(Verbs):
         self.assertEqual(other.wait(1)[0].recipients, ["a@x.test"])
         self.assertEqual(server.wait_log("queue_rerouted")[0]["reason"], "their host burned")
         self.assertEqual(self.units()[kept], {"outbound:x": "ready"})
+        harness.wait_for(lambda: "outbound:other" not in self.units()[ids[0]], "the outcome: else it goes twice")
         server.kill()
         server.start()
         self.assertEqual(self.units()[ids[1]], {"outbound:other": "held", "outbound:y": "held"})

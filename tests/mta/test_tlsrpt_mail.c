@@ -49,8 +49,8 @@ Test(tlsrpt_mail, fields_of_rfc_8460)
     static const char *const lines[] = {
         "From: tls@mx.sender.example\r\n",
         "To: reports@company.example\r\n",
-        "Subject: Report Domain: company.example\r\n Submitter: mx.sender.example\r\n"
-        " Report-ID: <2016-04-01_company.example@mx.sender.example>\r\n",
+        ("Subject: Report Domain: company.example\r\n Submitter: mx.sender.example\r\n"
+         " Report-ID: <2016-04-01_company.example@mx.sender.example>\r\n"),
         "TLS-Report-Domain: company.example\r\n",
         "TLS-Report-Submitter: mx.sender.example\r\n",
         "TLS-Required: No\r\n",
