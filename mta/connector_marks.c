@@ -6,7 +6,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
-#include <libgen.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +14,7 @@
 
 #include "core/check.h"
 #include "mta/connector_count.h"
+#include "mta/json_file.h"
 
 enum { FILE_MODE = 0600, FORMAT = 1 };
 
@@ -106,39 +106,10 @@ static json_t *json_of(const struct connector_marks *marks)
     return json_pack("{s:i, s:o}", "format", FORMAT, "blocked", list);
 }
 
-/* The new name must survive a power cut, too. */
-static int sync_directory(const char *path)
-{
-    char copy[CONNECTOR_MARKS_PATH_MAX];
-    snprintf(copy, sizeof(copy), "%s", path);
-    int fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0)
-        return -errno;
-    int r = fsync(fd) < 0 ? -errno : 0;
-    close(fd);
-    return r;
-}
-
 static int write_all(const struct connector_marks *marks)
 {
-    char beside[CONNECTOR_MARKS_PATH_MAX + 8];
-    snprintf(beside, sizeof(beside), "%s.new", marks->path);
     json_t *root = json_of(marks);
-    if (root == NULL)
-        return -EINVAL; /* a text that is not UTF-8 */
-    int fd = open(beside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, FILE_MODE);
-    int r = fd < 0 ? -errno : 0;
-    errno = 0;
-    if (r == 0 && json_dumpfd(root, fd, JSON_INDENT(2) | JSON_ENSURE_ASCII) < 0)
-        r = errno != 0 ? -errno : -EIO;
-    if (r == 0 && fsync(fd) < 0)
-        r = -errno;
-    if (fd >= 0)
-        close(fd);
-    if (r == 0 && rename(beside, marks->path) < 0)
-        r = -errno;
-    if (r == 0)
-        r = sync_directory(marks->path);
+    int r = json_file_write(marks->path, root, FILE_MODE); /* no root: a text that is not UTF-8 */
     json_decref(root);
     return r;
 }

@@ -4,12 +4,11 @@
 #include "mta/connector_validated.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
-#include <unistd.h>
 
 #include "core/check.h"
 #include "mta/config.h"
+#include "mta/json_file.h"
 
 enum { FILE_MODE = 0644, DIGEST_TEXT = 17 };
 
@@ -30,20 +29,7 @@ json_t *connector_validated_read(const char *path)
 
 int connector_validated_write(const char *path, const json_t *all)
 {
-    char beside[VALIDATED_PATH_MAX + 8];
-    snprintf(beside, sizeof(beside), "%s.new", path);
-    int fd = open(beside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, FILE_MODE);
-    int r = fd < 0 ? -errno : 0;
-    errno = 0;
-    if (r == 0 && json_dumpfd(all, fd, JSON_INDENT(2) | JSON_ENSURE_ASCII | JSON_SORT_KEYS) < 0)
-        r = errno != 0 ? -errno : -EIO;
-    if (r == 0 && fsync(fd) < 0)
-        r = -errno;
-    if (fd >= 0)
-        close(fd);
-    if (r == 0 && rename(beside, path) < 0)
-        r = -errno;
-    return r;
+    return json_file_write(path, all, FILE_MODE);
 }
 
 static void digest_text(uint64_t digest, char out[static DIGEST_TEXT])

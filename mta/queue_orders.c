@@ -5,13 +5,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <libgen.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "core/check.h"
+#include "mta/json_file.h"
 #include "mta/smtp_server.h"
 
 enum { FILE_MODE = 0600, FORMAT = 1 };
@@ -248,37 +248,6 @@ json_t *queue_order_json(const struct queue_order *o)
     return object;
 }
 
-/* The new name must survive a power cut, too. */
-static int sync_directory(const char *path)
-{
-    char copy[ORDERS_PATH_MAX];
-    snprintf(copy, sizeof(copy), "%s", path);
-    int fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0)
-        return -errno;
-    int r = fsync(fd) < 0 ? -errno : 0;
-    close(fd);
-    return r;
-}
-
-static int write_text(const char *path, const json_t *root)
-{
-    char beside[ORDERS_PATH_MAX + 8];
-    snprintf(beside, sizeof(beside), "%s.new", path);
-    int fd = open(beside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, FILE_MODE);
-    int r = fd < 0 ? -errno : 0;
-    errno = 0;
-    if (r == 0 && json_dumpfd(root, fd, JSON_INDENT(2) | JSON_ENSURE_ASCII) < 0)
-        r = errno != 0 ? -errno : -EIO;
-    if (r == 0 && fsync(fd) < 0)
-        r = -errno;
-    if (fd >= 0)
-        close(fd);
-    if (r == 0 && rename(beside, path) < 0)
-        r = -errno;
-    return r == 0 ? sync_directory(path) : r;
-}
-
 int queue_orders_write(const char *path, const struct queue_orders *orders)
 {
     json_t *list = json_array();
@@ -288,7 +257,7 @@ int queue_orders_write(const char *path, const struct queue_orders *orders)
             return -ENOMEM;
         }
     json_t *root = json_pack("{s:i, s:o}", "format", FORMAT, "orders", list);
-    int r = root == NULL ? -ENOMEM : write_text(path, root);
+    int r = json_file_write(path, root, FILE_MODE);
     json_decref(root);
     return r;
 }
