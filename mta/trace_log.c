@@ -60,10 +60,10 @@ static void add_rotated(struct trace_log *log, const char *path)
     }
     memcpy(pattern + size, ".*", 3);
     glob_t found = { 0 };
-    int r = glob(pattern, 0, NULL, &found);
+    const int r = glob(pattern, 0, NULL, &found);
     memcpy(pattern + size, "-*", 3);
     if (r == 0 || r == GLOB_NOMATCH)
-        r = glob(pattern, r == 0 ? GLOB_APPEND : 0, NULL, &found);
+        (void)glob(pattern, r == 0 ? GLOB_APPEND : 0, NULL, &found);
     if (found.gl_pathc > 0)
         qsort(found.gl_pathv, found.gl_pathc, sizeof(*found.gl_pathv), by_age);
     for (size_t i = 0; i < found.gl_pathc && json_array_size(log->files) < TRACE_FILES_MAX; i++)

@@ -281,7 +281,7 @@ static void content_octet(struct wire_session *s, uint8_t c)
     static const char end[] = "\r\n.\r\n";
     s->content++;
     header_octet(s, c);
-    if (c == end[s->dot])
+    if ((char)c == end[s->dot])
         s->dot++;
     else
         s->dot = c == '\r' ? 1 : 0;

@@ -52,7 +52,7 @@ void destination_await_expiry(struct destination *d)
 static void destination_sort(struct destination *d)
 {
     struct queue_metrics *m = &d->queue->metrics;
-    for (uint8_t lane = 0; lane < LANES; lane++)
+    for (unsigned lane = 0; lane < LANES; lane++)
         list_each_safe(node, &d->ready[lane])
         {
             struct unit *unit = container_of(node, struct unit, node);
