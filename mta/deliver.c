@@ -209,12 +209,20 @@ static void hop_free(struct next_hop *hop)
     pool_give(&deliver->hops, hop);
 }
 
-/* Nothing is under way for it, and its destination's timer brings it back: what it knows can be
- * asked for again. */
+/* Nothing is under way for it: what it knows can be asked for again. */
 static bool hop_is_idle(const struct next_hop *hop)
 {
     return hop->links_count == 0 && hop->request.resolve == NULL && hop->sts.sts == NULL &&
            list_empty(&hop->waiting) && (hop->site == NULL || hop->told);
+}
+
+/* For want of something of ours: no failure of the destination. Many may want it. */
+static void deliver_again(struct deliver *deliver, struct destination *d)
+{
+    const uint64_t spread_ms =
+        ROOM_PAUSE_MS + (uint64_t)deliver->queue->destinations.used * ROOM_SPREAD_MS_PER_K / 1'000;
+    queue_destination_again(deliver->queue, d,
+                            ROOM_PAUSE_MS + random_below(&deliver->shard->random, spread_ms));
 }
 
 /* There may be more destinations than next hops: the one that was made or passed over last goes
@@ -226,10 +234,13 @@ static struct next_hop *hop_new(struct deliver *deliver)
         struct next_hop *old = container_of(deliver->open.next, struct next_hop, node);
         list_remove(&old->node);
         list_push(&deliver->open, &old->node);
-        bool waits = old->skipped || hop_waits_for_tls(old->destination);
+        struct destination *d = old->destination;
+        bool waits = old->skipped || hop_waits_for_tls(d);
         if (!hop_is_idle(old) || (waits && i < HOPS_LOOKS_MAX / 2))
             continue;
         hop_free(old);
+        if (d->ready_count > 0 && !timer_armed(&d->timer))
+            deliver_again(deliver, d); /* it waited for something that it knew of: a lease's news */
         hop = pool_take(&deliver->hops);
     }
     return hop;
@@ -253,15 +264,6 @@ static struct next_hop *hop_of(struct deliver *deliver, struct destination *d)
     d->owner = hop;
     hop_learn_route(hop);
     return hop;
-}
-
-/* For want of something of ours: no failure of the destination. Many may want it. */
-static void deliver_again(struct deliver *deliver, struct destination *d)
-{
-    const uint64_t spread_ms =
-        ROOM_PAUSE_MS + (uint64_t)deliver->queue->destinations.used * ROOM_SPREAD_MS_PER_K / 1'000;
-    queue_destination_again(deliver->queue, d,
-                            ROOM_PAUSE_MS + random_below(&deliver->shard->random, spread_ms));
 }
 
 bool deliver_unwanted(void *argument, struct destination *d)

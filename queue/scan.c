@@ -53,6 +53,13 @@ static void scan_log_unit(struct queue_scan *scan, const struct unit *unit, cons
     log_end(&line);
 }
 
+/* It has mail that could go, and neither does anybody look after it nor will anything make somebody
+ * do so. */
+static bool destination_is_forgotten(const struct destination *d)
+{
+    return d->ready_count > 0 && d->owner == NULL && !timer_armed(&d->timer);
+}
+
 static void scan_unit(struct queue_scan *scan, struct unit *unit)
 {
     struct queue *queue = scan->queue;
@@ -62,7 +69,15 @@ static void scan_unit(struct queue_scan *scan, struct unit *unit)
     const int64_t limit_us = unit_expires_us(unit) + (int64_t)SCAN_GRACE_MS * US_IN_MS;
     bool expired = queue->shard->wall_us > limit_us;
     scan->overdue += expired;
-    if (queue->draining || !unit_is_stuck(unit, expired))
+    if (queue->draining)
+        return;
+    if (!expired && unit->state == UNIT_READY && destination_is_forgotten(unit->destination)) {
+        scan_log_unit(scan, unit, "goes on: its destination was forgotten");
+        metric_add(&scan->metrics.woken, 1);
+        queue->options.wanted(queue->options.owner, unit->destination);
+        return; /* it may be anywhere now */
+    }
+    if (!unit_is_stuck(unit, expired))
         return;
     if (expired && queue->shard->now_ms < scan->patient_ms)
         return;

@@ -53,7 +53,7 @@ class Classes(unittest.TestCase):
         self.assertEqual(got[:3], ["bulk0", "later", "usual"], got)
         self.assertEqual(got[3:-1], [f"bulk{i}" for i in range(1, 20)])
         self.assertEqual(got[-1], "urgent")
-        self.assertEqual({e.get("class") for e in server.log("delivered")}, {None, "news", "pager"})
+        self.assertEqual({e.get("class") for e in server.wait_log("delivered", 23)}, {None, "news", "pager"})
         self.assertEqual(server.metric('ringpost_queue_ready_units{lane="bulk"}'), 0)
 
     def test_bulk_has_its_share_beside_a_stream_of_urgent_mail(self):

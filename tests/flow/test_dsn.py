@@ -285,7 +285,9 @@ class Delays(Notified):
         self.assertTrue(token)
         fields = found["a@strict.test"][0]
         self.assertRegex(fields["Status"], r"^4\.7\.")
-        tokens = {e["token"] for e in self.server.log("destination_failed") if "strict" in e["destination"]}
+        failed = harness.wait_for(lambda: [e for e in self.server.log("destination_failed") if "strict" in e["destination"]],
+                                  "the event of the strict one")
+        tokens = {e["token"] for e in failed}
         self.assertEqual(len(tokens), 1)
         self.assertIn(tokens.pop(), fields["Diagnostic-Code"])
 
@@ -302,7 +304,7 @@ class Ends(Notified):
         self.assertEqual(actions["later@example.org"], ("failed", "5.4.7"))
         self.assertEqual(actions["a@dead.test"][0], "failed")
         self.assertEqual(sorted(actions), ["a@dead.test", "later@example.org"])
-        self.assertEqual([e["attempts"] for e in self.server.log("expired") if e["to"] == "later@example.org"], [1])
+        self.assertEqual([e["attempts"] for e in self.server.wait_log("expired", to="later@example.org")], [1])
         harness.wait_for(lambda: len(self.postfix.kept()) == 1, "the one that was taken")
 
     def test_the_class_of_notifications(self):

@@ -135,7 +135,7 @@ class Hold(Verbs):
         gate.set()
         server.wait_log("queue_held", msg=one)
         self.assertEqual(self.states(), ["held"])
-        self.assertEqual(len(server.log("deferred")), 1)
+        self.assertEqual(len(server.wait_log("deferred")), 1)
 
     def test_delivered_meanwhile(self):
         gate = harness.threading.Event()
@@ -194,7 +194,7 @@ class Ends(Verbs):
         self.assertIn("the domain was closed", report.as_string())
         server.wait_empty()
         self.assertEqual(len(self.home.messages), 1)
-        self.assertEqual({e["msg"] for e in server.log("queue_bounced")}, {one, null})
+        self.assertEqual({e["msg"] for e in server.wait_log("queue_bounced", 2)}, {one, null})
         self.assertEqual(server.metric("ringpost_mail_balance"), 0)
 
 
@@ -298,6 +298,7 @@ class Suspend(Verbs):
         one, two = Peer(self), Peer(self)
         server = self.serve({"one": one.route(["one.test"]), "two": two.route(["two.test"])})
         self.assertIn("mail waits", self.verb("suspend", "--destination", "outbound:one", "--reason", "they asked for it"))
+        server.wait_log("queue_order")      # a kill may cost the log its last lines
         for number, end in enumerate((None, server.kill, server.stop), 1):
             if end is not None:
                 end()
@@ -315,7 +316,7 @@ class Suspend(Verbs):
         one.wait(3)
         server.wait_empty()
         self.assertEqual(self.verb("orders"), "")
-        self.assertEqual([e["by"] for e in server.log("queue_order") + server.log("queue_order_over")], [ME, ME])
+        self.assertEqual([e["by"] for e in server.wait_log("queue_order") + server.wait_log("queue_order_over")], [ME, ME])
         self.assertIn("not suspended", self.verb("resume", "--destination", "outbound:one", status=1))
 
     def test_a_connector_with_connections(self):
@@ -439,7 +440,7 @@ class Ways(Verbs):
         self.verb("relax", "--connector", "x", "--to", "may", "--reason", "agreed by telephone")
         plain.wait(1)
         server.wait_empty()
-        event = [e for e in server.log("queue_order") if e["kind"] == "relax"][0]
+        event, = server.wait_log("queue_order", kind="relax")
         self.assertEqual([event[k] for k in ("connector", "to", "by", "reason")], ["x", "may", ME, "agreed by telephone"])
 
     def test_relaxed_over_a_restart(self):

@@ -454,6 +454,38 @@ Test(deliver, a_dead_site_costs_one_probe_whatever_domains_it_has)
     deliver_world_free(w);
 }
 
+/* A next hop that gives way to another one while it waits for news of its site: somebody brings it
+ * back, also when an operator has ended the back-off meanwhile. */
+Test(deliver, nobody_is_forgotten_when_there_are_few_next_hops)
+{
+    EACH_SEED(seed)
+    {
+        static const char keys[][12] = { "mx:x.test", "mx:y.test", "mx:z.test" };
+        struct deliver_world *w = deliver_world_new(
+            seed, "delivery { retry-initial = \"10m\" retry-max = \"1h\" delay-warning = 0 }");
+        (void)deliver_hop(w, "9.9.8.2");
+        sim_dns_a(w->names, "mx.host.test", "9.9.8.2");
+        for (unsigned i = 0; i < ARRAY_COUNT(keys); i++)
+            sim_dns_mx(w->names, keys[i] + strlen("mx:"), 10, "mx.host.test");
+        sim_host(w->sim, deliver_address("9.9.8.2"), SIM_HOST_REFUSES);
+        void *taken[256];
+        unsigned count = 0;
+        while (w->deliver.hops.used + 1 < w->deliver.hops.count && count < ARRAY_COUNT(taken))
+            taken[count++] = pool_take(&w->deliver.hops);
+        for (unsigned i = 0; i < 4; i++)
+            deliver_mail(w, "xyz", 500);
+        deliver_world_run(w, (5 + seed % 20) * MINUTE_MS);
+        sim_host(w->sim, deliver_address("9.9.8.2"), SIM_HOST_UP);
+        for (unsigned i = 0; i < ARRAY_COUNT(keys); i++)
+            queue_destination_retry(&w->queue,
+                                    queue_destination(&w->queue, keys[i], strlen(keys[i])));
+        cr_assert(deliver_until_empty(w, 10 * MINUTE_MS));
+        while (count > 0)
+            pool_give(&w->deliver.hops, taken[--count]);
+        deliver_world_free(w);
+    }
+}
+
 Test(deliver, what_mail_waits_for_can_be_told)
 {
     struct deliver_world *w = deliver_world_new(21, "delivery { connections-per-hop = 2 }\n" TO_X

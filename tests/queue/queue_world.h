@@ -70,6 +70,7 @@ static void world_wanted(void *owner, struct destination *d)
     struct queue_world *w = owner;
     w->wanted++;
     w->wanted_last = d;
+    d->owner = w; /* which looks after it from now on */
 }
 
 static bool world_unwanted(void *owner, struct destination *d)

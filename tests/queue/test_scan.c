@@ -239,6 +239,23 @@ Test(scan, lets_what_is_deferred_go_on_when_its_timer_is_lost)
     scan_world_free(w);
 }
 
+Test(scan, has_a_destination_looked_after_that_everybody_forgot)
+{
+    struct queue_world *w = scan_world(16);
+    queue_mail(w, "a@d0.test");
+    struct destination *d = queue_there(w, "mx:d0.test");
+    d->owner = NULL;
+    const unsigned wanted = w->wanted;
+    run_passes(w, 2);
+    cr_assert_eq(w->wanted, wanted + 1);
+    cr_assert_eq(w->queue.scan.metrics.woken, 1);
+    d->owner = NULL; /* this time its timer will see to it */
+    queue_destination_again(&w->queue, d, 60'000);
+    run_passes(w, 2);
+    cr_assert_eq(w->queue.scan.metrics.woken, 1);
+    scan_world_free(w);
+}
+
 Test(scan, leaves_alone_what_has_its_timer)
 {
     struct queue_world *w = scan_world(10);
