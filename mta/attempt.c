@@ -568,3 +568,23 @@ void attempt_run(struct task *task)
     case ATTEMPT_SETTLING: return;
     }
 }
+
+/* ---- when time is up, or runs out ---- */
+
+void deliver_expired(void *argument, struct unit *unit)
+{
+    struct deliver *deliver = argument;
+    queue_take(deliver->queue, unit);
+    (void)attempt_start(deliver, unit, ATTEMPT_EXPIRE, NULL, NULL);
+}
+
+void deliver_late(void *argument, struct unit *unit)
+{
+    struct deliver *deliver = argument;
+    if (deliver->draining || !attempt_may_warn(deliver)) {
+        queue_late_again(deliver->queue, unit);
+        return;
+    }
+    queue_take(deliver->queue, unit);
+    (void)attempt_start(deliver, unit, ATTEMPT_WARN, NULL, NULL);
+}

@@ -292,24 +292,6 @@ void deliver_wanted(void *argument, struct destination *d)
         hop_pump(hop);
 }
 
-void deliver_expired(void *argument, struct unit *unit)
-{
-    struct deliver *deliver = argument;
-    queue_take(deliver->queue, unit);
-    (void)attempt_start(deliver, unit, ATTEMPT_EXPIRE, NULL, NULL);
-}
-
-void deliver_late(void *argument, struct unit *unit)
-{
-    struct deliver *deliver = argument;
-    if (deliver->draining || !attempt_may_warn(deliver)) {
-        queue_late_again(deliver->queue, unit);
-        return;
-    }
-    queue_take(deliver->queue, unit);
-    (void)attempt_start(deliver, unit, ATTEMPT_WARN, NULL, NULL);
-}
-
 /* Its connections lead where the old configuration said: each ends after its message (link_give).
  */
 static void hop_leave(struct next_hop *hop)
