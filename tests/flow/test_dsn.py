@@ -281,8 +281,7 @@ class Delays(Notified):
         fields = found["a@dead.test"][0]
         self.assertEqual((fields["Action"], fields["Status"]), ("delayed", "4.4.1"))
         self.assertIn("127.0.0.1", fields["Diagnostic-Code"])
-        token = self.server.wait_log("destination_failed", destination=self.server.queue()[-1]["units"][0]["destination"])
-        self.assertTrue(token)
+        self.server.wait_log("destination_failed", destination="outbound:dead")
         fields = found["a@strict.test"][0]
         self.assertRegex(fields["Status"], r"^4\.7\.")
         failed = harness.wait_for(lambda: [e for e in self.server.log("destination_failed") if "strict" in e["destination"]],
