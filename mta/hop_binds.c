@@ -65,19 +65,16 @@ enum hop_bind hop_binds(const struct destination *d, char words[static HOP_BINDS
     if (d->ready_count == 0)
         return HOP_BINDS_NOTHING;
     const uint64_t now_ms = d->queue->shard->now_ms;
-    if (hop == NULL && d->retry_ms > now_ms)
-        return say(words, HOP_BINDS_BACK_OFF, "%u failures in a row; tried again in %llu s",
-                   d->failures, (unsigned long long)((d->retry_ms - now_ms) / MS_IN_S));
-    if (hop == NULL && d != d->queue->parking)
-        return say(words, HOP_BINDS_CONNECTIONS, "other next hops are looked after before it");
-    if (hop == NULL || hop->route == NULL)
+    const unsigned working = hop == NULL ? 0 : hop->links_count - hop->connecting;
+    if (hop == NULL ? d == d->queue->parking : hop->route == NULL)
         return say(words, HOP_BINDS_PARKED, "the configuration has no way there now");
-    const unsigned working = hop->links_count - hop->connecting;
-    if (hop_is_blocked(hop))
+    if (hop != NULL && hop_is_blocked(hop))
         return say(words, HOP_BINDS_BLOCKED, "connector %s is blocked", hop->route->name);
     if (d->retry_ms > now_ms && working == 0)
         return say(words, HOP_BINDS_BACK_OFF, "%u failures in a row; tried again in %llu s",
                    d->failures, (unsigned long long)((d->retry_ms - now_ms) / MS_IN_S));
+    if (hop == NULL)
+        return say(words, HOP_BINDS_CONNECTIONS, "other next hops are looked after before it");
     if (hop->request.resolve != NULL && working == 0)
         return say(words, HOP_BINDS_DNS, "its hosts are looked up");
     if (hop->sts.sts != NULL && working == 0)

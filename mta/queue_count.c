@@ -79,11 +79,13 @@ static bool step(struct queue_count *count)
 {
     struct server_shard *server = count->server;
     count->last = NULL; /* it may be gone by now */
-    for (unsigned looked = 0; count->log < server->logs_count; looked++) {
+    for (uint32_t left = STEP; count->log < server->logs_count;) {
         struct queue *queue = &server->logs[count->log].queue;
-        if (looked == STEP)
+        if (left == 0)
             return false;
-        const struct message *m = queue_walk(queue, &count->cursor, 1);
+        const uint32_t from = count->cursor;
+        const struct message *m = queue_walk(queue, &count->cursor, left);
+        left -= count->cursor - from;
         if (m != NULL) {
             look_at(count, m);
         } else if (queue_walked(queue, count->cursor)) {

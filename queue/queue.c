@@ -759,11 +759,8 @@ void queue_destination_failed(struct queue *queue, struct destination *d, struct
     d->retry_ms = queue->shard->now_ms + queue_retry_after_ms(queue, class, d->failures);
     slice_to_string(why, d->error, sizeof(d->error));
     timer_arm(&queue->shard->timers, &d->timer, d->retry_ms);
-    if (d->age_max_ms > 0 || queue->classes.slots[0].age_max_ms > 0)
-        return;
-    for (unsigned lane = 0; lane < LANES; lane++)
-        list_each (node, &d->ready[lane]) /* that was their one attempt */
-            unit_await_expiry(container_of(node, struct unit, node));
+    if (d->age_max_ms == 0 && queue->classes.slots[0].age_max_ms == 0)
+        destination_await_expiry(d); /* that was their one attempt */
 }
 
 void queue_destination_again(struct queue *queue, struct destination *d, uint64_t after_ms)

@@ -66,9 +66,6 @@ struct unit *unit_new(struct queue *queue, struct message *message, struct desti
 /* Left its state, and has no place any more. Its message goes with its last unit. */
 void unit_free(struct queue *queue, struct unit *unit);
 
-/* Its timer, by the age that its class and its destination allow. */
-void unit_await_expiry(struct unit *unit);
-
 /* ---- place.c ---- */
 
 /* Recipients come in ascending order. -ENOSPC: there are as many as may be. */
