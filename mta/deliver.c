@@ -300,11 +300,7 @@ static void hop_leave(struct next_hop *hop)
         struct link *link = container_of(node, struct link, node);
         if (!link->ready || link->attempt != NULL)
             continue;
-        link->ready = false;
-        list_remove(&link->idle);
-        link_rests(link, false);
-        link_rests_at_site(link, false);
-        smtp_client_quit(link->client);
+        link_quit(link);
     }
 }
 
@@ -354,7 +350,6 @@ void deliver_drain(struct deliver *deliver)
         {
             struct link *link = container_of(each, struct link, node);
             link_rests(link, false);
-            link_rests_at_site(link, false);
             /* One with a message ends when that is settled, see link_give. */
             if (link->attempt == NULL && link->client != NULL)
                 smtp_client_quit(link->client);
@@ -542,8 +537,6 @@ static void link_free(struct link *link)
     link_shares_no_more(link);
     list_remove(&link->node);
     list_remove(&link->idle);
-    link_rests(link, false);
-    link_rests_at_site(link, false);
     hop_give_slot(hop, &link->lease);
     floor_watch_end(&link->floor);
     dane_lookup_forget(&link->dane);
@@ -687,14 +680,12 @@ static void link_give(struct link *link)
         if (list_empty(&link->idle))
             list_push_front(&hop->idle, &link->idle);
         link_rests(link, true);
-        link_rests_at_site(link, true);
         if (deliver->draining)
             smtp_client_quit(link->client);
         return;
     }
     list_remove(&link->idle);
     link_rests(link, false);
-    link_rests_at_site(link, false);
     link_sends(link);
     (void)attempt_start(deliver, unit, ATTEMPT_SEND, link, NULL);
 }

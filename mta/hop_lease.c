@@ -164,12 +164,7 @@ static void rest_ends(struct lease *lease)
 {
     if (list_empty(&lease->resting))
         return;
-    struct link *link = container_of(lease->resting.next, struct link, site_resting);
-    link_rests_at_site(link, false);
-    link_rests(link, false);
-    list_remove(&link->idle);
-    link->ready = false;
-    smtp_client_quit(link->client);
+    link_quit(container_of(lease->resting.next, struct link, site_resting));
 }
 
 /* What the site's health means for a destination that waits there. */
@@ -266,22 +261,11 @@ static bool link_must_leave(struct link *link)
     return hop->destination->ready_count == 0 || now_ms - link->lease.since_ms >= LEASE_TURN_MS;
 }
 
-void link_rests_at_site(struct link *link, bool rests)
-{
-    list_remove(&link->site_resting);
-    if (rests)
-        list_push(&link->lease.lease->resting, &link->site_resting);
-}
-
 bool link_leaves(struct link *link)
 {
     if (!link_must_leave(link))
         return false;
-    link->ready = false;
-    list_remove(&link->idle);
-    link_rests(link, false);
-    link_rests_at_site(link, false);
-    smtp_client_quit(link->client);
+    link_quit(link);
     return true;
 }
 

@@ -211,7 +211,7 @@ void link_shares(struct link *link)
 void link_shares_no_more(struct link *link)
 {
     struct deliver *deliver = link->hop->deliver;
-    list_remove(&link->resting);
+    link_rests(link, false);
     if (link->hop->links_count == 0)
         deliver->share.holders--;
     if (link->yields)
@@ -223,10 +223,20 @@ void link_rests(struct link *link, bool rests)
 {
     if (rests == !list_empty(&link->resting))
         return;
-    if (rests)
-        list_push(&link->hop->deliver->share.resting, &link->resting);
-    else
-        list_remove(&link->resting);
+    list_remove(&link->resting);
+    list_remove(&link->site_resting);
+    if (!rests)
+        return;
+    list_push(&link->hop->deliver->share.resting, &link->resting);
+    list_push(&link->lease.lease->resting, &link->site_resting);
+}
+
+void link_quit(struct link *link)
+{
+    link->ready = false;
+    list_remove(&link->idle);
+    link_rests(link, false);
+    smtp_client_quit(link->client);
 }
 
 bool link_must_yield(const struct link *link)
@@ -246,12 +256,8 @@ bool link_must_yield(const struct link *link)
 void link_yield(struct link *link)
 {
     struct deliver *deliver = link->hop->deliver;
-    link->ready = false;
     link->yields = true;
     deliver->share.ending++;
     metric_add(&deliver->metrics.links_yielded, 1);
-    list_remove(&link->idle);
-    link_rests(link, false);
-    link_rests_at_site(link, false);
-    smtp_client_quit(link->client);
+    link_quit(link);
 }

@@ -209,8 +209,10 @@ void hop_share_init(struct deliver *deliver);
 /* It counts among its next hop's links; it does not any more, and is about to be freed. */
 void link_shares(struct link *link);
 void link_shares_no_more(struct link *link);
-/* It is without a message. */
+/* It is without a message: who has it end for others is the shard, or its site's lease. */
 void link_rests(struct link *link, bool rests);
+/* One that is connected and without a message ends. */
+void link_quit(struct link *link);
 /* Others wait, and it had its share: it is to be ended instead of being given a message. */
 bool link_must_yield(const struct link *link);
 void link_yield(struct link *link);
@@ -225,8 +227,6 @@ void hop_give_slot(struct next_hop *hop, struct link_lease *taken);
 void hop_stops_waiting(struct next_hop *hop);
 /* True: it ends, instead of being given a message, to make room for others. */
 bool link_leaves(struct link *link);
-/* It has nothing to do, or has again. */
-void link_rests_at_site(struct link *link, bool rests);
 /* max-rate lets a message go by it. False: the hop is pumped again when it does. */
 bool link_has_token(struct link *link);
 void link_sends(struct link *link);
