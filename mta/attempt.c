@@ -411,7 +411,7 @@ void attempt_done(struct attempt *a, struct smtp_transaction *transaction)
 {
     CHECK(transaction == &a->transaction);
     CHECK(a->state == ATTEMPT_SENDING);
-    link_judge_demands(a->link, transaction);
+    link_judge_replies(a->link, transaction);
     attempt_judge(a);
 }
 
@@ -436,8 +436,11 @@ static void attempt_log_result(struct attempt *a, const struct smtp_recipient *r
     log_text(&line, "to", r->address);
     log_string(&line, "destination", a->unit->destination->key);
     log_string(&line, "class", a->unit->class == 0 ? NULL : unit_class(a->unit)->name);
-    if (a->link != NULL)
+    if (a->link != NULL) {
+        const enum outbound_token token = link_reply_token(a->link, &r->result);
         link_log(a->link, &line);
+        log_string(&line, "token", token == FAULT_NONE ? NULL : outbound_token_name(token));
+    }
     log_string(&line, "stage", smtp_stage_name(r->result.stage));
     log_number(&line, "code", r->result.code);
     log_format(&line, "status", "%u.%u.%u", o->status[0], o->status[1], o->status[2]);

@@ -141,8 +141,11 @@ static bool bounce_recipient(void *owner, uint32_t index, struct bounce_recipien
             .attempt_us = a->link != NULL ? a->deliver->shard->wall_us : o->time_us,
             .until_us = unit_expires_us(a->unit),
         };
-        if (a->link != NULL && o->code != 0)
-            out->host = slice_of_string(a->link->host);
+        if (a->link == NULL || o->code == 0)
+            return true;
+        const enum outbound_token token = link_reply_token(a->link, &r->result);
+        out->host = slice_of_string(a->link->host);
+        out->means = token == FAULT_NONE ? NULL : outbound_token_row(token)->words;
         return true;
     }
     return false;

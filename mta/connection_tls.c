@@ -283,8 +283,8 @@ struct slice connection_tls_front(struct connection *c)
 {
     if (c->opened != NULL && c->opened->at < c->opened->size)
         return slice_of(c->opened->bytes + c->opened->at, c->opened->size - c->opened->at);
-    if (!c->tls_open || c->eof || c->error < 0 || c->closing)
-        return slice_of(NULL, 0);
+    if (!c->tls_open || c->eof || c->tls_failed || c->error == -ENOBUFS || c->closing)
+        return slice_of(NULL, 0); /* after another error, what came before it is still opened */
     if (!has_more(c))
         return slice_of(NULL, 0);
     if (c->opened == NULL)

@@ -764,6 +764,7 @@ void link_open(struct link *link)
         link->ready_ms = hop->deliver->shard->now_ms;
         link_sts_tell(link);
         link_learn(link);
+        link_reply_begin(link);
         link_count_ready(link);
         hop->connecting--;
         link_works(link);
@@ -864,8 +865,11 @@ static void link_on_gone(struct smtp_client *client, const struct smtp_client_en
     if (!link->was_ready && end->why != SMTP_GONE_ABORT && end->why != SMTP_GONE_QUIT &&
         !link_step_down(link, end)) {
         enum outbound_token token = link_token(end);
-        const char *what =
-            end->why == SMTP_GONE_TLS ? outbound_token_name(token) : smtp_gone_name(end->why);
+        if (end->code != 0)
+            link->answered = end->enhanced;
+        const char *what = end->why == SMTP_GONE_TLS || token == FAULT_CLIENT_CERT
+                               ? outbound_token_name(token)
+                               : smtp_gone_name(end->why);
         hop_target_failed(hop, link, token, what, end->text);
     }
     if (link->attempt != NULL)

@@ -158,6 +158,7 @@ static enum outbound_token token_of_fault(enum smtp_tls_fault fault)
     case SMTP_TLS_PIN: return FAULT_PIN;
     case SMTP_TLS_TLSA: return FAULT_TLSA;
     case SMTP_TLS_STS: return FAULT_STS_CERT;
+    case SMTP_TLS_CLIENT_CERT: return FAULT_CLIENT_CERT;
     case SMTP_TLS_FAULTS: break;
     }
     return FAULT_HANDSHAKE;
@@ -166,7 +167,11 @@ static enum outbound_token token_of_fault(enum smtp_tls_fault fault)
 enum outbound_token link_token(const struct smtp_client_end *end)
 {
     enum outbound_token token = token_of_fault(end->fault);
-    return token != FAULT_NONE ? token : end->why == SMTP_GONE_LOOP ? FAULT_LOOP : FAULT_CONNECT;
+    if (token != FAULT_NONE)
+        return token;
+    if (end->asked && end->code >= 400 && outbound_reply_is_client_cert(end->enhanced, end->text))
+        return FAULT_CLIENT_CERT;
+    return end->why == SMTP_GONE_LOOP ? FAULT_LOOP : FAULT_CONNECT;
 }
 
 enum outbound_token hop_token(const struct destination *destination)
@@ -208,7 +213,8 @@ void link_log(const struct link *link, struct log_line *line)
         log_string(line, "got", got(link->client));
 }
 
-void link_refused(const struct link *link, enum outbound_token token, struct slice text)
+static void refused(const struct link *link, enum outbound_token token, struct smtp_enhanced status,
+                    struct slice text)
 {
     struct deliver *deliver = link->hop->deliver;
     const struct shard *shard = deliver->shard;
@@ -220,8 +226,6 @@ void link_refused(const struct link *link, enum outbound_token token, struct sli
         return;
     struct log_line line;
     char governors[HOST_GOVERNORS_TEXT_MAX];
-    const struct outbound_token_row *row = outbound_token_row(token);
-    const struct smtp_enhanced status = row->retry.klass != 0 ? row->retry : row->expiry;
     host_governors_text(link->policy.governors | (token == FAULT_MEMORY ? GOVERNED_BY_MEMORY : 0U),
                         governors);
     log_begin(&line, shard->log, LOG_WARNING, shard->wall_us, "host_failed");
@@ -235,20 +239,63 @@ void link_refused(const struct link *link, enum outbound_token token, struct sli
     log_end(&line);
 }
 
-void link_judge_demands(struct link *link, struct smtp_transaction *transaction)
+void link_refused(const struct link *link, enum outbound_token token, struct slice text)
+{
+    const struct outbound_token_row *row = outbound_token_row(token);
+    const bool answered = token == FAULT_CLIENT_CERT && link->answered.klass != 0;
+    refused(link, token,
+            answered                ? link->answered
+            : row->retry.klass != 0 ? row->retry
+                                    : row->expiry,
+            text);
+}
+
+/* ---- replies that are about protection ---- */
+
+void link_reply_begin(struct link *link)
+{
+    const struct smtp_client *client = link->client;
+    link->reply_means = client->clear_unoffered ? FAULT_PEER_DEMANDS_TLS
+                        : client->secured && tls_client_asked(client->connection.tls)
+                            ? FAULT_CLIENT_CERT
+                            : FAULT_NONE;
+}
+
+enum outbound_token link_reply_token(const struct link *link, const struct smtp_result *result)
+{
+    const bool early = result->stage == SMTP_STAGE_MAIL || result->stage == SMTP_STAGE_RCPT;
+    switch (link->reply_means) {
+    case FAULT_PEER_DEMANDS_TLS:
+        return early && result->enhanced.subject == 7 &&
+                       (result->code == 530 || result->code == 451)
+                   ? FAULT_PEER_DEMANDS_TLS
+                   : FAULT_NONE;
+    case FAULT_CLIENT_CERT:
+        return result->code >= 400 && outbound_reply_is_client_cert(result->enhanced, result->text)
+                   ? FAULT_CLIENT_CERT
+                   : FAULT_NONE;
+    default: return FAULT_NONE;
+    }
+}
+
+void link_judge_replies(struct link *link, struct smtp_transaction *transaction)
 {
     bool told = false;
+    if (link->reply_means == FAULT_NONE)
+        return;
     for (uint32_t i = 0; i < transaction->recipients_count; i++) {
         struct smtp_result *result = &transaction->recipients[i].result;
-        bool early = result->stage == SMTP_STAGE_MAIL || result->stage == SMTP_STAGE_RCPT;
-        if (!link->client->clear_unoffered || !early || result->enhanced.subject != 7 ||
-            (result->code != 530 && result->code != 451))
+        const enum outbound_token token = link_reply_token(link, result);
+        if (token == FAULT_NONE)
             continue;
-        result->verdict = SMTP_VERDICT_TEMPORARY;
-        result->enhanced = outbound_token_row(FAULT_PEER_DEMANDS_TLS)->retry;
-        link->hop->destination->owner_note = FAULT_PEER_DEMANDS_TLS;
+        if (token == FAULT_PEER_DEMANDS_TLS) {
+            result->verdict = SMTP_VERDICT_TEMPORARY;
+            result->enhanced = outbound_token_row(token)->retry;
+        }
+        if (result->verdict == SMTP_VERDICT_TEMPORARY)
+            link->hop->destination->owner_note = (uint8_t)token;
         if (!told)
-            link_refused(link, FAULT_PEER_DEMANDS_TLS, result->text);
+            refused(link, token, result->enhanced, result->text);
         told = true;
     }
 }

@@ -125,8 +125,8 @@ static void remember_step(const struct link *link, struct tls_host *host, enum t
 static enum tls_step step_next(const struct link *link, const struct smtp_client_end *end,
                                const struct tls_host *host)
 {
-    if (end->fault == SMTP_TLS_REFUSED)
-        return TLS_STEPS;
+    if (end->fault == SMTP_TLS_REFUSED || end->fault == SMTP_TLS_CLIENT_CERT)
+        return TLS_STEPS; /* what is offered is not what is wrong */
     if (end->misused)
         return TLS_STEP_QUIET;
     enum tls_step next = tls_client_step_after(&link->tls, link->step);
@@ -139,7 +139,7 @@ bool link_step_down(struct link *link, const struct smtp_client_end *end)
     struct deliver *deliver = hop->deliver;
     const struct route *route = hop->route;
     if (route == NULL || (end->fault != SMTP_TLS_HANDSHAKE && end->fault != SMTP_TLS_TOO_WEAK &&
-                          end->fault != SMTP_TLS_REFUSED))
+                          end->fault != SMTP_TLS_REFUSED && end->fault != SMTP_TLS_CLIENT_CERT))
         return false; /* a certificate does not get better, nor does a host that we do not trust */
     const struct tls_lru_key key = host_key(link);
     struct tls_host host;

@@ -122,7 +122,9 @@ struct link {
     char below[PATTERN_TEXT_MAX + 3];
     bool ready; /* the client may take a transaction */
     bool was_ready;
-    bool is_reported; /* it counts as a session in a report about TLS */
+    bool is_reported;                /* it counts as a session in a report about TLS */
+    enum outbound_token reply_means; /* what a reply of its host may be about; or NONE */
+    struct smtp_enhanced answered;   /* its host gave no way to mail, by this; klass 0: not so */
     char host[256];
 };
 
@@ -192,9 +194,14 @@ bool hop_waits_for_tls(const struct destination *destination);
 void link_log(const struct link *link, struct log_line *line);
 /* The host is not given mail: counted, and logged. */
 void link_refused(const struct link *link, enum outbound_token token, struct slice text);
+/* The client is ready: what its host's replies may be about, by how the connection is protected. */
+void link_reply_begin(struct link *link);
+/* That this one is about it; NONE. */
+enum outbound_token link_reply_token(const struct link *link, const struct smtp_result *result);
 /* A host that demands TLS in a session in clear, and offered none: somebody on the way may have
- * taken the offer out, and a bounce would do his work. Such results become temporary. */
-void link_judge_demands(struct link *link, struct smtp_transaction *transaction);
+ * taken the offer out, and a bounce would do his work. Such results become temporary. One that does
+ * not take our certificate is told of, and its replies stay what they are. */
+void link_judge_replies(struct link *link, struct smtp_transaction *transaction);
 /* hop_share.c: it may begin one more connection. False: it waits for its turn (it is pumped then),
  * or has some already. */
 bool hop_may_connect(struct next_hop *hop);

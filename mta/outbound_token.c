@@ -58,8 +58,8 @@ static const struct outbound_token_row *row_of(enum outbound_token token)
         "", "", "", "REQUIRETLS is demanded, and not offered")
     case FAULT_PEER_DEMANDS_TLS: ROW("peer-demands-tls", { 4, 7, 0 }, { 5, 7, 0 },
         "starttls-not-supported", "4.4.317", "", "it demands TLS, and does not offer it to us")
-    case FAULT_CLIENT_CERT: ROW("client-cert", NEVER, NEVER,
-        "", "", "", "it does not take the certificate that we present")
+    case FAULT_CLIENT_CERT: ROW("client-cert", { 4, 7, 5 }, { 5, 7, 5 },
+        "", "", "", "it refuses our client certificate, or us for want of one")
     case FAULT_CONNECT: ROW("connect", { 4, 4, 1 }, { 5, 4, 7 },
         "", "4.4.316", "", "no connection")
     case FAULT_CONFIG: ROW("config", { 4, 3, 5 }, { 5, 3, 5 },
@@ -104,4 +104,19 @@ const struct outbound_token_row *outbound_token_row(enum outbound_token token)
 const char *outbound_token_name(enum outbound_token token)
 {
     return outbound_token_row(token)->name;
+}
+
+bool outbound_reply_is_client_cert(struct smtp_enhanced status, struct slice text)
+{
+    enum { SECURITY = 7, NOT_THIS_CERTIFICATE = 51 };
+    static const struct slice words[] = { SLICE("certificate"), SLICE("[cert-") };
+    if (status.klass < 4 || status.subject != SECURITY)
+        return false;
+    if (status.detail == NOT_THIS_CERTIFICATE)
+        return true;
+    for (unsigned i = 0; i < ARRAY_COUNT(words); i++)
+        for (size_t at = 0; at + words[i].size <= text.size; at++)
+            if (slice_starts_nocase(slice_from(text, at), words[i]))
+                return true;
+    return false;
 }

@@ -34,7 +34,7 @@ enum outbound_token {
     FAULT_MEMORY,
     FAULT_REQUIRETLS,
     FAULT_PEER_DEMANDS_TLS,
-    FAULT_CLIENT_CERT, /* the status is the peer's own */
+    FAULT_CLIENT_CERT, /* where it says so by a reply the status is the peer's own */
     FAULT_CONNECT,
     FAULT_CONFIG,
     FAULT_SIZE,
@@ -43,9 +43,8 @@ enum outbound_token {
 };
 
 struct outbound_token_row {
-    const char *name; /* "starttls-none"; "" of FAULT_NONE */
-    struct smtp_enhanced
-        retry; /* while it is tried again; klass 0: it is not, or see CLIENT_CERT */
+    const char *name;            /* "starttls-none"; "" of FAULT_NONE */
+    struct smtp_enhanced retry;  /* while it is tried again; klass 0: it is not */
     struct smtp_enhanced expiry; /* when it bounces; klass 0: it does not */
     const char *report;          /* result type of a TLS report; "": it is not reported there */
     const char *exchange;        /* what Exchange Online writes; "": nothing of the kind */
@@ -55,6 +54,10 @@ struct outbound_token_row {
 
 const struct outbound_token_row *outbound_token_row(enum outbound_token token);
 const char *outbound_token_name(enum outbound_token token);
+
+/* Of a host that had asked for a certificate of ours: the reply is about that one. 5.7.51 is what
+ * Exchange Online and ringpost itself (replies = exchange) say then; others name it in words. */
+bool outbound_reply_is_client_cert(struct smtp_enhanced status, struct slice text);
 
 /* Hosts that did not get mail, by token, as a part of deliver_metrics. */
 struct outbound_token_numbers {

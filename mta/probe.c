@@ -188,8 +188,11 @@ static void on_handshake(struct smtp_client *client, bool over)
         reached(REACH_TLS);
     }
     json_object_set_new(attempt.detail, "tls", tls);
+    const bool asked = tls_client_asked(session);
     if (probe.options->policy->credential != NULL)
-        set("client_certificate", tls_client_asked(session) ? "presented" : "not asked for");
+        set("client_certificate", asked ? "presented" : "not asked for");
+    else if (asked)
+        set("client_certificate", "asked for, we have none");
     if (facts.peer != NULL)
         see_peer(session, facts.peer);
     if (facts.peer != NULL && probe.options->policy->dane != NULL)
@@ -417,7 +420,7 @@ static void judge(const struct best *best, enum tls_level got, char why[static L
         snprintf(why, LINE_BYTES, "the session satisfies %s only", tls_level_name(got));
     bool clear = o->policy->level == TLS_LEVEL_MAY && o->clear == ROUTE_CLEAR_HANDSHAKE &&
                  (a->fault == SMTP_TLS_HANDSHAKE || a->fault == SMTP_TLS_TOO_WEAK ||
-                  a->fault == SMTP_TLS_REFUSED);
+                  a->fault == SMTP_TLS_REFUSED || a->fault == SMTP_TLS_CLIENT_CERT);
     size_t size = strlen(why);
     if (!a->ready && clear)
         snprintf(why + size, LINE_BYTES - size,

@@ -190,7 +190,8 @@ enum client_step smtp_client_await(struct smtp_client *c)
                                 c->lost_waits ? connection->error : 0);
     if (connection->error == -ENOBUFS)
         return smtp_client_fail(c, SMTP_GONE_LOCAL, -ENOBUFS);
-    if (connection->eof || (connection->error < 0 && !connection->recv.inflight))
+    if (connection->eof || connection->tls_failed ||
+        (connection->error < 0 && !connection->recv.inflight))
         return smtp_client_fail(c, SMTP_GONE_LOST, connection->error);
     if (connection->error < 0) {
         struct shard *shard = c->clients->shard;
@@ -269,6 +270,7 @@ static void client_end(struct smtp_client *c, enum smtp_gone why, int error)
     c->end.stage = smtp_client_stage(c);
     c->end.error = error;
     c->end.enhanced = words->enhanced;
+    c->end.asked = c->secured && tls_client_asked(c->connection.tls);
     bool planned = why == SMTP_GONE_QUIT || why == SMTP_GONE_ABORT || client_idle(c);
     c->end.verdict = planned ? SMTP_VERDICT_NONE : SMTP_VERDICT_TEMPORARY;
     if (why == SMTP_GONE_TLS) {
@@ -322,6 +324,10 @@ enum client_step smtp_client_fail(struct smtp_client *c, enum smtp_gone why, int
     if (c->state == SMTP_CLIENT_CONNECT && why != SMTP_GONE_ABORT) {
         error = why == SMTP_GONE_TIMEOUT ? -ETIMEDOUT : error;
         why = SMTP_GONE_CONNECT;
+    }
+    if (why == SMTP_GONE_LOST && smtp_client_certificate_refused(c)) {
+        error = 0;
+        why = SMTP_GONE_TLS;
     }
     client_end(c, why, error);
     client_count_end(c, why);

@@ -215,6 +215,7 @@ enum smtp_tls_fault {
     SMTP_TLS_PIN,  /* its key is none of those that are pinned */
     SMTP_TLS_TLSA, /* it fits no TLSA record */
     SMTP_TLS_STS,  /* it is not what the domain's MTA-STS policy wants: see cert in the end */
+    SMTP_TLS_CLIENT_CERT, /* it asked for ours, and goes no further with what it got */
     SMTP_TLS_FAULTS,
 };
 /* "starttls-none", "handshake", ...: for logs and metrics. */
@@ -227,6 +228,7 @@ struct smtp_client_end {
     bool misused;              /* a certificate whose key must not sign: only TLS 1.2 may do */
     bool temporary;            /* STARTTLS was refused by a 4yz */
     bool offered_less;         /* in a handshake that failed, than the host says that it takes */
+    bool asked;                /* by TLS, for a certificate of ours */
     enum smtp_stage stage;     /* then */
     enum smtp_verdict verdict; /* for mail that waited for this connection: TEMPORARY, or PERMANENT
                                   when a greeting or EHLO was refused by 5xx (another host of the

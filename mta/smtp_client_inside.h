@@ -1,8 +1,8 @@
 /*
  * smtp_client_inside.h - what the parts of the outbound session share
  *
- * smtp_client.c: the session's states. smtp_client_mail.c: a transaction. smtp_client_text.c: what
- * is said, and words. For these three only.
+ * smtp_client.c: the session's states. smtp_client_tls.c: how it comes by TLS. smtp_client_mail.c:
+ * a transaction. smtp_client_text.c: what is said, and words. For these four only.
  */
 #ifndef RINGPOST_MTA_SMTP_CLIENT_INSIDE_H
 #define RINGPOST_MTA_SMTP_CLIENT_INSIDE_H
@@ -46,6 +46,9 @@ enum client_step smtp_client_closing(struct smtp_client *c);
 enum client_step smtp_client_protect(struct smtp_client *c);
 enum client_step smtp_client_starttls(struct smtp_client *c);
 enum client_step smtp_client_handshake(struct smtp_client *c);
+/* The connection is lost before it was ready for mail: by TLS 1.3 this is how a host says what it
+ * thinks of our certificate. True: that is the fault, and words about it are there. */
+bool smtp_client_certificate_refused(struct smtp_client *c);
 
 /* ---- smtp_client_mail.c ---- */
 

@@ -76,6 +76,7 @@ static const char *const fault_names[SMTP_TLS_FAULTS] = {
     [SMTP_TLS_PIN]         = "pin",
     [SMTP_TLS_TLSA]        = "tlsa",
     [SMTP_TLS_STS]         = "sts-cert",
+    [SMTP_TLS_CLIENT_CERT] = "client-cert",
 };
 
 #define NUMBER(field, metric_name, metric_labels, metric_help)                                     \
@@ -91,7 +92,7 @@ const struct metric smtp_client_metrics[] = {
     TLS_FAULT(SMTP_TLS_EXPIRED, "expired"), TLS_FAULT(SMTP_TLS_REVOKED, "revoked"),
     TLS_FAULT(SMTP_TLS_REVOCATION_UNKNOWN, "revocation-unknown"), TLS_FAULT(SMTP_TLS_NAME, "name"),
     TLS_FAULT(SMTP_TLS_PIN, "pin"), TLS_FAULT(SMTP_TLS_TLSA, "tlsa"),
-    TLS_FAULT(SMTP_TLS_STS, "sts-cert"),
+    TLS_FAULT(SMTP_TLS_STS, "sts-cert"), TLS_FAULT(SMTP_TLS_CLIENT_CERT, "client-cert"),
     NUMBER(clear_not_offered, "ringpost_client_clear_total", "why=\"starttls-none\"",
            "Connections used in clear although TLS was wanted where it is offered"),
     NUMBER(connects, "ringpost_client_connects_total", NULL, "Outbound connections tried"),

@@ -115,6 +115,8 @@ static enum smtp_tls_fault handshake_fault(const struct smtp_client *c)
     struct tls_facts facts;
     tls_session_facts(session, &facts);
     enum smtp_tls_fault fault = SMTP_TLS_NO_FAULT;
+    if (tls_client_refused(session))
+        return SMTP_TLS_CLIENT_CERT;
     if (policy->dane != NULL && facts.peer != NULL && tls_client_dane(session) < TLS_DANE_EE)
         return tls_client_dane(session) == TLS_DANE_NO_NAME ? SMTP_TLS_NAME : SMTP_TLS_TLSA;
     if (policy->level >= TLS_LEVEL_CHAIN && facts.peer != NULL)
@@ -128,6 +130,28 @@ static enum smtp_tls_fault handshake_fault(const struct smtp_client *c)
     if (tls_of(c)->target.also_must && facts.peer != NULL && !tls_client_also_ok(session))
         return SMTP_TLS_STS;
     return tls_client_too_weak(session) ? SMTP_TLS_TOO_WEAK : SMTP_TLS_HANDSHAKE;
+}
+
+static void refused_words(struct smtp_client *c)
+{
+    char why[TLS_TEXT_MAX];
+    (void)tls_session_why(c->connection.tls, why);
+    snprintf(c->tls_why, sizeof(c->tls_why), "%s: %.180s",
+             tls_of(c)->policy->credential == NULL
+                 ? "a client certificate is asked for, and we have none"
+                 : "our client certificate is refused",
+             why);
+}
+
+bool smtp_client_certificate_refused(struct smtp_client *c)
+{
+    const struct connection *connection = &c->connection;
+    if (!c->secured || c->end.was_ready || !connection->tls_failed ||
+        !tls_client_refused(connection->tls))
+        return false;
+    c->end.fault = SMTP_TLS_CLIENT_CERT;
+    refused_words(c);
+    return true;
 }
 
 static enum client_step handshake_failed(struct smtp_client *c)
@@ -150,7 +174,11 @@ static enum client_step handshake_failed(struct smtp_client *c)
         c->end.cert = facts.peer->verdict == TLS_VERDICT_VALID ? SMTP_TLS_NAME
                                                                : chain_fault(facts.peer->verdict);
     }
-    return client_fault(c, fault, why);
+    if (fault != SMTP_TLS_CLIENT_CERT)
+        return client_fault(c, fault, why);
+    c->end.fault = fault;
+    refused_words(c);
+    return smtp_client_fail(c, SMTP_GONE_TLS, 0);
 }
 
 enum client_step smtp_client_handshake(struct smtp_client *c)

@@ -163,6 +163,8 @@ static void part_person(const struct bounce *b, const struct bounce_recipient *r
     if (r->outcome->code != 0)
         text(t, "%u ", r->outcome->code);
     text_safe(t, r->outcome->text, TEXT_SHOWN_MAX, false);
+    if (r->means != NULL)
+        text(t, "\r\n    That is: %s.", r->means);
     if (r->kind == BOUNCE_DELAYED && r->until_us != 0) {
         char date[BOUNCE_DATE_MAX];
         bounce_date(r->until_us, date);

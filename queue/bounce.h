@@ -35,6 +35,7 @@ struct bounce_recipient {
     struct slice orcpt;            /* "type;xtext", or empty */
     const struct outcome *outcome; /* code, status, text */
     struct slice host;             /* the next hop that said it; empty: we did */
+    const char *means;             /* what that is about, in words; NULL: nothing is known */
     int64_t attempt_us;            /* of its last attempt; 0: not known, or there was none */
     int64_t until_us;              /* DELAYED: it is tried until then */
 };

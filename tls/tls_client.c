@@ -187,6 +187,7 @@ static enum ssl_verify_result_t on_verify(SSL *ssl, uint8_t *alert)
  * does not judge again, and is still told of. */
 struct kept_verdict {
     enum tls_verdict verdict;
+    bool is_asked; /* the host knows us by our certificate, or for want of one */
     char reason[TLS_WHY_MAX];
 };
 
@@ -210,12 +211,14 @@ static void make_once(void)
     CHECK(kept_index >= 0);
 }
 
-static void keep_verdict(const struct tls_peer *peer, SSL_SESSION *kept)
+static void keep_verdict(const struct tls_session *session, SSL_SESSION *kept)
 {
+    const struct tls_peer *peer = session->peer;
     struct kept_verdict *verdict = malloc(sizeof(*verdict));
     if (verdict == NULL)
         return;
     verdict->verdict = peer->verdict;
+    verdict->is_asked = session->is_asked;
     memcpy(verdict->reason, peer->reason, sizeof(verdict->reason));
     if (!SSL_SESSION_set_ex_data(kept, kept_index, verdict))
         free(verdict);
@@ -236,6 +239,7 @@ void tls_client_recall(struct tls_session *session)
 {
     const STACK_OF(CRYPTO_BUFFER) *chain = SSL_get0_peer_certificates(session->ssl);
     const struct kept_verdict *verdict = session->kept;
+    session->is_asked = verdict != NULL && verdict->is_asked;
     if (session->peer != NULL || chain == NULL || verdict == NULL)
         return;
     struct tls_peer *peer = calloc(1, sizeof(*peer));
@@ -273,7 +277,7 @@ static int on_new_session(SSL *ssl, SSL_SESSION *kept)
     if (session->shard->sessions == NULL)
         return 0;
     if (session->peer != NULL)
-        keep_verdict(session->peer, kept);
+        keep_verdict(session, kept);
     const struct tls_lru_key key = tls_lru_key_of(slice_of(session->key, sizeof(session->key)));
     tls_client_cache_put(session->shard->sessions, &key, kept);
     return 1; /* the reference is the cache's */
@@ -296,6 +300,14 @@ static void resume(struct tls_session *session)
 
 /* ---- contexts ---- */
 
+/* The host wants a certificate: if we have one, it has been set already. */
+static int on_asked(SSL *ssl, void *unused)
+{
+    (void)unused;
+    tls_session_of(ssl)->is_asked = true;
+    return 1;
+}
+
 static SSL_CTX *context_make(const struct tls_client *client, enum kind kind)
 {
     static const uint16_t signatures[] = {
@@ -317,6 +329,7 @@ static SSL_CTX *context_make(const struct tls_client *client, enum kind kind)
     SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
     SSL_CTX_sess_set_new_cb(context, on_new_session);
     SSL_CTX_set_reverify_on_resume(context, kind == KIND_VERIFY);
+    SSL_CTX_set_cert_cb(context, on_asked, NULL);
     SSL_CTX_set_custom_verify(context, SSL_VERIFY_PEER, on_verify);
     return context;
 }
@@ -530,14 +543,6 @@ static bool offer_suites(SSL *ssl, const struct tls_client_policy *policy,
     return suites == kind_suites[kind_for(policy, target)] || SSL_set_cipher_list(ssl, suites) == 1;
 }
 
-/* The host wants a certificate: it has been set already. */
-static int on_asked(SSL *ssl, void *unused)
-{
-    (void)unused;
-    tls_session_of(ssl)->is_asked = true;
-    return 1;
-}
-
 static bool offer(struct tls_session *session)
 {
     SSL *ssl = session->ssl;
@@ -554,8 +559,6 @@ static bool offer(struct tls_session *session)
 #endif
     if (target->no_tickets)
         SSL_set_options(ssl, SSL_OP_NO_TICKET);
-    if (policy->credential != NULL)
-        SSL_set_cert_cb(ssl, on_asked, NULL);
     return SSL_set_min_proto_version(ssl, (uint16_t)MIN(policy->version_min, most)) == 1 &&
            SSL_set_max_proto_version(ssl, (uint16_t)most) == 1 &&
            offer_suites(ssl, policy, target) && offer_groups(ssl, target) &&
@@ -605,6 +608,30 @@ bool tls_client_asked(const struct tls_session *session)
     return session->is_asked;
 }
 
+static int reason_of(const struct tls_session *session)
+{
+    return ERR_GET_LIB(session->error) == ERR_LIB_SSL ? ERR_GET_REASON(session->error) : 0;
+}
+
+bool tls_client_refused(const struct tls_session *session)
+{
+    if (!session->is_asked)
+        return false;
+    switch (reason_of(session) - SSL_AD_REASON_OFFSET) {
+    case SSL_AD_HANDSHAKE_FAILURE: /* RFC 5246 7.4.6: of who was asked and has none */
+    case SSL_AD_NO_CERTIFICATE:
+    case SSL_AD_BAD_CERTIFICATE:
+    case SSL_AD_UNSUPPORTED_CERTIFICATE:
+    case SSL_AD_CERTIFICATE_REVOKED:
+    case SSL_AD_CERTIFICATE_EXPIRED:
+    case SSL_AD_CERTIFICATE_UNKNOWN:
+    case SSL_AD_UNKNOWN_CA:
+    case SSL_AD_ACCESS_DENIED:
+    case SSL_AD_CERTIFICATE_REQUIRED: return true;
+    default: return false;
+    }
+}
+
 bool tls_client_pin_missed(const struct tls_session *session)
 {
     return session->is_pin_missed;
@@ -613,11 +640,6 @@ bool tls_client_pin_missed(const struct tls_session *session)
 bool tls_client_retried(const struct tls_session *session)
 {
     return SSL_used_hello_retry_request(session->ssl) != 0;
-}
-
-static int reason_of(const struct tls_session *session)
-{
-    return ERR_GET_LIB(session->error) == ERR_LIB_SSL ? ERR_GET_REASON(session->error) : 0;
 }
 
 bool tls_client_misused(const struct tls_session *session)

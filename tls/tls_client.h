@@ -112,8 +112,12 @@ bool tls_client_too_weak(const struct tls_session *session);
 /* After a failure: the certificate's key must not sign, by its own usage. TLS_STEP_QUIET is next.
  */
 bool tls_client_misused(const struct tls_session *session);
-/* The host asked for our certificate, where the policy has one. */
+/* The host asked for our certificate, whether the policy has one or not: in this handshake, or in
+ * the one that is resumed. */
 bool tls_client_asked(const struct tls_session *session);
+/* After a failure: it was asked, and its alert is about ours, or about there being none. By TLS 1.3
+ * that comes when the handshake is over, at a read. */
+bool tls_client_refused(const struct tls_session *session);
 /* Whether this binary has a group that is a post-quantum hybrid. */
 bool tls_client_has_hybrid(void);
 /* Of a session that is open: its key exchange was one. */

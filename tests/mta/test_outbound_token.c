@@ -22,6 +22,33 @@ Test(outbound_token, each_has_its_row)
     cr_assert_str_eq(outbound_token_name(FAULT_NONE), "");
 }
 
+Test(outbound_token, replies_about_our_certificate)
+{
+    static const struct {
+        struct smtp_enhanced status;
+        const char *text;
+        bool is;
+    } cases[] = {
+        { { 5, 7, 51 }, "TenantInboundAttribution; There is a partner connector", true },
+        { { 5, 7, 51 }, "", true },
+        { { 4, 7, 51 }, "later", true },
+        { { 5, 7, 1 }, "Sender domain is restricted [cert-none] d=2F4K7QA", true },
+        { { 4, 7, 1 }, "Sender domain is restricted [cert-untrusted] d=2F4K7QA", true },
+        { { 5, 7, 1 }, "<mx.example>: Client host rejected: No client Certificate", true },
+        { { 5, 7, 1 }, "CERTIFICATE", true },
+        { { 5, 7, 1 }, "Relaying denied [relay-denied] d=2F4K7QA", false },
+        { { 5, 7, 1 }, "certificat", false },
+        { { 5, 7, 1 }, "", false },
+        { { 5, 7, 5 }, "Sender domain is restricted [address-mismatch]", false },
+        { { 5, 1, 1 }, "nobody has such a certificate", false },
+        { { 2, 7, 51 }, "certificate", false },
+        { { 5, 6, 51 }, "", false },
+    };
+    for (size_t i = 0; i < ARRAY_COUNT(cases); i++)
+        cr_assert_eq(outbound_reply_is_client_cert(cases[i].status, slice_of_string(cases[i].text)),
+                     cases[i].is, "%s", cases[i].text);
+}
+
 /* A result type that RFC 8460 4.3 does not know makes a report worthless. */
 Test(outbound_token, reports_use_the_types_of_rfc_8460)
 {

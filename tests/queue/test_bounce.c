@@ -272,6 +272,25 @@ Test(bounce, what_nobody_gave_is_not_there)
     free(text);
 }
 
+Test(bounce, what_a_reply_is_about_is_said_in_words)
+{
+    struct bounce_recipient recipient = { .kind = BOUNCE_FAILED,
+                                          .address = SLICE("r@x.test"),
+                                          .host = SLICE("mx.x.test"),
+                                          .outcome = &refused };
+    struct told told = { &recipient, 1 };
+    struct bounce_facts facts = facts_of(&told);
+    size_t size;
+    char *text = make(&facts, SLICE(""), &size);
+    HAS_NOT(text, "That is:");
+    free(text);
+    recipient.means = "it refuses us";
+    text = make(&facts, SLICE(""), &size);
+    check_lines(text, size, false);
+    HAS(text, "\r\n    That is: it refuses us.\r\n\r\n");
+    free(text);
+}
+
 /* RFC 6533. */
 Test(bounce, utf8_addresses_have_types_of_their_own)
 {

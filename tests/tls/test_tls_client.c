@@ -6,6 +6,7 @@
 
 #include "tests/tls/pair_world.h"
 #include "tests/tls/pki_crl.h"
+#include "tls/tls_session_inside.h"
 #include "tls/tls_verify.h"
 
 static struct pair_pki pki;
@@ -135,6 +136,110 @@ Test(tls_client, a_resumed_session_is_judged_again_where_the_level_judges)
     struct tls_client_policy strict = policy;
     strict.roots = NULL; /* the digest is the same: as if the bundle had changed under it */
     cr_assert_eq(once(&strict, &target), PAIR_FAILED);
+}
+
+/* ---- a host that wants our certificate ---- */
+
+static uint8_t refuses_by; /* an alert; 0: it takes what comes */
+
+static enum ssl_verify_result_t on_ours(SSL *ssl, uint8_t *alert)
+{
+    (void)ssl;
+    *alert = refuses_by;
+    return refuses_by == 0 ? ssl_verify_ok : ssl_verify_invalid;
+}
+
+/* False: the host refused; by TLS 1.3 that is heard at a read. */
+static bool demanded(const struct tls_client_policy *policy, int mode, unsigned version_max)
+{
+    struct tls_client_target target = pair_target("server.example");
+    enum tls_result client, server;
+    pair_free(&pair);
+    pair_init(&pair, 1, 0);
+    target.version_max = version_max;
+    pair_world_begin(&w, &pair, false, policy, &target);
+    if (mode != SSL_VERIFY_NONE)
+        SSL_set_custom_verify(pair.server->ssl, mode, on_ours);
+    enum pair_result r = pair_handshake(&pair, &client, &server);
+    if (server == TLS_OK)
+        return r == PAIR_DONE && pair_send(&pair, pair.server, pair.client, 3);
+    uint8_t octet;
+    size_t bytes;
+    if (client == TLS_OK)
+        cr_assert_eq(tls_session_read(pair.client, &octet, 1, &bytes), TLS_FAILED);
+    return false;
+}
+
+Test(tls_client, a_host_that_refuses_us_for_our_certificate_is_told_from_others)
+{
+    enum { DEMANDS = SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT };
+    static const uint8_t about[] = {
+        SSL_AD_BAD_CERTIFICATE,     SSL_AD_UNSUPPORTED_CERTIFICATE, SSL_AD_CERTIFICATE_REVOKED,
+        SSL_AD_CERTIFICATE_EXPIRED, SSL_AD_CERTIFICATE_UNKNOWN,     SSL_AD_UNKNOWN_CA,
+        SSL_AD_ACCESS_DENIED,       SSL_AD_HANDSHAKE_FAILURE,
+    };
+    static const uint8_t not_about[] = { SSL_AD_DECRYPT_ERROR, SSL_AD_INTERNAL_ERROR,
+                                         SSL_AD_UNEXPECTED_MESSAGE, SSL_AD_PROTOCOL_VERSION };
+    for (unsigned version = TLS_VERSION_12; version <= TLS_VERSION_13; version++) {
+        struct tls_client_policy none = pair_policy(&w, TLS_LEVEL_ENCRYPT), ours = none;
+        ours.credential = pki.credentials[PAIR_CLIENT];
+        tls_client_policy_seal(&ours, NULL, 0);
+        tls_client_cache_clear(&w.sessions);
+        refuses_by = 0;
+        cr_assert(demanded(&none, SSL_VERIFY_NONE, version));
+        cr_assert(!tls_client_asked(pair.client));
+        tls_client_cache_clear(&w.sessions);
+        cr_assert(demanded(&none, SSL_VERIFY_PEER, version), "asked, and not insisted on");
+        cr_assert(tls_client_asked(pair.client), "without one, too");
+        tls_client_cache_clear(&w.sessions);
+        cr_assert(demanded(&ours, DEMANDS, version));
+        cr_assert(tls_client_asked(pair.client));
+        tls_client_cache_clear(&w.sessions);
+        cr_assert(!demanded(&none, DEMANDS, version));
+        cr_assert(tls_client_refused(pair.client), "%s", why());
+        for (size_t i = 0; i < ARRAY_COUNT(about); i++) {
+            refuses_by = about[i];
+            cr_assert(!demanded(&ours, DEMANDS, version));
+            cr_assert(tls_client_refused(pair.client), "%s", why());
+        }
+        for (size_t i = 0; i < ARRAY_COUNT(not_about); i++) {
+            refuses_by = not_about[i];
+            cr_assert(!demanded(&ours, DEMANDS, version));
+            cr_assert(!tls_client_refused(pair.client), "%s", why());
+        }
+    }
+}
+
+/* Nobody was asked: an alert is about something else. And the other way round, who failed is us. */
+Test(tls_client, other_failures_are_not_about_our_certificate)
+{
+    struct tls_client_policy policy = pair_policy(&w, TLS_LEVEL_CHAIN);
+    struct tls_client_target target = pair_target("server.example");
+    policy.roots = NULL;
+    tls_client_policy_seal(&policy, NULL, 0);
+    cr_assert_eq(once(&policy, &target), PAIR_FAILED);
+    cr_assert(!tls_client_refused(pair.client), "%s", why());
+    refuses_by = SSL_AD_BAD_CERTIFICATE;
+    cr_assert(!demanded(&policy, SSL_VERIFY_PEER, TLS_VERSION_12), "%s", why());
+    cr_assert(!tls_client_refused(pair.client), "it was ours that failed: %s", why());
+}
+
+/* What it says to mail may still be about the certificate that it saw, or did not see, then. */
+Test(tls_client, a_resumed_session_knows_that_it_was_asked)
+{
+    for (unsigned version = TLS_VERSION_12; version <= TLS_VERSION_13; version++)
+        for (int asks = 0; asks < 2; asks++) {
+            struct tls_client_policy policy = pair_policy(&w, TLS_LEVEL_NAME);
+            const int mode = asks ? SSL_VERIFY_PEER : SSL_VERIFY_NONE;
+            struct tls_facts facts;
+            refuses_by = 0;
+            tls_client_cache_clear(&w.sessions);
+            cr_assert(demanded(&policy, mode, version));
+            cr_assert(demanded(&policy, SSL_VERIFY_NONE, version));
+            tls_session_facts(pair.client, &facts);
+            cr_assert(facts.is_resumed);
+            cr_assert_eq(tls_client_asked(pair.client), asks == 1);
+        }
 }
 
 static const uint8_t (*pins_of(enum pair_credential credential,
