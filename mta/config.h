@@ -37,6 +37,7 @@ enum {
     CONFIG_EXPECTATIONS_MAX = 1'024,
     CONFIG_EXPECTED_MAX = 16, /* names, pins or roots of one partner */
     CONFIG_EXPIRY_DAYS_MAX = 16,
+    CONFIG_ASKED_NAMES_MAX = 64, /* of one listener */
     CONFIG_DKIM_MAX = 16,
     CONFIG_CRL_LISTS_MAX = TLS_CRLS_MAX,
     CONFIG_RECIPIENTS_FLOOR = 100, /* RFC 5321 4.5.3.1.8 */
@@ -158,9 +159,11 @@ struct config_listener {
     unsigned certificates_count; /* 1 or more unless tls is NONE */
     unsigned tls_min;            /* TLS_VERSION_12 or _13 */
     bool tls_cbc;
-    const struct networks *ask_certificate;  /* peers that are asked for theirs */
-    const struct networks *never_ask;        /* and those of them that stumble over it */
-    const struct config_roots *client_roots; /* NULL: it asks nobody of itself */
+    const struct networks *ask_certificate; /* peers that are asked for theirs */
+    const struct networks *never_ask;       /* and those of them that stumble over it */
+    const struct slice *request_on_sni;     /* names; who names one of them is asked too */
+    unsigned request_on_sni_count;
+    const struct config_roots *client_roots;              /* NULL: it asks nobody of itself */
     const struct tls_roots *bundles[INBOUND_BUNDLES_MAX]; /* client_roots, those of connectors */
     unsigned bundles_count;                               /* 0: nobody is asked */
 };

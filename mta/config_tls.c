@@ -257,6 +257,26 @@ static void listener_bundles(struct config_builder *builder, const struct config
     }
 }
 
+static void listener_asked_names(struct config_builder *builder,
+                                 const struct config_section *section,
+                                 struct config_listener *listener)
+{
+    unsigned count;
+    const struct config_value *values = config_file_list(section, "request-on-sni", &count);
+    if (count > CONFIG_ASKED_NAMES_MAX) {
+        config_file_error(section, "request-on-sni", values[CONFIG_ASKED_NAMES_MAX].line,
+                          "more than %d of them; write *.NAME for all that are below it",
+                          CONFIG_ASKED_NAMES_MAX);
+        count = CONFIG_ASKED_NAMES_MAX;
+    }
+    if (count > 0 && listener->tls == CONFIG_TLS_NONE && !builder->partial)
+        config_file_error(section, "request-on-sni", values[0].line,
+                          "this listener does not speak TLS; write certificates = { title } and "
+                          "tls = starttls, or remove the line");
+    listener->request_on_sni = config_certificate_names(builder, section, "request-on-sni", values,
+                                                        count, &listener->request_on_sni_count);
+}
+
 void config_listener_tls(struct config_builder *builder, const struct config_section *section,
                          struct config_listener *listener)
 {
@@ -275,7 +295,8 @@ void config_listener_tls(struct config_builder *builder, const struct config_sec
     listener->tls_cbc = config_file_bool(section, "tls-cbc", false);
     listener->ask_certificate = config_networks(builder, section, "ask-certificate", "");
     listener->never_ask = config_networks(builder, section, "never-ask", "");
-    if (networks_count(listener->ask_certificate) > 0)
+    listener_asked_names(builder, section, listener);
+    if (networks_count(listener->ask_certificate) > 0 || listener->request_on_sni_count > 0)
         listener->client_roots = config_roots_named(
             builder, section, "client-roots", config_file_text(section, "client-roots", "system"));
     listener_bundles(builder, section, listener);

@@ -29,6 +29,8 @@ static int server_make(const struct config *config, const struct config_listener
         .lifetime_s = (uint32_t)(config->tls.ticket_rotate_ms / MS_IN_S),
         .bundles = listener->bundles,
         .bundles_count = listener->bundles_count,
+        .asked_names = listener->request_on_sni,
+        .asked_names_count = listener->request_on_sni_count,
     };
     return tls_server_make(&options, tls, out);
 }

@@ -113,9 +113,11 @@ static bool smtp_secure(struct smtp_server *s)
     const struct config_listener *listener = s->listener;
     if (!make_room(s))
         return false;
-    bool asks = !networks_hold(listener->never_ask, &s->peer) &&
-                (networks_hold(listener->ask_certificate, &s->peer) ||
-                 inbound_asks(smtp_config(s)->inbound, &s->peer));
+    const enum tls_asks asks = networks_hold(listener->never_ask, &s->peer) ? TLS_ASKS_NEVER
+                               : networks_hold(listener->ask_certificate, &s->peer) ||
+                                       inbound_asks(smtp_config(s)->inbound, &s->peer)
+                                   ? TLS_ASKS_ALWAYS
+                                   : TLS_ASKS_BY_NAME;
     struct tls_session *session =
         tls_server_accept(server_of(s), asks, &connection_ends, &s->connection);
     if (session == NULL) {

@@ -8,6 +8,10 @@
  * verify, in the order of the configuration. Tickets and ids belong to the first context, so they
  * do not depend on the choice.
  *
+ * Names may be reserved for clients that are to show a certificate: who names one of them is asked,
+ * by the same ClientHello. Sessions that began under another name are not resumed there, for in
+ * those nobody was asked.
+ *
  * Forward secrecy always: no suite without ECDHE is ever listed. Groups and suites go by the
  * client's order, which asks for no second ClientHello; the list says what is taken at all.
  */
@@ -38,6 +42,9 @@ struct tls_server {
     unsigned count;
     struct tls_credential **credentials;
     SSL_CTX **contexts;
+    const struct slice *asked_names;
+    unsigned asked_names_count;
+    uint8_t asked_id[SHA256_DIGEST_LENGTH]; /* of their sessions: no other one is resumed there */
 };
 
 static int context_index = -1;
@@ -211,19 +218,43 @@ static unsigned choose(const struct tls_server *server, const struct hello *hell
     return chosen;
 }
 
+static bool is_asked_name(const struct tls_server *server, struct slice name)
+{
+    for (unsigned i = 0; i < server->asked_names_count && name.size > 0; i++) {
+        const struct slice asked = server->asked_names[i];
+        if (asked.data[0] == '*'
+                ? slice_ends_nocase(name, slice_from(asked, 1)) && name.size >= asked.size
+                : slice_equal_nocase(name, asked))
+            return true;
+    }
+    return false;
+}
+
+static enum ssl_verify_result_t on_verify(SSL *ssl, uint8_t *alert);
+
 static enum ssl_select_cert_result_t on_hello(const SSL_CLIENT_HELLO *in)
 {
-    const struct tls_session *session = tls_session_of(in->ssl);
+    struct tls_session *session = tls_session_of(in->ssl);
     const struct tls_server *server = SSL_CTX_get_ex_data(SSL_get_SSL_CTX(in->ssl), context_index);
     struct hello hello;
-    if (server->count == 1 && !session->is_asked)
+    if (server->count == 1 && !session->is_asked && !session->asks_by_name)
         return ssl_select_cert_success; /* nothing depends on what it says */
     hello_read(in, &hello);
+    const bool by_name =
+        session->asks_by_name &&
+        is_asked_name(server, slice_of(CBS_data(&hello.name), CBS_len(&hello.name)));
+    session->asks_by_name = false; /* it may say hello twice, and is asked once */
+    session->is_asked = session->is_asked || by_name;
+    if (by_name)
+        SSL_set_custom_verify(in->ssl, SSL_VERIFY_PEER, on_verify);
     /* By TLS 1.2 it is known too late whether a certificate comes: none of these is resumed. */
     if (session->is_asked && !hello.tls13)
         SSL_set_options(in->ssl, SSL_OP_NO_TICKET);
     unsigned chosen = choose(server, &hello);
     if (chosen != 0 && SSL_set_SSL_CTX(in->ssl, server->contexts[chosen]) == NULL)
+        return ssl_select_cert_error;
+    if (by_name &&
+        SSL_set_session_id_context(in->ssl, server->asked_id, sizeof(server->asked_id)) != 1)
         return ssl_select_cert_error;
     return ssl_select_cert_success;
 }
@@ -297,6 +328,16 @@ static int context_make(struct tls_server *server, const struct tls_server_optio
     return 0;
 }
 
+static void asked_id_make(const char *listener, uint8_t id[static SHA256_DIGEST_LENGTH])
+{
+    static const char why[] = "by name";
+    SHA256_CTX hash;
+    SHA256_Init(&hash);
+    SHA256_Update(&hash, listener, strlen(listener) + 1);
+    SHA256_Update(&hash, why, sizeof(why));
+    SHA256_Final(id, &hash);
+}
+
 int tls_server_make(const struct tls_server_options *options, struct tls_shard *shard,
                     struct tls_server **out)
 {
@@ -311,6 +352,9 @@ int tls_server_make(const struct tls_server_options *options, struct tls_shard *
     server->shard = shard;
     server->credentials = calloc(count, sizeof(*server->credentials));
     server->contexts = calloc(count, sizeof(SSL_CTX *));
+    server->asked_names = options->asked_names;
+    server->asked_names_count = options->asked_names_count;
+    asked_id_make(options->name, server->asked_id);
     int r = server->credentials == NULL || server->contexts == NULL ? -ENOMEM : 0;
     CHECK(options->bundles_count <= TLS_BUNDLES_MAX);
     for (; r == 0 && server->bundles_count < options->bundles_count; server->bundles_count++)
@@ -345,15 +389,16 @@ void tls_server_free(struct tls_server *server)
     free(server);
 }
 
-struct tls_session *tls_server_accept(struct tls_server *server, bool asks,
+struct tls_session *tls_server_accept(struct tls_server *server, enum tls_asks asks,
                                       const struct tls_ends *ends, void *owner)
 {
     struct tls_session *session = tls_session_new(server->contexts[0], server->shard, ends, owner);
     if (session == NULL)
         return NULL;
     SSL_set_accept_state(session->ssl);
-    session->is_asked = asks;
-    if (asks)
+    session->is_asked = asks == TLS_ASKS_ALWAYS;
+    session->asks_by_name = asks == TLS_ASKS_BY_NAME && server->asked_names_count > 0;
+    if (session->is_asked)
         SSL_set_custom_verify(session->ssl, SSL_VERIFY_PEER, on_verify);
     return session;
 }

@@ -29,6 +29,17 @@ struct tls_server_options {
     /* That clients' certificates are judged by, by each on its own; none: none are. */
     const struct tls_roots *const *bundles;
     unsigned bundles_count;
+    /* Who names one of these is asked for a certificate: "n", or "*.n" for all below n, lower case.
+     * Kept by reference. */
+    const struct slice *asked_names;
+    unsigned asked_names_count;
+};
+
+/* Whom it asks for a certificate. */
+enum tls_asks {
+    TLS_ASKS_BY_NAME, /* who names one of asked_names; without any that is nobody */
+    TLS_ASKS_ALWAYS,
+    TLS_ASKS_NEVER,
 };
 
 /* 0, -ENOMEM, or -EINVAL: the library does not take it. Keeps references, copies the rest. */
@@ -36,9 +47,9 @@ struct tls_server_options {
                                   struct tls_server **server);
 void tls_server_free(struct tls_server *server); /* NULL is allowed */
 
-/* A session that waits for a ClientHello. asks: for a certificate, which need not come and need not
- * be any good (facts.peer->verdict). NULL: out of memory. */
-struct tls_session *tls_server_accept(struct tls_server *server, bool asks,
+/* A session that waits for a ClientHello. A certificate that is asked for need not come, and need
+ * not be any good (facts.peer->verdict). NULL: out of memory. */
+struct tls_session *tls_server_accept(struct tls_server *server, enum tls_asks asks,
                                       const struct tls_ends *ends, void *owner);
 
 #endif

@@ -34,8 +34,9 @@ struct tls_session {
     bool is_open;
     bool is_failed;
     bool is_pooled;
-    bool is_asked;   /* for a certificate */
-    bool is_name_ok; /* a name that was wanted was presented */
+    bool is_asked;     /* for a certificate */
+    bool asks_by_name; /* of a server: whether it is depends on the name in the ClientHello */
+    bool is_name_ok;   /* a name that was wanted was presented */
     enum tls_dane_match dane;
     bool is_pin_missed;
     bool is_also_ok; /* and the one besides, under a valid chain */

@@ -114,7 +114,7 @@ void pair_world_free(struct pair_world *w)
     tls_shard_free(&w->shard);
 }
 
-void pair_world_begin(struct pair_world *w, struct pair *pair, bool asks,
+void pair_world_begin(struct pair_world *w, struct pair *pair, enum tls_asks asks,
                       const struct tls_client_policy *policy,
                       const struct tls_client_target *target)
 {

@@ -50,7 +50,7 @@ void pair_world_free(struct pair_world *w);
 void pair_world_reload(struct pair_world *w);
 
 /* A pair with both sessions begun. policy and target must last for the handshake. */
-void pair_world_begin(struct pair_world *w, struct pair *pair, bool asks,
+void pair_world_begin(struct pair_world *w, struct pair *pair, enum tls_asks asks,
                       const struct tls_client_policy *policy,
                       const struct tls_client_target *target);
 /* What most want: TLS 1.2 and up, our roots, server.example, one host. */

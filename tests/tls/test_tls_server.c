@@ -68,6 +68,85 @@ static bool resumed(void)
     return client.is_resumed;
 }
 
+/* ---- names for which clients are asked ---- */
+
+static const struct slice reserved[] = { SLICE("partner.example"), SLICE("*.wild.example") };
+
+/* Whether the server has seen the client's certificate. */
+static bool showed(const char *name, enum tls_asks asks, unsigned version_max)
+{
+    struct tls_client_policy policy = pair_policy(&w, TLS_LEVEL_ENCRYPT);
+    struct tls_client_target target = pair_target(name);
+    enum tls_result client, server;
+    struct tls_facts facts;
+    policy.credential = pki.credentials[PAIR_CLIENT];
+    tls_client_policy_seal(&policy, NULL, 0);
+    target.version_max = version_max;
+    pair_free(&pair);
+    pair_init(&pair, 1, 0);
+    pair_world_begin(&w, &pair, asks, &policy, &target);
+    cr_assert_eq(pair_handshake(&pair, &client, &server), PAIR_DONE);
+    cr_assert(pair_send(&pair, pair.server, pair.client, 3));
+    tls_session_facts(pair.server, &facts);
+    cr_assert(facts.peer == NULL || facts.peer->verdict == TLS_VERDICT_VALID);
+    cr_assert_eq(tls_client_asked(pair.client), facts.peer != NULL);
+    return facts.peer != NULL;
+}
+
+Test(tls_server, who_names_a_reserved_name_is_asked_for_a_certificate)
+{
+    static const struct {
+        const char *name;
+        bool is_reserved;
+    } cases[] = {
+        { "server.example", false },    { "", false },
+        { "partner.example", true },    { "PARTNER.example", true },
+        { "a.partner.example", false }, { "notpartner.example", false },
+        { "a.wild.example", true },     { "b.a.Wild.Example", true },
+        { "wild.example", false },      { "awild.example", false },
+    };
+    for (unsigned version = TLS_VERSION_12; version <= TLS_VERSION_13; version++)
+        for (unsigned one = 0; one < 2; one++) {
+            w.options.credentials_count = one ? 1 : 3;
+            w.options.asked_names = reserved;
+            w.options.asked_names_count = ARRAY_COUNT(reserved);
+            pair_world_reload(&w);
+            for (size_t i = 0; i < ARRAY_COUNT(cases); i++) {
+                tls_client_cache_clear(&w.sessions);
+                cr_assert_eq(showed(cases[i].name, TLS_ASKS_BY_NAME, version), cases[i].is_reserved,
+                             "%s", cases[i].name);
+                tls_client_cache_clear(&w.sessions);
+                cr_assert(showed(cases[i].name, TLS_ASKS_ALWAYS, version));
+                tls_client_cache_clear(&w.sessions);
+                cr_assert(!showed(cases[i].name, TLS_ASKS_NEVER, version));
+            }
+            w.options.asked_names_count = 0;
+            pair_world_reload(&w);
+            tls_client_cache_clear(&w.sessions);
+            cr_assert(!showed("partner.example", TLS_ASKS_BY_NAME, version));
+        }
+}
+
+Test(tls_server, a_session_in_which_nobody_was_asked_is_not_resumed_under_a_reserved_name)
+{
+    for (unsigned version = TLS_VERSION_12; version <= TLS_VERSION_13; version++) {
+        struct tls_facts facts;
+        tls_client_cache_clear(&w.sessions);
+        w.options.asked_names_count = 0;
+        pair_world_reload(&w);
+        cr_assert(!showed("partner.example", TLS_ASKS_BY_NAME, version));
+        cr_assert(!showed("partner.example", TLS_ASKS_BY_NAME, version));
+        tls_session_facts(pair.client, &facts);
+        cr_assert(facts.is_resumed, "it has a session to offer");
+        w.options.asked_names = reserved;
+        w.options.asked_names_count = ARRAY_COUNT(reserved);
+        pair_world_reload(&w);
+        cr_assert(showed("partner.example", TLS_ASKS_BY_NAME, version));
+        tls_session_facts(pair.client, &facts);
+        cr_assert(!facts.is_resumed);
+    }
+}
+
 Test(tls_server, a_ticket_resumes_before_and_after_a_rotation_and_not_after_two)
 {
     struct tls_client_policy policy = pair_policy(&w, TLS_LEVEL_NAME);
