@@ -256,6 +256,7 @@ void check_lint(const struct config *config, struct config_report *report)
     lint_relay(config, report);
     lint_listeners(config, report);
     check_inbound(config, report);
+    check_asked(config, report);
     lint_hosts(config, report);
     check_outbound(config, report);
     check_classes(config, report);

@@ -23,9 +23,10 @@ void check_lint(const struct config *config, struct config_report *report);
 /* The part of it about inbound connectors; each finding names its rule, "(L-08)". */
 void check_inbound(const struct config *config, struct config_report *report);
 
-/* check_outbound.c, check_class.c: parts of it. */
+/* check_outbound.c, check_class.c, check_asked.c: parts of it. */
 void check_outbound(const struct config *config, struct config_report *report);
 void check_classes(const struct config *config, struct config_report *report);
+void check_asked(const struct config *config, struct config_report *report);
 /* What only the network knows; no part of it, and a command's only: it waits for DNS and others. */
 void check_online(const struct config *config, struct config_report *report);
 

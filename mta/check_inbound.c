@@ -2,7 +2,8 @@
  * check_inbound.c - what inbound connectors had better not be (CONNECTORS section 12)
  *
  * Each finding names its rule, so that it can be looked up. Errors refuse a reload. What cannot be
- * a connector at all (L-01 to L-03, L-05) is told by config_inbound.c already.
+ * a connector at all (L-01 to L-03, L-05) is told by config_inbound.c already, and whether its
+ * clients are asked for a certificate by check_asked.c.
  *
  * Indexes made here live for the check only; a check that runs out of memory says so.
  */
