@@ -17,16 +17,11 @@
 #include "core/log.h"
 #include "mta/next_hop.h"
 #include "mta/outbound_envelope.h"
-#include "mta/resolve_config.h"
 #include "mta/wire.h"
 #include "tls/tls_shard.h"
 
 enum {
     ASIDES_SPARE = 64, /* attempts that operators do not get */
-    TARGETS_TTL_MIN_MS = 5'000,
-    TARGETS_TTL_MAX_MS = 3'600'000,
-    MS_IN_S = 1'000,
-    US_IN_MS = 1'000,
     GROW_PAUSE_MS = 1'000,
     REFUSE_PAUSE_MS = 200,      /* between two lots of PUMP_MAX that are refused or moved */
     PUMP_MAX = 64,              /* connections or failures begun in one go */
@@ -359,26 +354,7 @@ void deliver_drain(struct deliver *deliver)
     }
 }
 
-/* ---- addresses ---- */
-
-static void hop_on_resolved(struct resolve_request *request, const struct resolve_result *result);
-
-/* False: it cannot be asked now. */
-static bool hop_resolve(struct next_hop *hop)
-{
-    const struct route *route = hop->route;
-    struct resolve_hop hops[RESOLVE_HOPS_MAX];
-    unsigned count = MIN(route->hosts_count, (unsigned)RESOLVE_HOPS_MAX);
-    unsigned first = 0;
-    if (route->order == ROUTE_BALANCED)
-        first = (unsigned)random_below(&hop->deliver->shard->random, route->hosts_count);
-    for (unsigned i = 0; i < count; i++)
-        hops[i] =
-            resolve_hop_of(route, &route->hosts[(first + i) % route->hosts_count], hop->domain);
-    const struct resolve_policy policy = resolve_policy_of(hop->generation->config, route);
-    hop->request.resolved = hop_on_resolved;
-    return resolve_start(hop->deliver->resolves, &policy, hops, count, &hop->request) == 0;
-}
+/* ---- all of it fails ---- */
 
 void hop_fail(struct next_hop *hop, enum outbound_token token, struct slice why)
 {
@@ -406,50 +382,8 @@ void hop_fail(struct next_hop *hop, enum outbound_token token, struct slice why)
     log_end(&line);
 }
 
-/* Each name once. NULL: an empty one, or no room. */
-static const char *hop_keep_name(struct next_hop *hop, const char *name)
-{
-    size_t size = strlen(name) + 1;
-    if (size == 1)
-        return NULL;
-    for (size_t at = 0; at < hop->names_size; at += strlen(hop->names + at) + 1)
-        if (strcmp(hop->names + at, name) == 0)
-            return hop->names + at;
-    if (hop->names_size + size > HOP_NAMES_BYTES)
-        return NULL;
-    hop->names_size += (uint32_t)size;
-    return memcpy(hop->names + hop->names_size - size, name, size);
-}
-
-static void hop_keep_targets(struct next_hop *hop, const struct resolve_result *result)
-{
-    hop->names_size = 0;
-    unsigned kept = 0;
-    for (unsigned i = 0; i < MIN(result->count, (unsigned)RESOLVE_TARGETS_MAX); i++) {
-        const struct resolve_target *from = &result->targets[i];
-        const char *host = hop_keep_name(hop, from->host);
-        const char *canonical = hop_keep_name(hop, from->canonical);
-        bool whole = host != NULL && canonical != NULL;
-        if (!whole && *from->host != '\0' && kept > 0)
-            continue; /* too many long names: less than all that is known of it will not do */
-        hop->targets[kept++] = (struct hop_target) {
-            .address = from->address,
-            .host = host,
-            .canonical = canonical,
-            .secure = from->secure && whole,
-            .mx_secure = from->mx_secure && whole,
-        };
-    }
-    hop->targets_count = kept;
-    uint64_t ttl_ms = (uint64_t)result->ttl_s * MS_IN_S;
-    ttl_ms = MIN(MAX(ttl_ms, (uint64_t)TARGETS_TTL_MIN_MS), (uint64_t)TARGETS_TTL_MAX_MS);
-    hop->targets_until_ms = hop->deliver->shard->now_ms + ttl_ms;
-    hop->target_next = 0;
-    hop->lacking = 0;
-}
-
 /* Nobody will ever take it: every message bounces, now and not in five days. */
-static void hop_refuse_all(struct next_hop *hop, const struct attempt_failure *failure)
+void hop_refuse_all(struct next_hop *hop, const struct attempt_failure *failure)
 {
     struct deliver *deliver = hop->deliver;
     struct destination *d = hop->destination;
@@ -460,28 +394,6 @@ static void hop_refuse_all(struct next_hop *hop, const struct attempt_failure *f
     }
     if (d->ready_count > 0) /* the rest soon, by the same question: no back-off, nobody is asked */
         queue_destination_again(deliver->queue, d, REFUSE_PAUSE_MS);
-}
-
-static void hop_on_resolved(struct resolve_request *request, const struct resolve_result *result)
-{
-    struct next_hop *hop = container_of(request, struct next_hop, request);
-    const struct attempt_failure failure = { result->code, result->enhanced, result->why, NULL };
-    hop_promise_end(hop);
-    hop_share_freed(hop->deliver);
-    switch (result->verdict) {
-    case RESOLVE_FOUND:
-        hop_keep_targets(hop, result);
-        hop_site_is(hop, &result->site);
-        hop_pump(hop);
-        return;
-    case RESOLVE_PERMANENT:
-        hop_stops_waiting(hop);
-        hop_refuse_all(hop, &failure);
-        return;
-    case RESOLVE_TEMPORARY:
-        hop_fail(hop, result->bogus ? FAULT_DNSSEC : FAULT_CONNECT, slice_of_string(result->why));
-        return;
-    }
 }
 
 /* ---- connections ---- */
@@ -561,7 +473,7 @@ static bool link_begin(struct link *link)
     const struct route *route = hop->route;
     const struct config *config = hop->generation->config;
     link_policy(link);
-    link_count_begun(link);
+    link_count_begun(link, link->tls.level);
     if (link->policy.token != FAULT_NONE) {
         const struct outbound_token_row *row = outbound_token_row(link->policy.token);
         const char *why = link->dane.why[0] != '\0' ? link->dane.why : row->words;
@@ -731,6 +643,8 @@ void hop_pump(struct next_hop *hop)
         }
         if (!hop_sts_known(hop))
             return;
+        if (hop_takes_over(hop))
+            continue;
         if (!hop_may_connect(hop))
             return;
         struct link_lease lease = { .lease = NULL };
@@ -741,6 +655,14 @@ void hop_pump(struct next_hop *hop)
             return;
         }
     }
+}
+
+static void link_first(struct link *link)
+{
+    link->ready_ms = link->hop->deliver->shard->now_ms;
+    link_learn(link);
+    link_count_ready(link);
+    link_works(link);
 }
 
 void link_open(struct link *link)
@@ -761,13 +683,13 @@ void link_open(struct link *link)
         if (judgement != FLOOR_PASS)
             return;
         link->was_ready = true;
-        link->ready_ms = hop->deliver->shard->now_ms;
         link_sts_tell(link);
-        link_learn(link);
         link_reply_begin(link);
-        link_count_ready(link);
         hop->connecting--;
-        link_works(link);
+        if (link->passed)
+            link_has_its_turn(link);
+        else
+            link_first(link);
         queue_destination_works(hop->deliver->queue, hop->destination);
         hop_works(hop);
     }
@@ -862,8 +784,8 @@ static void link_on_gone(struct smtp_client *client, const struct smtp_client_en
     if (end->fault == SMTP_TLS_NOT_OFFERED)
         link_floor_missed(link);
     link_tlsrpt_gone(link, client, end);
-    if (!link->was_ready && end->why != SMTP_GONE_ABORT && end->why != SMTP_GONE_QUIT &&
-        !link_step_down(link, end)) {
+    if (!link->was_ready && !link->passed && end->why != SMTP_GONE_ABORT &&
+        end->why != SMTP_GONE_QUIT && !link_step_down(link, end)) {
         enum outbound_token token = link_token(end);
         if (end->code != 0)
             link->answered = end->enhanced;

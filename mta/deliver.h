@@ -40,7 +40,8 @@ struct deliver_metrics {
     uint64_t attempts, delivered, deferred, bounced, expired, held, rerouted, bounces_sent,
         bounces_suppressed, bounces_limited, bounces_dropped, reports[BOUNCE_KINDS],
         destination_failures, tls_steps, tls_steps_back, clear_after_failure, by_connector,
-        by_default, would, unroutable, too_large, hops_waiting, hops_waited, links_yielded;
+        by_default, would, unroutable, too_large, hops_waiting, hops_waited, links_yielded,
+        links_passed;
     struct outbound_token_numbers tokens;
     struct histogram queued_ms; /* from arrival to delivery */
     struct histogram lanes_queued_ms[LANES];

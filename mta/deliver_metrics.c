@@ -37,6 +37,7 @@ const struct metric deliver_metrics_table[] = {
     DELIVER_COUNTER(clear_after_failure, "tls_steps_total", "next=\"clear\"", "Handshakes that failed, and what is tried next"),
     DELIVER_COUNTER(hops_waited, "hop_waits_total", NULL, "Next hops that had to wait for a connection or a look-up of ours"),
     DELIVER_COUNTER(links_yielded, "connections_yielded_total", NULL, "Connections ended so that another next hop has one"),
+    DELIVER_COUNTER(links_passed, "connections_passed_total", NULL, "Times that a connection went on with the mail of another domain with the same MX hosts"),
     { "ringpost_delivery_hops_waiting", NULL, "Next hops that wait for a connection or a look-up of ours", METRIC_GAUGE, 0,
       offsetof(struct deliver_metrics, hops_waiting) },
     { "ringpost_delivery_queued_seconds", NULL, "From arrival to delivery", METRIC_HISTOGRAM, 1e-3,

@@ -4,15 +4,17 @@
  * The lease of a next hop is that of its site: the connector with its hosts, or, where recipients'
  * own MX lead, the connector and the set of MX hosts. So domains with the same MX hosts share
  * connections, rate and back-off, on all shards; what a host must show, and whether it did, stays
- * with each domain. Connections are not shared between domains: each has the policy of its own.
+ * with each domain. A connection goes from one to the next where their policies let it
+ * (link_share.c).
  *
  *   hop: pumped --no slot, no token--> waits in its lease --more came--> pumped, in turn
  *
  * Only that no host could be connected to, or spoke SMTP, is a failure of the site. What DNS or TLS
  * said holds for the domain alone, and its back-off is its own (queue_destination_failed).
  *
- * While others of this shard wait for the site, a connection ends when it has nothing to do, and
- * after its turn; while other shards do, when the owner has said so.
+ * While others of this shard wait for the site, a connection goes to the first of them when it has
+ * nothing to do, and after its turn, or ends so that it gets its own; while other shards do, it
+ * ends when the owner has said so.
  */
 #include "core/check.h"
 #include "mta/lease_shard.h"
@@ -23,6 +25,7 @@ enum {
     WAKES_MAX = 64,     /* next hops in one go */
     TOKENS_WANTED = 16, /* by a next hop that waits; more when it has some */
     SPREAD_PART = 8,
+    WAITING_LOOKS = 8,  /* at next hops that wait, for one that wants a connection */
     RETRY_MS = 1'000,   /* when there is no room for a lease */
     CROWDED_MS = 1'000, /* no more connections for so long, when they are refused beside others */
 };
@@ -261,11 +264,33 @@ static bool link_must_leave(struct link *link)
     return hop->destination->ready_count == 0 || now_ms - link->lease.since_ms >= LEASE_TURN_MS;
 }
 
+/* The first one besides it that waits for a connection; those that wait for tokens stand before
+ * it. Who has no mail left does not wait any more. */
+static struct next_hop *first_waiting(const struct lease *lease, const struct next_hop *besides)
+{
+    unsigned looks = 0;
+    list_each_safe(node, &lease->waiting)
+    {
+        struct next_hop *hop = container_of(node, struct next_hop, waits);
+        if (hop->destination->ready_count == 0)
+            hop_stops_waiting(hop);
+        else if (hop->wants_slots > 0 && hop != besides)
+            return hop;
+        if (++looks == WAITING_LOOKS)
+            break;
+    }
+    return NULL;
+}
+
 bool link_leaves(struct link *link)
 {
     if (!link_must_leave(link))
         return false;
-    link_quit(link);
+    struct next_hop *next = link->lease.leaves ? NULL : first_waiting(link->lease.lease, link->hop);
+    if (!link_must_leave(link))
+        return false; /* nobody waits after all */
+    if (next == NULL || !link_passes(link, next))
+        link_quit(link);
     return true;
 }
 
@@ -289,11 +314,16 @@ void link_sends(struct link *link)
 
 /* ---- health ---- */
 
+void link_has_its_turn(struct link *link)
+{
+    link->lease.since_ms = link->hop->deliver->shard->now_ms;
+}
+
 void link_works(struct link *link)
 {
     struct lease *lease = link->lease.lease;
     link->lease.serves = true;
-    link->lease.since_ms = link->hop->deliver->shard->now_ms;
+    link_has_its_turn(link);
     lease_works(lease);
 }
 

@@ -219,6 +219,23 @@ void link_shares_no_more(struct link *link)
     hop_share_freed(deliver);
 }
 
+void link_changes_hop(struct link *link, struct next_hop *to)
+{
+    struct next_hop *from = link->hop;
+    struct hop_share *share = &to->deliver->share;
+    link_rests(link, false);
+    list_remove(&link->idle);
+    list_remove(&link->node);
+    if (--from->links_count == 0)
+        share->holders--;
+    if (++to->links_count == 1)
+        share->holders++;
+    link->hop = to;
+    list_push(&to->links, &link->node);
+    to->turn = false;
+    hop_wait_no_more(to);
+}
+
 void link_rests(struct link *link, bool rests)
 {
     if (rests == !list_empty(&link->resting))

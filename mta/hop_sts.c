@@ -27,14 +27,17 @@ static void on_answered(struct sts_watch *watch)
     hop_pump(container_of(watch, struct next_hop, sts));
 }
 
+bool hop_sts_ask(struct next_hop *hop, const struct hop_target *to, struct sts_facts *facts)
+{
+    const char *domain = subject_of(hop, to);
+    *facts = (struct sts_facts) { .domain = "", .mode = STS_MODE_NONE };
+    hop->sts.answered = on_answered;
+    return *domain == '\0' || sts_watch_ask(&hop->sts, hop->deliver->sts, domain, to->host, facts);
+}
+
 bool hop_sts_known(struct next_hop *hop)
 {
-    const struct hop_target *to = &hop->targets[hop->target_next];
-    const char *domain = subject_of(hop, to);
-    hop->sts_facts = (struct sts_facts) { .domain = "", .mode = STS_MODE_NONE };
-    hop->sts.answered = on_answered;
-    return *domain == '\0' ||
-           sts_watch_ask(&hop->sts, hop->deliver->sts, domain, to->host, &hop->sts_facts);
+    return hop_sts_ask(hop, &hop->targets[hop->target_next], &hop->sts_facts);
 }
 
 static enum outbound_token testing_fault(const struct link *link)

@@ -33,12 +33,12 @@ bool hop_is_blocked(const struct next_hop *hop)
            connector_is_blocked(hop->deliver->connectors, CONNECTOR_OUT, slot_of(hop));
 }
 
-void link_count_begun(struct link *link)
+void link_count_begun(struct link *link, enum tls_level level)
 {
     link->row = row_of(link->hop);
     const struct route *route = link->hop->route;
-    link->forced = link->tls.level > TLS_LEVEL_MAY ||
-                   (link->tls.level == TLS_LEVEL_MAY && route->clear == ROUTE_CLEAR_NEVER);
+    link->forced =
+        level > TLS_LEVEL_MAY || (level == TLS_LEVEL_MAY && route->clear == ROUTE_CLEAR_NEVER);
 }
 
 void link_count_ready(struct link *link)

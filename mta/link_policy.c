@@ -32,20 +32,20 @@ const char *hop_subject(const struct next_hop *hop, const char *host, bool *name
 /* What the certificate may be for, where the connector does not say: the host's name as configured,
  * or the domain whose MX it is, and all below it. What DNS calls an MX host is no reference:
  * whoever forges the one could choose the other. */
-unsigned link_names(struct link *link)
+unsigned hop_names(const struct next_hop *hop, const char *host, struct hop_names *names)
 {
     bool named;
-    const char *domain = hop_subject(link->hop, link->to.host, &named);
+    const char *domain = hop_subject(hop, host, &named);
     if (named) {
-        link->names[0] = slice_of_string(link->host);
+        names->names[0] = slice_of_string(host);
         return 1;
     }
     if (*domain == '\0')
         return 0;
-    int size = snprintf(link->below, sizeof(link->below), "*.%s", domain);
-    CHECK(size > 2 && (size_t)size < sizeof(link->below));
-    link->names[0] = slice_of(link->below + 2, (size_t)size - 2);
-    link->names[1] = slice_of(link->below, (size_t)size);
+    int size = snprintf(names->below, sizeof(names->below), "*.%s", domain);
+    CHECK(size > 2 && (size_t)size < sizeof(names->below));
+    names->names[0] = slice_of(names->below + 2, (size_t)size - 2);
+    names->names[1] = slice_of(names->below, (size_t)size);
     return 2;
 }
 
@@ -83,8 +83,8 @@ static void dane_policy(struct link *link)
     struct tls_client_policy *policy = &link->tls;
     unsigned count = 0;
     link->dane_names[count++] = slice_of_string(link->dane.base);
-    if (link_names(link) > 0)
-        link->dane_names[count++] = link->names[0];
+    if (hop_names(link->hop, link->to.host, &link->names) > 0)
+        link->dane_names[count++] = link->names.names[0];
     policy->dane = link->dane.set;
     policy->dane_names = link->dane_names;
     policy->dane_names_count = count;
@@ -114,23 +114,27 @@ static unsigned message_of(enum route_wish wish)
     return 0;
 }
 
-void link_policy(struct link *link)
+struct host_policy hop_policy(const struct next_hop *hop, const struct sts_facts *sts,
+                              enum host_dane dane, bool mx_secure)
 {
-    const struct next_hop *hop = link->hop;
-    const struct route *route = hop->route;
     const struct host_policy_facts facts = {
-        .connector = route_floor(route),
+        .connector = route_floor(hop->route),
         .floor = hop->floor,
         .floor_recorded = hop->floor_recorded,
-        .sts = sts_of(link->sts.mode),
-        .sts_lists = link->sts.lists,
-        .dane_mode = route->dane,
-        .dane = link->dane.dane,
-        .mx_secure = link->to.mx_secure,
+        .sts = sts_of(sts->mode),
+        .sts_lists = sts->lists,
+        .dane_mode = hop->route->dane,
+        .dane = dane,
+        .mx_secure = mx_secure,
         .message = message_of(hop->wish),
     };
-    link->policy = host_policy(&facts);
-    route_policy(route, link->policy.level, &link->tls);
+    return host_policy(&facts);
+}
+
+void link_policy(struct link *link)
+{
+    link->policy = hop_policy(link->hop, &link->sts, link->dane.dane, link->to.mx_secure);
+    route_policy(link->hop->route, link->policy.level, &link->tls);
     if (link->policy.dane)
         dane_policy(link);
 }

@@ -86,8 +86,9 @@ void link_tls(struct link *link, const struct hop_target *to, struct smtp_client
         .target = {
             .host = link->host_key,
             .server_name = server_name(link, to),
-            .names = given ? route->tls_names : link->names,
-            .names_count = given ? route->tls_names_count : link_names(link),
+            .names = given ? route->tls_names : link->names.names,
+            .names_count =
+                given ? route->tls_names_count : hop_names(hop, link->to.host, &link->names),
             .step = link->step,
             .group = host.group,
             .also = also_name(link),

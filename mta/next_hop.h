@@ -2,8 +2,9 @@
  * next_hop.h - a destination's connections: where it is, who is connected, what they are doing
  *
  * Shared by deliver.c (next hops and their connections), attempt.c (one unit on its way),
- * hop_lease.c (limits that all shards keep together), hop_share.c (who gets the shard's
- * connections), link_policy.c (what a host must show, and what is said when it does not),
+ * hop_targets.c (its addresses), hop_lease.c (limits that all shards keep together), hop_share.c
+ * (who gets the shard's connections), link_share.c (a connection goes on for another one),
+ * link_policy.c (what a host must show, and what is said when it does not),
  * link_tls.c (how it is asked), link_floor.c (may it have mail, by what it has been capable of),
  * link_tlsrpt.c (what reports about TLS say of it) and link_count.c (what their connector did).
  */
@@ -34,8 +35,15 @@ struct hop_target {
     struct net_address address;
     const char *host;      /* in names, or NULL: the address stands for it */
     const char *canonical; /* likewise; at the end of its CNAMEs */
-    bool secure;           /* as in struct resolve_target */
+    uint32_t rank;         /* as in struct resolve_target */
+    bool secure;
     bool mx_secure;
+};
+
+/* That a certificate may bear, unless the connector says which. */
+struct hop_names {
+    struct slice names[2];
+    char below[PATTERN_TEXT_MAX + 3];
 };
 
 struct next_hop {
@@ -117,11 +125,11 @@ struct link {
     struct connector_out_row *row; /* where it is counted; NULL: nowhere */
     enum connector_tls tls_kind;   /* as it was when it became ready */
     bool is_hybrid;
-    bool forced;           /* TLS was demanded */
-    struct slice names[2]; /* that a certificate may bear, unless the connector says which */
-    char below[PATTERN_TEXT_MAX + 3];
-    bool ready; /* the client may take a transaction */
-    bool was_ready;
+    bool forced; /* TLS was demanded */
+    struct hop_names names;
+    bool ready;                      /* the client may take a transaction */
+    bool was_ready;                  /* for this next hop */
+    bool passed;                     /* it was ready for another one before */
     bool is_reported;                /* it counts as a session in a report about TLS */
     enum outbound_token reply_means; /* what a reply of its host may be about; or NONE */
     struct smtp_enhanced answered;   /* its host gave no way to mail, by this; klass 0: not so */
@@ -173,12 +181,15 @@ void link_open(struct link *link);
 /* Whose host it is: the domain whose MX leads to it, or (*named) the host itself, where the
  * configuration names it. "": nobody's. host NULL: an address. */
 const char *hop_subject(const struct next_hop *hop, const char *host, bool *named);
-/* Names that its certificate may bear where the connector does not say: link->names; how many. */
-unsigned link_names(struct link *link);
+/* Names that the certificate of this host may bear where the connector does not say; how many. */
+unsigned hop_names(const struct next_hop *hop, const char *host, struct hop_names *names);
 /* link_policy.c: asks DNS for what must be known before connecting. True: there is nothing to ask,
  * or it is known; else link_known is called. */
 bool link_ask(struct link *link);
 void link_known(struct link *link);
+/* What a host must show, from what is known of it. */
+struct host_policy hop_policy(const struct next_hop *hop, const struct sts_facts *sts,
+                              enum host_dane dane, bool mx_secure);
 /* What this host must show, from all that is known now. */
 void link_policy(struct link *link);
 /* Its client is ready, and offers what the messages insist on (RFC 8689). */
@@ -216,6 +227,8 @@ void hop_share_init(struct deliver *deliver);
 /* It counts among its next hop's links; it does not any more, and is about to be freed. */
 void link_shares(struct link *link);
 void link_shares_no_more(struct link *link);
+/* From now on it is this next hop's. */
+void link_changes_hop(struct link *link, struct next_hop *to);
 /* It is without a message: who has it end for others is the shard, or its site's lease. */
 void link_rests(struct link *link, bool rests);
 /* One that is connected and without a message ends. */
@@ -232,17 +245,24 @@ void hop_site_is(struct next_hop *hop, const struct resolve_site *site);
 bool hop_take_slot(struct next_hop *hop, uint32_t wanted, struct link_lease *taken);
 void hop_give_slot(struct next_hop *hop, struct link_lease *taken);
 void hop_stops_waiting(struct next_hop *hop);
-/* True: it ends, instead of being given a message, to make room for others. */
+/* True: it is for others of its site now, or ends to make room for them, instead of being given a
+ * message. */
 bool link_leaves(struct link *link);
 /* max-rate lets a message go by it. False: the hop is pumped again when it does. */
 bool link_has_token(struct link *link);
 void link_sends(struct link *link);
-/* It came about. No host of the site could be connected to. */
+/* Its next hop has it from now on. It came about. No host of the site could be connected to. */
+void link_has_its_turn(struct link *link);
 void link_works(struct link *link);
 void hop_site_fails(struct next_hop *hop, const struct link *link, enum outbound_token token,
                     struct slice why);
 /* For lease_shard_init; owner is the struct lease_shard. */
 void hop_lease_changed(void *owner, struct lease *lease);
+
+/* link_share.c: a connection of its site that rests is its own now. False: none can be. */
+bool hop_takes_over(struct next_hop *hop);
+/* It is that one's now, if it may be. */
+bool link_passes(struct link *link, struct next_hop *to);
 
 /* hop_limits.c: a host was given no mail; all of them; one takes it: by which age mail expires. */
 void hop_host_failed(struct next_hop *hop, enum outbound_token token);
@@ -251,10 +271,16 @@ void hop_works(struct next_hop *hop);
 /* hop_sts.c: what the policy of MTA-STS says of the target that is next is in sts_facts; false: it
  * is being asked for, and the hop is pumped again. */
 bool hop_sts_known(struct next_hop *hop);
+/* The same of any target; no other question is under way. */
+bool hop_sts_ask(struct next_hop *hop, const struct hop_target *to, struct sts_facts *facts);
 /* What a host in testing would have been refused for is told. The connection is as it will be. */
 void link_sts_tell(const struct link *link);
-/* deliver.c: backs off as a whole. */
+/* deliver.c: backs off as a whole. Bounces all that is ready. */
 void hop_fail(struct next_hop *hop, enum outbound_token token, struct slice why);
+void hop_refuse_all(struct next_hop *hop, const struct attempt_failure *failure);
+/* hop_targets.c: asks for its addresses; it is pumped when they are there. False: it cannot be
+ * asked now. */
+bool hop_resolve(struct next_hop *hop);
 /* hop_binds.c: what its ready mail waits for. */
 enum hop_bind {
     HOP_BINDS_NOTHING, /* none is ready */
@@ -306,7 +332,7 @@ void deliver_count(struct deliver *deliver, const struct unit *unit, const struc
 /* An operator has marked the connector, or suspended it or the destination: nothing is sent, mail
  * waits. */
 bool hop_is_blocked(const struct next_hop *hop);
-void link_count_begun(struct link *link);
+void link_count_begun(struct link *link, enum tls_level level);
 void link_count_ready(struct link *link);
 void link_count_refused(const struct link *link, enum outbound_token token);
 void link_count_message(struct link *link, const struct outcome *outcomes, uint32_t count,

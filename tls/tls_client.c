@@ -669,6 +669,20 @@ bool tls_client_name_ok(const struct tls_session *session)
     return session->is_name_ok;
 }
 
+bool tls_client_has_name(const struct tls_session *session, const struct slice *names,
+                         unsigned names_count)
+{
+    struct slice matched;
+    char ignored[TLS_WHY_MAX];
+    return session->peer != NULL && tls_verify_name(session->peer, names, names_count,
+                                                    TLS_ALLOW_WILDCARD, &matched, ignored);
+}
+
+void tls_client_name_is(struct tls_session *session, bool ok)
+{
+    session->is_name_ok = ok;
+}
+
 enum tls_dane_match tls_client_dane(const struct tls_session *session)
 {
     return session->dane;

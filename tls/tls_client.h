@@ -126,6 +126,11 @@ bool tls_client_is_hybrid(const struct tls_session *session);
 bool tls_client_pin_missed(const struct tls_session *session);
 /* Whether one of the names wanted was presented (also where the level does not ask). */
 bool tls_client_name_ok(const struct tls_session *session);
+/* Whether the certificate of an open session bears one of these, which others want. */
+bool tls_client_has_name(const struct tls_session *session, const struct slice *names,
+                         unsigned names_count);
+/* The session goes on for them: what name_ok says from now on. */
+void tls_client_name_is(struct tls_session *session, bool ok);
 /* How it fitted the policy's TLSA records; NO_MATCH without any. */
 enum tls_dane_match tls_client_dane(const struct tls_session *session);
 

@@ -99,11 +99,11 @@ class Sts(unittest.TestCase):
     def peer(self, context=None, host="127.0.0.10", **more):
         return TlsPeer(self, context or self.mail_host, host=host, port=self.mx_port, **more)
 
-    def serve(self, start=True, delivery=None, port=None, **connector):
+    def serve(self, start=True, delivery=None, port=None, top=None, **connector):
         base = scratch(self)
         (base / "roots.pem").write_text(self.authority.root.pem)
         self.server = Ringpost(
-            self, relay={"domains": ["*.example"]},
+            self, relay={"domains": ["*.example"]}, top=top,
             outbound={"mx": {"domains": ["*"], "hosts": ["mx"], "port": self.mx_port, "roots": "test", **connector}},
             delivery={**SLOW, "private-networks": LOCAL, **(delivery or {})},
             dns={"forwarders": [f"127.0.0.1:{self.nsd.port}"], "timeout": "5s"},
@@ -152,6 +152,18 @@ class Sts(unittest.TestCase):
 
 
 class Policies(Sts):
+    def test_a_connection_is_shared_only_with_whom_it_was_verified_for(self):
+        """plain, good and none have one MX host. What was made without a policy is none for who has one, and the
+        other way round it is one."""
+        self.hosts.publish("good", policy())
+        peer = self.peer()
+        self.serve(top={"shards": 1})
+        for name in ("plain", "good", "none", "plain"):
+            self.delivered(name)
+        self.assertEqual([m.connection for m in peer.messages], [1, 2, 2, 1])
+        self.assertEqual([e["policy"] for e in self.server.log("delivered")],
+                         ["connector", "connector,sts", "connector", "connector"])
+
     def test_what_is_no_policy_lets_mail_go(self):
         """Each of these domains is as one that has nothing to say; what went wrong is recorded."""
         self.hosts.publish("redirect", "", 301, Location=f"https://mta-sts.good.{ORIGIN}/.well-known/mta-sts.txt")

@@ -428,6 +428,75 @@ Test(deliver, domains_with_the_same_mx_hosts_share_connections)
     }
 }
 
+/* Domain after domain, and all at once with fewer connections than domains. */
+Test(deliver, a_connection_goes_on_with_the_mail_of_another_domain)
+{
+    EACH_SEED(seed)
+    {
+        struct deliver_world *w = deliver_world_new(seed, "delivery { connections-per-hop = 1 }");
+        struct sim_actor *hop = deliver_hop(w, "9.9.8.2");
+        sim_dns_a(w->names, "mx.host.test", "9.9.8.2");
+        sim_dns_mx(w->names, "x.test", 10, "mx.host.test");
+        sim_dns_mx(w->names, "y.test", 20, "MX.host.test");
+        sim_dns_mx(w->names, "z.test", 5, "mx.host.test");
+        for (unsigned i = 0; i < 4; i++) {
+            deliver_mail(w, "x", 500);
+            deliver_world_run(w, 1'000);
+            deliver_mail(w, "y", 500);
+            deliver_world_run(w, 1'000);
+        }
+        cr_assert_eq(sim_hop_connections(hop), 1);
+        cr_assert_geq(w->deliver.metrics.links_passed, 7);
+        for (unsigned i = 0; i < 10; i++)
+            deliver_mail(w, "xyz", 500);
+        cr_assert(deliver_until_empty(w, MINUTE_MS));
+        cr_assert_eq(sim_hop_connections(hop), 1, "%u", sim_hop_connections(hop));
+        cr_assert_eq(sim_ledger_balance(w->ledger).delivered, 38);
+        cr_assert_eq(sim_ledger_balance(w->ledger).duplicates, 0);
+        deliver_world_free(w);
+    }
+}
+
+/* The other host is preferred there: a connection to the second best one is none for it. */
+Test(deliver, a_connection_to_a_host_that_comes_later_is_not_taken)
+{
+    struct deliver_world *w = deliver_world_new(3, CALM_RETRY);
+    struct sim_actor *first = deliver_hop(w, "9.9.8.2");
+    struct sim_actor *second = deliver_hop(w, "9.9.8.3");
+    sim_dns_a(w->names, "a.host.test", "9.9.8.2");
+    sim_dns_a(w->names, "b.host.test", "9.9.8.3");
+    sim_dns_mx(w->names, "x.test", 10, "a.host.test");
+    sim_dns_mx(w->names, "x.test", 20, "b.host.test");
+    sim_dns_mx(w->names, "y.test", 20, "a.host.test");
+    sim_dns_mx(w->names, "y.test", 10, "b.host.test");
+    deliver_mail(w, "x", 500);
+    deliver_world_run(w, 1'000);
+    deliver_mail(w, "y", 500);
+    deliver_world_run(w, 1'000);
+    cr_assert_eq(w->queue.metrics.messages, 0);
+    cr_assert_eq(sim_hop_connections(first), 1);
+    cr_assert_eq(sim_hop_connections(second), 1);
+    cr_assert_eq(w->deliver.metrics.links_passed, 0);
+    deliver_world_free(w);
+}
+
+/* So many messages by one connection, whosever they are. */
+Test(deliver, messages_per_connection_are_bounded_over_all_domains)
+{
+    struct deliver_world *w =
+        deliver_world_new(19, "delivery { connections-per-hop = 1 messages-per-connection = 7 }");
+    struct sim_actor *hop = deliver_hop(w, "9.9.8.2");
+    sim_dns_a(w->names, "mx.host.test", "9.9.8.2");
+    sim_dns_mx(w->names, "x.test", 10, "mx.host.test");
+    sim_dns_mx(w->names, "y.test", 10, "mx.host.test");
+    for (unsigned i = 0; i < 10; i++)
+        deliver_mail(w, "xy", 500);
+    cr_assert(deliver_until_empty(w, 10 * MINUTE_MS));
+    cr_assert_eq(sim_hop_connections(hop), 3);
+    cr_assert_gt(w->deliver.metrics.links_passed, 0);
+    deliver_world_free(w);
+}
+
 Test(deliver, a_dead_site_costs_one_probe_whatever_domains_it_has)
 {
     struct deliver_world *w = deliver_world_new(
