@@ -9,6 +9,7 @@ Written anew by RINGPOST_EXPECT=write; look at the difference.
 import json
 import os
 import pathlib
+import re
 import subprocess
 import unittest
 
@@ -50,9 +51,11 @@ class TestSsl(unittest.TestCase):
             stdin=subprocess.DEVNULL, capture_output=True, timeout=170, check=False, cwd=base)
         lines = []
         for entry in json.loads(found.read_text()):
-            name = entry["id"].split(" ")[0]
+            name, finding = entry["id"].split(" ")[0], entry["finding"].strip()
+            if name == "TLS_session_ticket":    # what is left of twelve hours, in seconds
+                finding = re.sub(r"\b431\d\d\b", "43200", finding)
             if not name.startswith(IGNORED) or name in KEPT:
-                lines.append(f"{entry['severity']:8} {entry['id']}: {entry['finding'].strip()}")
+                lines.append(f"{entry['severity']:8} {entry['id']}: {finding}")
         text = "\n".join(lines) + "\n"
         if os.environ.get("RINGPOST_EXPECT") == "write":
             EXPECTED.write_text(text)
