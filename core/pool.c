@@ -1,7 +1,9 @@
 /*
  * pool.c - objects of one size out of one reservation
  *
- * Under AddressSanitizer an object that was given back is poisoned, so that a late user is caught.
+ * Under AddressSanitizer an object that was given back is poisoned, so that a late user is caught;
+ * so is what comes after the last one that was ever taken, for who writes past it. Not all of the
+ * rest, which may be gigabytes of address space: marks are memory, an eighth of what they are for.
  */
 #include "core/pool.h"
 
@@ -26,6 +28,20 @@
 #define UNPOISON(pointer, size) ((void)(pointer), (void)(size))
 #endif
 
+enum { POISON_AHEAD = 4'096 };
+
+/* Bytes from the beginning on that were taken or are marked. */
+static size_t marked(const struct pool *pool)
+{
+    return MIN(pool->size * pool->touched + POISON_AHEAD, pool->size * pool->count);
+}
+
+static void poison_ahead(const struct pool *pool)
+{
+    size_t taken = pool->size * pool->touched;
+    POISON(pool->memory + taken, marked(pool) - taken);
+}
+
 int pool_init(struct pool *pool, const char *name, size_t object_size, uint32_t count)
 {
     CHECK(object_size > 0);
@@ -35,7 +51,7 @@ int pool_init(struct pool *pool, const char *name, size_t object_size, uint32_t 
     pool->memory = memory_reserve(pool->size * count);
     if (pool->memory == NULL)
         return -ENOMEM;
-    POISON(pool->memory, pool->size * count);
+    poison_ahead(pool);
     return 0;
 }
 
@@ -43,7 +59,7 @@ void pool_free(struct pool *pool)
 {
     if (pool->memory == NULL)
         return;
-    UNPOISON(pool->memory, pool->size * pool->count);
+    UNPOISON(pool->memory, marked(pool));
     memory_release(pool->memory, pool->size * pool->count);
     *pool = (struct pool) { 0 };
 }
@@ -57,6 +73,7 @@ void *pool_take(struct pool *pool)
     } else if (pool->touched < pool->count) {
         object = pool->memory + (size_t)pool->touched++ * pool->size;
         UNPOISON(object, pool->size);
+        poison_ahead(pool);
     } else {
         pool->refused++;
         return NULL;
