@@ -183,7 +183,9 @@ static void hop_told(struct next_hop *hop, const struct lease *lease)
     hop->told = true;
     d->owner_note = lease->token;
     d->failures = lease->failures;
-    d->retry_ms = lease->retry_ms;
+    const bool before = lease->failed_ms < d->ordered_ms; /* news of what he wants is on its way */
+    d->retry_ms = before ? 0 : lease->retry_ms;
+    d->ordered_ms = before ? d->ordered_ms : 0;
     if (d->error[0] == '\0')
         slice_to_string(slice_of_string(lease->why), d->error, sizeof(d->error));
 }
@@ -202,8 +204,8 @@ bool hop_take_slot(struct next_hop *hop, uint32_t wanted, struct link_lease *tak
         queue_destination_again(hop->deliver->queue, hop->destination, RETRY_MS);
         return false;
     }
-    if (hop->told && hop->destination->retry_ms == 0)
-        lease_retry(lease); /* somebody has ended its back-off: so he means the site's */
+    if (hop->destination->ordered_ms != 0)
+        lease_retry(lease, hop->destination->ordered_ms);
     const uint32_t tokens = MIN(hop->destination->ready_count, (uint32_t)TOKENS_WANTED);
     const bool slow = lease->limits.rate > 0;
     if (slow && lease_tokens(lease) == 0)

@@ -278,18 +278,22 @@ static void slot_meant(struct queue_slot *slot)
     slot->counted = true;
 }
 
-/* A unit that is ready waits for its destination alone. */
+/* A unit that is ready waits for its destination alone; one that is deferred may, once it is due.
+ */
 static void slot_retry_ready(struct queue_slot *slot, struct message *m)
 {
     const struct queue_job *job = slot->part->job;
     for (struct unit *unit = m->units; unit != NULL; unit = unit->sibling) {
         struct destination *d = unit->destination;
         const uint32_t count = slot_count(slot, unit);
-        if (unit->state != UNIT_READY || count == 0 || !queue_select_unit(&job->selection, unit))
+        if ((unit->state != UNIT_READY && unit->state != UNIT_DEFERRED) || count == 0 ||
+            !queue_select_unit(&job->selection, unit))
+            continue;
+        if (d->ordered_ms < slot->part->began_ms)
+            queue_destination_retry(&slot->log->queue, d, slot->part->began_ms);
+        if (unit->state != UNIT_READY)
             continue;
         slot_meant(slot);
-        if (d->retry_ms > slot->part->shard->now_ms)
-            queue_destination_retry(&slot->log->queue, d);
         snprintf(slot->key, sizeof(slot->key), "%s", d->key);
         slot->recipients = count;
         metric_add(&slot->part->numbers.units, 1);
@@ -615,6 +619,7 @@ void queue_part_asked(struct shard *shard, const struct handoff *handoff)
     struct queue_part *part = handoff->pointer;
     struct server_shard *server = shard->owner;
     part->shard = shard;
+    part->began_ms = shard->now_ms;
     part->until_ms = shard->now_ms + WAIT_MAX_MS;
     for (unsigned i = 0; i < server->logs_count; i++)
         metric_add(&part->numbers.total, metric_get(&server->logs[i].queue.metrics.messages));

@@ -111,6 +111,7 @@ struct queue_part {
     bool scanned;
     bool told_settled;
     uint64_t until_ms;
+    uint64_t began_ms;
     unsigned slots_used;
     unsigned waiting_count;
     struct unit *unit_of[RECIPIENTS_MAX]; /* of a message's recipients, while it is looked at */

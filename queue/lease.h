@@ -59,7 +59,6 @@ enum lease_report {
     LEASE_FAILED,
     LEASE_WORKS,  /* a connection came about */
     LEASE_SERVES, /* others say it failed, but we have connections */
-    LEASE_RETRY,  /* an operator wants it tried now */
 };
 
 /* To the owner. Counts are since the lease was made, and wrap. */
@@ -74,10 +73,13 @@ struct lease_ask {
     uint32_t tokens_wanted;
     uint32_t round; /* of the health that was known */
     uint32_t failures;
-    uint64_t retry_ms; /* FAILED: the end of the back-off */
-    uint8_t report;    /* enum lease_report */
-    uint8_t token;     /* FAILED: the reporter's number for it */
-    bool probes;       /* it has a use for the probe, if it has that */
+    uint64_t failed_ms;  /* FAILED: when; */
+    uint64_t retry_ms;   /* the end of the back-off */
+    uint64_t ordered_ms; /* an operator wanted it tried then: back-offs for what failed before are
+                            over. 0: nobody did */
+    uint8_t report;      /* enum lease_report */
+    uint8_t token;       /* FAILED: the reporter's number for it */
+    bool probes;         /* it has a use for the probe, if it has that */
     char why[LEASE_WHY_MAX];
 };
 
@@ -91,6 +93,7 @@ struct lease_tell {
     uint32_t tokens;
     uint32_t round;
     uint32_t failures;
+    uint64_t failed_ms; /* the last time */
     uint64_t retry_ms;
     uint8_t token;
     bool probe;
@@ -127,7 +130,9 @@ struct lease {
     /* health */
     uint32_t round;
     uint32_t failures; /* 0: it works */
+    uint64_t failed_ms;
     uint64_t retry_ms;
+    uint64_t ordered_ms; /* by an operator, as far as is known here */
     uint8_t token;
     uint8_t report; /* enum lease_report; what the owner has not answered yet */
     uint32_t report_number;
@@ -188,8 +193,9 @@ uint32_t lease_tokens(const struct lease *lease);
  * True: all holders hear of it. */
 bool lease_failed(struct lease *lease, uint32_t failures, uint64_t retry_ms, uint8_t token,
                   struct slice why);
-/* Its back-off is over now, for all. */
-void lease_retry(struct lease *lease);
+/* An operator wanted it tried at ordered_ms: if it did not fail since, its back-off is over now,
+ * for all. May be said again. */
+void lease_retry(struct lease *lease, uint64_t ordered_ms);
 /* A connection came about, and is one that works; until lease_serves_less. */
 void lease_works(struct lease *lease);
 void lease_serves_less(struct lease *lease);
@@ -235,7 +241,9 @@ struct lease_site {
     uint64_t credit_ms;
     uint32_t outstanding; /* tokens */
     uint32_t round, failures;
+    uint64_t failed_ms;
     uint64_t retry_ms;
+    uint64_t ordered_ms;
     uint32_t ceiling;
     uint64_t ceiling_ms; /* until */
     uint8_t token;

@@ -303,6 +303,7 @@ bool lease_failed(struct lease *lease, uint32_t failures, uint64_t retry_ms, uin
     lease->probing = false;
     lease->probe = false;
     lease->failures = failures;
+    lease->failed_ms = *lease->holder->now_ms;
     lease->retry_ms = retry_ms;
     lease->token = token;
     slice_to_string(why, lease->why, sizeof(lease->why));
@@ -310,11 +311,13 @@ bool lease_failed(struct lease *lease, uint32_t failures, uint64_t retry_ms, uin
     return true;
 }
 
-void lease_retry(struct lease *lease)
+void lease_retry(struct lease *lease, uint64_t ordered_ms)
 {
-    if (lease->failures > 0 && lease->retry_ms > *lease->holder->now_ms &&
-        lease->report == LEASE_SILENT)
-        lease_report(lease, LEASE_RETRY);
+    if (ordered_ms <= lease->ordered_ms)
+        return;
+    lease->ordered_ms = ordered_ms;
+    if (lease->failures == 0 || lease->failed_ms < ordered_ms)
+        lease_touch(lease); /* the owner may know of a failure that is not known here */
 }
 
 void lease_works(struct lease *lease)
@@ -361,7 +364,9 @@ void lease_say(struct lease *lease, struct lease_ask *ask)
         .tokens_wanted = tokens_wanted(lease),
         .round = lease->round,
         .failures = lease->failures,
+        .failed_ms = lease->failed_ms,
         .retry_ms = lease->retry_ms,
+        .ordered_ms = lease->ordered_ms,
         .report = lease->report,
         .token = lease->token,
         .probes = lease->probe && (lease->probing || lease->slots_wanted > 0),
@@ -395,6 +400,7 @@ static void lease_hear_health(struct lease *lease, const struct lease_tell *tell
     if (news)
         lease->probing = false;
     lease->failures = tell->failures;
+    lease->failed_ms = tell->failed_ms;
     lease->retry_ms = tell->retry_ms;
     lease->token = tell->token;
     if (tell->failures > 0)

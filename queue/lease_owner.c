@@ -371,6 +371,7 @@ static void site_failed(struct lease_site *site, const struct lease_share *share
     if (ask->round != site->round)
         return;
     site->failures = MAX(site->failures + 1, ask->failures);
+    site->failed_ms = ask->failed_ms;
     site->retry_ms = ask->retry_ms;
     site->token = ask->token;
     site->failed_by = share->holder;
@@ -406,9 +407,11 @@ static void site_works(struct lease_site *site)
     site_health(site);
 }
 
-static void site_retry(struct lease_site *site)
+/* All that an operator orders at one time ends one back-off: the next failure is later. */
+static void site_ordered(struct lease_site *site, uint64_t ordered_ms)
 {
-    if (!in_back_off(site))
+    site->ordered_ms = MAX(site->ordered_ms, ordered_ms);
+    if (!in_back_off(site) || site->failed_ms >= site->ordered_ms)
         return;
     site->retry_ms = now_of(site);
     site_health(site);
@@ -542,8 +545,8 @@ void lease_owner_hear(struct lease_owner *owner, unsigned holder, const struct l
     case LEASE_FAILED: site_failed(site, share, ask); break;
     case LEASE_WORKS: site_works(site); break;
     case LEASE_SERVES: site_serves(site, ask); break;
-    case LEASE_RETRY: site_retry(site); break;
     }
+    site_ordered(site, ask->ordered_ms);
     if (share->probe && !ask->probes && (int32_t)(ask->seen - share->probe_number) >= 0) {
         share->probe = false;
         site->probed = false;
@@ -586,6 +589,7 @@ void lease_owner_say(const struct lease_share *share, struct lease_tell *tell)
         .tokens = share->tokens,
         .round = site->round,
         .failures = site->failures,
+        .failed_ms = site->failed_ms,
         .retry_ms = site->retry_ms,
         .token = site->token,
         .probe = share->probe,

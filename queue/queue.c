@@ -756,6 +756,7 @@ void queue_destination_failed(struct queue *queue, struct destination *d, struct
     uint8_t class =
         list_empty(ready) ? 0 : container_of(ready->next, const struct unit, node)->class;
     d->failures++;
+    d->ordered_ms = 0;
     d->retry_ms = queue->shard->now_ms + queue_retry_after_ms(queue, class, d->failures);
     slice_to_string(why, d->error, sizeof(d->error));
     timer_arm(&queue->shard->timers, &d->timer, d->retry_ms);
@@ -771,12 +772,13 @@ void queue_destination_again(struct queue *queue, struct destination *d, uint64_
 void queue_destination_works(struct queue *queue, struct destination *d)
 {
     d->failures = 0;
-    d->retry_ms = 0;
+    d->retry_ms = d->ordered_ms = 0;
     timer_disarm(&queue->shard->timers, &d->timer);
 }
 
-void queue_destination_retry(struct queue *queue, struct destination *d)
+void queue_destination_retry(struct queue *queue, struct destination *d, uint64_t ordered_ms)
 {
+    d->ordered_ms = ordered_ms;
     d->retry_ms = 0;
     queue_destination_again(queue, d, 0);
 }

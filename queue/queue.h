@@ -54,6 +54,7 @@ struct destination {
     uint32_t active_count;
     uint32_t failures;   /* in a row, of the destination as a whole */
     uint64_t retry_ms;   /* monotonic; back-off ends; 0: none */
+    uint64_t ordered_ms; /* an operator said that it is to be tried, and it was not yet; or 0 */
     uint64_t age_max_ms; /* of its units; 0: as their class says */
     uint64_t hash;
     struct message *adding; /* the message whose units are being made, and its unit here */
@@ -283,8 +284,10 @@ void queue_ages_changed(struct queue *queue);
 void queue_destination_again(struct queue *queue, struct destination *destination,
                              uint64_t after_ms);
 void queue_destination_works(struct queue *queue, struct destination *destination);
-/* An operator wants it tried now: its back-off is over; wanted() is called for it soon. */
-void queue_destination_retry(struct queue *queue, struct destination *destination);
+/* An operator wants it tried now, and said so at ordered_ms: what failed before does not count;
+ * wanted() is called for it soon. */
+void queue_destination_retry(struct queue *queue, struct destination *destination,
+                             uint64_t ordered_ms);
 
 struct destination *queue_destination(struct queue *queue, const char *key, size_t key_size);
 

@@ -565,6 +565,40 @@ Test(deliver, nobody_is_forgotten_when_there_are_few_next_hops)
     deliver_world_free(w);
 }
 
+/* An operator's word about a destination that has given way: it hears of the back-off anew, and
+ * that is one that he has ended. */
+Test(deliver, an_order_reaches_a_destination_without_a_next_hop)
+{
+    struct deliver_world *w = deliver_world_new(24, CALM_RETRY);
+    (void)deliver_hop(w, "9.9.8.2");
+    (void)deliver_domain(w, "z.test", "9.9.8.3");
+    sim_dns_a(w->names, "mx.host.test", "9.9.8.2");
+    sim_dns_mx(w->names, "x.test", 10, "mx.host.test");
+    sim_dns_mx(w->names, "y.test", 10, "mx.host.test");
+    sim_host(w->sim, deliver_address("9.9.8.2"), SIM_HOST_REFUSES);
+    const uint32_t to_x = deliver_mail(w, "x", 500);
+    const uint32_t to_y = deliver_mail(w, "y", 500);
+    deliver_world_run(w, MINUTE_MS);
+    struct destination *x = queue_destination(&w->queue, "mx:x.test", strlen("mx:x.test"));
+    struct destination *y = queue_destination(&w->queue, "mx:y.test", strlen("mx:y.test"));
+    cr_assert_gt(MIN(x->retry_ms, y->retry_ms), w->shard.now_ms + 5ULL * MINUTE_MS);
+    void *taken[4'096];
+    unsigned count = 0;
+    while (w->deliver.hops.used < w->deliver.hops.count && count < ARRAY_COUNT(taken))
+        taken[count++] = pool_take(&w->deliver.hops);
+    deliver_mail(w, "z", 500);
+    struct destination *gone = x->owner == NULL ? x : y;
+    cr_assert_null(gone->owner);
+    sim_host(w->sim, deliver_address("9.9.8.2"), SIM_HOST_UP);
+    queue_destination_retry(&w->queue, gone, w->shard.now_ms);
+    deliver_world_run(w, MINUTE_MS);
+    cr_assert_eq(deliver_of(w, gone == x ? to_x : to_y, 0)->delivered, 1);
+    cr_assert(deliver_until_empty(w, HOUR_MS));
+    while (count > 0)
+        pool_give(&w->deliver.hops, taken[--count]);
+    deliver_world_free(w);
+}
+
 Test(deliver, what_mail_waits_for_can_be_told)
 {
     struct deliver_world *w = deliver_world_new(21, "delivery { connections-per-hop = 2 }\n" TO_X

@@ -567,11 +567,49 @@ Test(lease, an_operator_ends_a_back_off_for_all)
     backlog(w, 1'000);
     run(w, 5'000);
     w->dead = false;
-    lease_retry(w->users[1].lease);
+    lease_retry(w->users[1].lease, w->now_ms);
     run(w, 5'000);
     for (unsigned i = 0; i < 3; i++)
         cr_assert_gt(w->users[i].sent, 0, "holder %u was not woken", i);
     end(w);
+}
+
+/* Who does not know of the back-off yet ends it too: he was told to try, and finds out. */
+Test(lease, an_order_by_who_knows_of_no_failure_ends_it_for_all)
+{
+    struct world *w = world_new(63, 3, 20, 0);
+    w->dead = true;
+    w->users[0].backlog = w->users[1].backlog = 1'000;
+    run(w, 5'000);
+    w->dead = false;
+    const uint64_t ordered_ms = w->now_ms;
+    w->users[2].backlog = 1'000;
+    while (w->users[2].lease == NULL)
+        run(w, 1);
+    cr_assert_eq(w->users[2].lease->failures, 0);
+    lease_retry(w->users[2].lease, ordered_ms);
+    run(w, 5'000);
+    for (unsigned i = 0; i < 3; i++)
+        cr_assert_gt(w->users[i].sent, 0, "holder %u was not woken", i);
+    end(w);
+}
+
+Test(lease, an_order_costs_one_probe_whoever_passes_it_on)
+{
+    for (uint64_t seed = 64; seed < 70; seed++) {
+        struct world *w = world_new(seed, 5, 20, 0);
+        w->dead = true;
+        backlog(w, 1'000);
+        run(w, 5'000);
+        const uint64_t ordered_ms = w->now_ms;
+        const uint32_t before = w->connects;
+        for (unsigned i = 0; i < 20; i++) { /* as one destination after the other is looked at */
+            lease_retry(w->users[i % 5].lease, ordered_ms);
+            run(w, draw(w, 200));
+        }
+        cr_assert_eq(w->connects - before, 1, "seed %lu: %u", seed, w->connects - before);
+        end(w);
+    }
 }
 
 /* ---- anything ---- */
