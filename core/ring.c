@@ -605,6 +605,14 @@ static void real_clock(struct ring *ring, uint64_t *monotonic, int64_t *wall_us)
     *monotonic = monotonic_ns();
 }
 
+static int64_t real_slept(struct ring *ring)
+{
+    (void)ring;
+    struct timespec boot;
+    clock_gettime(CLOCK_BOOTTIME, &boot);
+    return (int64_t)boot.tv_sec * US_IN_S + boot.tv_nsec / 1000 - (int64_t)(monotonic_ns() / 1000);
+}
+
 static uint64_t real_entropy(struct ring *ring)
 {
     (void)ring;
@@ -672,6 +680,7 @@ static const struct ring_ops real_ops = {
     .wake = real_wake,
     .wait = real_wait,
     .clock = real_clock,
+    .slept = real_slept,
     .entropy = real_entropy,
     .free = real_free,
 };

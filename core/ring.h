@@ -116,6 +116,9 @@ struct ring_ops {
     void (*wake)(struct ring *from, struct ring *to);
     int (*wait)(struct ring *, uint64_t until_ms);
     void (*clock)(struct ring *, uint64_t *monotonic_ns, int64_t *wall_us);
+    /* How long the machine has been suspended since it began: CLOCK_BOOTTIME less CLOCK_MONOTONIC.
+     * NULL: never. */
+    int64_t (*slept)(struct ring *);
     uint64_t (*entropy)(struct ring *);
     void (*free)(struct ring *);
 };
@@ -284,6 +287,10 @@ static inline void ring_wake(struct ring *from, struct ring *to)
 static inline void ring_clock(struct ring *ring, uint64_t *monotonic_ns, int64_t *wall_us)
 {
     ring->ops->clock(ring, monotonic_ns, wall_us);
+}
+static inline int64_t ring_slept_us(struct ring *ring)
+{
+    return ring->ops->slept == NULL ? 0 : ring->ops->slept(ring);
 }
 static inline uint64_t ring_entropy(struct ring *ring)
 {

@@ -8,13 +8,15 @@
 #include "core/shard.h"
 
 #include <errno.h>
+#include <stdlib.h>
 
 #include "core/check.h"
 #include "core/memory.h"
+#include "core/metrics.h"
 
 static_assert((HANDOFFS_MAX & (HANDOFFS_MAX - 1)) == 0);
 
-enum { CACHE_LINE = 64, MS_IN_NS = 1'000'000 };
+enum { CACHE_LINE = 64, MS_IN_NS = 1'000'000, US_IN_NS = 1'000, CLOCK_LOOKS_MAX = 4 };
 
 struct handoff_ring {
     _Alignas(CACHE_LINE) uint32_t head;
@@ -51,10 +53,55 @@ static void shard_woken(struct ring *ring, void *argument)
     shard->woken = true;
 }
 
+/* The wall clock less the monotonic one. Who is kept from running between two looks at clocks sees
+ * a step that is none: two readings have to agree. */
+static int64_t clock_difference(struct shard *shard)
+{
+    int64_t before_us = INT64_MAX;
+    for (unsigned looks = 0;; looks++) {
+        ring_clock(shard->ring, &shard->now_ns, &shard->wall_us);
+        const int64_t now_us = shard->wall_us - (int64_t)(shard->now_ns / US_IN_NS);
+        if (looks == CLOCK_LOOKS_MAX ||
+            (looks > 0 && llabs(now_us - before_us) < CLOCK_STEP_US / 10))
+            return now_us;
+        before_us = now_us;
+    }
+}
+
+/* Has it been set, or was the machine suspended? */
+static void clock_moved(struct shard *shard)
+{
+    struct shard_clock *clock = &shard->clock;
+    const int64_t moved_us = clock_difference(shard) - clock->wall_us;
+    const int64_t slept_us = ring_slept_us(shard->ring) - clock->slept_us;
+    if (llabs(moved_us) <= CLOCK_STEP_US)
+        return;
+    clock->slept_us += slept_us;
+    clock->steady_us += slept_us;
+    clock->wall_us += slept_us;
+    const int64_t step_us = moved_us - slept_us;
+    if (llabs(step_us) <= CLOCK_STEP_US)
+        return;
+    clock->wall_us += step_us;
+    clock->step_us = step_us;
+    metric_add(&clock->steps, 1);
+}
+
 static void shard_read_clock(struct shard *shard)
 {
     ring_clock(shard->ring, &shard->now_ns, &shard->wall_us);
+    const int64_t moved_us =
+        shard->wall_us - (int64_t)(shard->now_ns / US_IN_NS) - shard->clock.wall_us;
+    if (moved_us > CLOCK_STEP_US || moved_us < -CLOCK_STEP_US)
+        clock_moved(shard);
     shard->now_ms = shard->now_ns / MS_IN_NS;
+    shard->steady_us = (int64_t)(shard->now_ns / US_IN_NS) + shard->clock.steady_us;
+}
+
+void shard_clock_begin(struct shard *shard, int64_t ahead_us)
+{
+    shard->clock.steady_us = shard->clock.wall_us - ahead_us;
+    shard_read_clock(shard);
 }
 
 void shard_init(struct shard *shard, struct ring *ring, struct shard_group *group, unsigned index)
@@ -62,7 +109,9 @@ void shard_init(struct shard *shard, struct ring *ring, struct shard_group *grou
     *shard = (struct shard) { .ring = ring, .group = group, .index = index };
     ring->woken = shard_woken;
     ring->woken_argument = shard;
-    shard_read_clock(shard);
+    shard->clock.slept_us = ring_slept_us(ring);
+    shard->clock.wall_us = clock_difference(shard);
+    shard_clock_begin(shard, 0);
     timers_init(&shard->timers, shard->now_ms);
     random_seed(&shard->random, ring_entropy(ring));
     list_init(&shard->runnable);

@@ -7,6 +7,10 @@
  *
  *   shard_step: wait (ring) -> clock -> handoffs -> timers -> tasks queued so far -> hooks
  *
+ * The wall clock can be set, by any amount and at any time; the difference to the monotonic one
+ * tells when that was (both are slewed alike). What follows it are dates. Ages and waits follow
+ * steady_us.
+ *
  * Hooks run at the end of each step, before the next wait: what was gathered in the step goes out
  * in one batch (the spool starts its write there).
  */
@@ -19,9 +23,10 @@
 #include "core/timer.h"
 
 enum {
-    SHARDS_MAX = 64,        /* with the control thread's, which is the last one */
-    HANDOFF_KINDS_MAX = 48, /* numbered by the layers above */
-    HANDOFFS_MAX = 1024,    /* waiting between two shards, one direction */
+    SHARDS_MAX = 64,           /* with the control thread's, which is the last one */
+    HANDOFF_KINDS_MAX = 48,    /* numbered by the layers above */
+    HANDOFFS_MAX = 1024,       /* waiting between two shards, one direction */
+    CLOCK_STEP_US = 1'000'000, /* what the wall clock may be off before it counts as set anew */
 };
 
 struct task {
@@ -54,7 +59,16 @@ struct shard {
     unsigned index;
     uint64_t now_ms; /* monotonic; as of the last wait */
     uint64_t now_ns;
-    int64_t wall_us; /* since the epoch */
+    int64_t wall_us;   /* since the epoch, as the clock is set: for dates */
+    int64_t steady_us; /* the same without the clock's steps since then: for ages, for what is due
+                          on record; time that the machine was suspended has passed */
+    struct shard_clock {
+        int64_t wall_us;   /* less the monotonic time, as of the last step */
+        int64_t steady_us; /* less the monotonic time */
+        int64_t slept_us;
+        int64_t step_us; /* the last one */
+        uint64_t steps;  /* of the wall clock, that were seen */
+    } clock;
     struct timers timers;
     struct random random;
     struct list runnable; /* tasks */
@@ -79,6 +93,14 @@ void shard_group_free(struct shard_group *group);
 
 /* Takes the ring over. The shard becomes number index of group (which may be NULL: it is alone). */
 void shard_init(struct shard *shard, struct ring *ring, struct shard_group *group, unsigned index);
+
+/* At start: steps of the wall clock that are known of from before add up to so much. */
+void shard_clock_begin(struct shard *shard, int64_t ahead_us);
+/* A steady time as the wall clock would show it now. */
+static inline int64_t shard_date_us(const struct shard *shard, int64_t steady_us)
+{
+    return steady_us + (shard->wall_us - shard->steady_us);
+}
 
 /* One turn of the loop; waits at most until limit_ms (monotonic). 0, or an errno of the ring. */
 [[nodiscard]] int shard_step(struct shard *shard, uint64_t limit_ms);

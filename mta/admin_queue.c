@@ -58,7 +58,7 @@ static bool read_selection(struct admin_request *request, struct queue_selection
                            enum MHD_Result *result)
 {
     struct criteria c = { .selection = selection,
-                          .now_us = request->daemon->admin->control->shard.wall_us };
+                          .now_us = request->daemon->admin->control->shard.steady_us };
     queue_select_init(selection);
     MHD_get_connection_values(request->connection, MHD_GET_ARGUMENT_KIND, on_argument, &c);
     if (c.bad)

@@ -446,7 +446,7 @@ static void attempt_log_result(struct attempt *a, const struct smtp_recipient *r
     log_format(&line, "status", "%u.%u.%u", o->status[0], o->status[1], o->status[2]);
     log_text(&line, "reply", r->result.text);
     log_number(&line, "attempts", a->unit->attempts + 1);
-    log_number(&line, "age_ms", (shard->wall_us - a->envelope.arrival_us) / US_IN_MS);
+    log_number(&line, "age_ms", (shard->steady_us - a->envelope.arrival_us) / US_IN_MS);
     log_end(&line);
 }
 

@@ -126,6 +126,7 @@ static void report_log(const struct attempt *a, const char *event, const char *w
 static bool bounce_recipient(void *owner, uint32_t index, struct bounce_recipient *out)
 {
     struct attempt *a = owner;
+    const struct shard *shard = a->deliver->shard;
     if (index == 0) /* they are asked for in order: go on behind the last one */
         a->told_next = 0;
     while (a->told_next < a->outcomes_count) {
@@ -138,8 +139,8 @@ static bool bounce_recipient(void *owner, uint32_t index, struct bounce_recipien
             .address = r->address,
             .orcpt = r->orcpt,
             .outcome = o,
-            .attempt_us = a->link != NULL ? a->deliver->shard->wall_us : o->time_us,
-            .until_us = unit_expires_us(a->unit),
+            .attempt_us = a->link != NULL ? shard->wall_us : shard_date_us(shard, o->time_us),
+            .until_us = shard_date_us(shard, unit_expires_us(a->unit)),
         };
         if (a->link == NULL || o->code == 0)
             return true;
@@ -257,7 +258,7 @@ static void report_begin(struct attempt *a)
         .sender = a->envelope.sender,
         .envid = a->envelope.envid,
         .now_us = deliver->shard->wall_us,
-        .arrival_us = a->envelope.arrival_us,
+        .arrival_us = shard_date_us(deliver->shard, a->envelope.arrival_us),
         .full = full,
         .eight_bit = full && (a->envelope.flags & ENVELOPE_8BITMIME) != 0,
         .utf8 = (a->envelope.flags & ENVELOPE_SMTPUTF8) != 0,
@@ -530,7 +531,7 @@ static struct envelope bounce_envelope(const struct attempt *a, struct recipient
     *to = (struct recipient) { .address = a->envelope.sender, .notify = NOTIFY_NEVER };
     const struct envelope e = {
         .listener = SLICE("bounce"),
-        .arrival_us = a->deliver->shard->wall_us,
+        .arrival_us = a->deliver->shard->steady_us,
         .body_bytes = a->writer.body_bytes,
         .flags = ENVELOPE_IS_DSN | (a->bounce.facts.eight_bit ? ENVELOPE_8BITMIME : 0U) |
                  (a->envelope.flags & (ENVELOPE_SMTPUTF8 | ENVELOPE_REQUIRETLS)),

@@ -668,6 +668,8 @@ static int control_start(struct control *control)
     if (r == 0)
         r = control_spool_check(config);
     if (r == 0)
+        control_clock_open(control, config);
+    if (r == 0)
         r = control_floor_open(control, config);
     if (r == 0)
         r = control_certificates_open(control, config);
@@ -711,6 +713,7 @@ static int control_start(struct control *control)
         r = control_probes_start(control);
     if (r < 0)
         return r;
+    control_clock_start(control);
     control_certificates_start(control);
     control_connectors_start(control);
     control_validated_start(control);
@@ -749,6 +752,7 @@ static void control_stop(struct control *control)
     if (control->resolver != NULL)
         resolver_free(control->resolver);
     admin_free(control->admin);
+    control_clock_stop(control);
     control_queue_close(control);
     control_orders_close(control);
     control_tls_stop(control);

@@ -15,6 +15,7 @@
 
 #include "core/fetch.h"
 #include "core/log.h"
+#include "mta/clock_kept.h"
 #include "mta/connector_validated.h"
 #include "mta/control_connectors.h"
 #include "mta/control_queue.h"
@@ -183,6 +184,19 @@ struct control_census {
     struct reload_census *questions;
 };
 
+/* Steps of the wall clock (mta/control_clock.c). */
+struct control_clock {
+    struct hook hook;
+    struct timer timer;
+    struct metrics_source source;
+    struct clock_kept kept; /* as of the last run */
+    int read;               /* 0: there was such a run */
+    enum clock_verdict verdict;
+    bool told; /* that the file cannot be written */
+    uint64_t steps, ahead_s;
+    char path[CLOCK_PATH_MAX];
+};
+
 struct control {
     struct shard shard;
     struct shard_group group;
@@ -222,6 +236,7 @@ struct control {
     struct control_queue queue;
     struct control_wire wire;
     struct control_orders orders;
+    struct control_clock clock;
     bool tickets_stale; /* the file cannot be read any more, and the log says so */
     struct op signals;
     int signal_fd;
@@ -248,6 +263,13 @@ void control_reload_counted(struct control *control, struct config *next, bool t
 void control_reload_signalled(struct control *control);
 /* Takes new mail on all shards. */
 bool control_ready(const struct control *control);
+
+/* ---- control_clock.c ---- */
+
+/* As the user we are to be, before any mail is read: all shards' steady time. */
+void control_clock_open(struct control *control, const struct config *config);
+void control_clock_start(struct control *control);
+void control_clock_stop(struct control *control);
 
 /* ---- control_tls.c ---- */
 

@@ -40,7 +40,7 @@ void control_waiting_of(const struct control *control, uint32_t slot,
         if (since_us != 0 && (oldest_us == 0 || since_us < oldest_us))
             oldest_us = since_us;
     }
-    const uint64_t now_us = (uint64_t)control->shard.wall_us;
+    const uint64_t now_us = (uint64_t)control->shard.steady_us;
     if (oldest_us != 0 && oldest_us < now_us)
         queued->oldest_s = (now_us - oldest_us) / US_IN_S;
     const struct outbound *connector = outbound_named(&config->outbound, slice_of_string(name));

@@ -25,9 +25,15 @@ enum {
     PAGE_LOOKED_AT = 5'000, /* for one page: the thread has other things to do */
 };
 
+/* Steady: a clock that is set must not make anything forgotten. */
 static int64_t now_s(const struct control *control)
 {
-    return control->shard.wall_us / US_IN_S;
+    return control->shard.steady_us / US_IN_S;
+}
+
+static json_int_t date_s(const struct control *control, int64_t at_s)
+{
+    return at_s == 0 ? 0 : shard_date_us(&control->shard, at_s * US_IN_S) / US_IN_S;
 }
 
 /* ---- trouble ---- */
@@ -328,7 +334,7 @@ static json_t *facts_json(const struct floor_facts *facts)
                      "text", text);
 }
 
-static json_t *events_json(const struct floor_record *record)
+static json_t *events_json(const struct control *control, const struct floor_record *record)
 {
     json_t *events = json_array();
     for (unsigned i = 0; i < record->events_count; i++) {
@@ -336,13 +342,14 @@ static json_t *events_json(const struct floor_record *record)
         char less[FLOOR_TEXT_MAX];
         floor_less_text(event->less, less);
         json_array_append_new(events,
-                              json_pack("{s:I, s:s, s:s}", "at", (json_int_t)event->at, "what",
+                              json_pack("{s:I, s:s, s:s}", "at", date_s(control, event->at), "what",
                                         floor_event_name(event->kind), "less", less));
     }
     return events;
 }
 
-static json_t *record_json(const char *host, const char *domain, const struct floor_record *r)
+static json_t *record_json(const struct control *control, const char *host, const char *domain,
+                           const struct floor_record *r)
 {
     char less[FLOOR_TEXT_MAX];
     floor_less_text(r->less, less);
@@ -350,12 +357,12 @@ static json_t *record_json(const char *host, const char *domain, const struct fl
     return json_pack(
         "{s:s, s:s, s:o, s:I, s:I, s:o, s:o, s:s, s:I, s:b, s:I, s:I, s:I, s:I, s:s, s:I, s:o}",
         "host", host, "domain", domain, "best", learned ? facts_json(&r->best) : json_null(),
-        "best_since", (json_int_t)r->best_first, "best_last", (json_int_t)r->best_last, "ever",
-        r->ever.version != 0 ? facts_json(&r->ever) : json_null(), "now", facts_json(&r->now),
-        "less", less, "less_since", (json_int_t)r->less_since, "kept", (int)r->kept, "first",
-        (json_int_t)r->first, "last", (json_int_t)r->last, "observations", (json_int_t)r->count,
-        "regressions", (json_int_t)r->regressions, "issuer", r->issuer, "expires",
-        (json_int_t)r->expires, "events", events_json(r));
+        "best_since", date_s(control, r->best_first), "best_last", date_s(control, r->best_last),
+        "ever", r->ever.version != 0 ? facts_json(&r->ever) : json_null(), "now",
+        facts_json(&r->now), "less", less, "less_since", date_s(control, r->less_since), "kept",
+        (int)r->kept, "first", date_s(control, r->first), "last", date_s(control, r->last),
+        "observations", (json_int_t)r->count, "regressions", (json_int_t)r->regressions, "issuer",
+        r->issuer, "expires", (json_int_t)r->expires, "events", events_json(control, r));
 }
 
 /* name: a host, with or without its port, or a domain. */
@@ -380,7 +387,7 @@ json_t *control_floor_report(struct control *control, const char *name, const ch
          i++) {
         r = floor_store_next(control->floor.store, host, domain, &record);
         if (r == 0 && is_named(host, domain, name))
-            json_array_append_new(records, record_json(host, domain, &record));
+            json_array_append_new(records, record_json(control, host, domain, &record));
     }
     look_at(control, r);
     json_t *page = json_pack("{s:o}", "records", records);

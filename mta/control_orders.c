@@ -54,7 +54,7 @@ static void log_order(const struct control *control, const char *event,
     if (order->kind != ORDER_SUSPEND)
         log_string(&line, "to",
                    order->kind == ORDER_RELAX ? tls_level_name(order->level) : order->to);
-    control_queue_log(&line, &order->what, order->at_s * US_IN_S);
+    control_queue_log(&line, &order->what, order->before_us);
     log_end(&line);
 }
 
@@ -100,7 +100,7 @@ void control_orders_close(struct control *control)
 static bool is_over(const struct control *control, const struct queue_order *order)
 {
     return order->kind != ORDER_SUSPEND &&
-           order->before_us / US_IN_S + ORDERS_KEEP_S < control->shard.wall_us / US_IN_S;
+           order->before_us / US_IN_S + ORDERS_KEEP_S < control->shard.steady_us / US_IN_S;
 }
 
 static struct queue_orders *next_of(struct control *control, char words[static QUEUE_WORDS_MAX])
@@ -230,7 +230,7 @@ int64_t control_orders_give(struct control *control, struct queue_order *order, 
     }
     order->number = c->last + 1;
     order->at_s = control->shard.wall_us / US_IN_S;
-    order->before_us = control->shard.wall_us + 1;
+    order->before_us = control->shard.steady_us + 1;
     queue_orders_add(next, order);
     int r = take(control, next, words);
     if (r < 0)

@@ -214,7 +214,7 @@ int64_t control_queue_begin(struct control *control, const struct queue_job *ask
     *job = (struct control_job) { .number = ++control->queue.last,
                                   .job = *asked,
                                   .parts = parts,
-                                  .at_us = control->shard.wall_us };
+                                  .at_us = control->shard.steady_us };
     log_job(control, job, "queue_verb");
     const int64_t number = (int64_t)job->number;
     for (unsigned i = 0; i < control->servers_count; i++) {
@@ -260,8 +260,8 @@ static void top_answered(struct control *control)
     if (top->left > 0)
         return;
     json_decref(top->answer);
-    top->answer =
-        queue_top_merge(top->questions, control->servers_count, top->limit, control->shard.wall_us);
+    top->answer = queue_top_merge(top->questions, control->servers_count, top->limit,
+                                  control->shard.steady_us);
     top_free(control);
     admin_worked(control->admin);
 }

@@ -57,9 +57,15 @@ struct sts_lookup {
     char url[URL_MAX];
 };
 
+/* Steady: a clock that is set must not make policies old. */
 static int64_t now_s(const struct control *control)
 {
-    return control->shard.wall_us / US_IN_S;
+    return control->shard.steady_us / US_IN_S;
+}
+
+static json_int_t date_s(const struct control *control, int64_t at_s)
+{
+    return at_s == 0 ? 0 : shard_date_us(&control->shard, at_s * US_IN_S) / US_IN_S;
 }
 
 /* ---- the store ---- */
@@ -664,12 +670,12 @@ json_t *control_sts_report(struct control *control, const char *written)
     for (const char *p = NULL; (p = sts_policy_pattern(&record.policy, p)) != NULL;)
         json_array_append_new(patterns, json_string(p));
     bool holds = sts_record_holds(&record, now);
-    return json_pack("{s:s, s:b, s:s, s:s, s:o, s:I, s:I, s:I, s:I, s:I, s:s, s:s}", "domain",
-                     domain, "holds", (int)holds, "mode",
-                     sts_mode_name((enum sts_mode)record.policy.mode), "id", record.id, "mx",
-                     patterns, "max_age_s", (json_int_t)record.policy.max_age_s, "fetched",
-                     (json_int_t)record.fetched, "age_s",
-                     (json_int_t)(record.fetched == 0 ? 0 : now - record.fetched), "checked",
-                     (json_int_t)record.checked, "used", (json_int_t)record.used, "failure",
-                     sts_failure_name((enum sts_failure)record.failure), "why", record.why);
+    return json_pack(
+        "{s:s, s:b, s:s, s:s, s:o, s:I, s:I, s:I, s:I, s:I, s:s, s:s}", "domain", domain, "holds",
+        (int)holds, "mode", sts_mode_name((enum sts_mode)record.policy.mode), "id", record.id, "mx",
+        patterns, "max_age_s", (json_int_t)record.policy.max_age_s, "fetched",
+        date_s(control, record.fetched), "age_s",
+        (json_int_t)(record.fetched == 0 ? 0 : now - record.fetched), "checked",
+        date_s(control, record.checked), "used", date_s(control, record.used), "failure",
+        sts_failure_name((enum sts_failure)record.failure), "why", record.why);
 }

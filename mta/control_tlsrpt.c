@@ -122,7 +122,7 @@ static void add_lot(struct control *control, struct tlsrpt_lot *lot)
 void control_tlsrpt_unfetched(struct control *control, const char *domain,
                               const struct sts_record *record)
 {
-    const bool holds = sts_record_holds(record, control->shard.wall_us / US_IN_S);
+    const bool holds = sts_record_holds(record, control->shard.steady_us / US_IN_S);
     const struct tlsrpt_policy policy = { .type = TLSRPT_STS,
                                           .domain = domain,
                                           .sts = holds ? &record->policy : NULL };

@@ -41,7 +41,13 @@ struct copy {
 
 static int64_t now_s(const struct floor_shard *floors)
 {
-    return floors->shard->wall_us / US_IN_S;
+    return floors->shard->steady_us / US_IN_S;
+}
+
+/* As the wall clock shows it now. */
+static int64_t date_s(const struct floor_shard *floors, int64_t at_s)
+{
+    return shard_date_us(floors->shard, at_s * US_IN_S) / US_IN_S;
 }
 
 /* ---- copies ---- */
@@ -286,8 +292,8 @@ static void log_less(const struct floor_watch *watch, const struct floor_record 
     log_string(&line, "was", words);
     floor_facts_text(facts, words);
     log_string(&line, "is", words);
-    log_time(&line, "since", before->best_first);
-    log_time(&line, "last", before->best_last);
+    log_time(&line, "since", date_s(watch->floors, before->best_first));
+    log_time(&line, "last", date_s(watch->floors, before->best_last));
     log_string(&line, "action", floor_action_names[action]);
     log_end(&line);
 }

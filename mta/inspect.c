@@ -94,6 +94,7 @@ static int tell_outcomes(struct inspect_question *q, json_t *entry)
     while ((r = spool_read_outcome(&q->read, &o)) == 1) {
         if (json_array_size(list) >= INSPECT_RECIPIENTS)
             break;
+        o.time_us = shard_date_us(q->queue->shard, o.time_us);
         json_array_append_new(list, inspect_outcome(&o));
     }
     if (r == -EAGAIN) { /* from the start again, when it is there */
@@ -141,7 +142,8 @@ static int inspect_message(struct inspect_question *q, struct message *m)
     char id[SMTP_ID_TEXT];
     smtp_id_text(m->stored.id, id);
     json_t *entry =
-        json_pack("{s:s, s:I}", "id", id, "arrival", (json_int_t)(m->arrival_us / US_IN_S));
+        json_pack("{s:s, s:I}", "id", id, "arrival",
+                  (json_int_t)(shard_date_us(q->queue->shard, m->arrival_us) / US_IN_S));
     if (r == 0)
         inspect_envelope(&e, entry);
     else

@@ -136,7 +136,7 @@ void link_count_message(struct link *link, const struct outcome *outcomes, uint3
 void deliver_count(struct deliver *deliver, const struct unit *unit, const struct outcome *outcome)
 {
     struct deliver_metrics *m = &deliver->metrics;
-    const int64_t age_us = deliver->shard->wall_us - unit->message->arrival_us;
+    const int64_t age_us = deliver->shard->steady_us - unit->message->arrival_us;
     const uint64_t age_ms = age_us < 0 ? 0 : (uint64_t)age_us / US_IN_MS;
     switch (outcome->kind) {
     case OUTCOME_DELIVERED:

@@ -54,7 +54,7 @@ static struct envelope envelope_of(const struct own_mail *mail, struct recipient
     const struct envelope e = {
         .sender = mail->sender,
         .listener = slice_of_string(mail->origin),
-        .arrival_us = mail->shard->wall_us,
+        .arrival_us = mail->shard->steady_us,
         .body_bytes = mail->writer.body_bytes,
         .flags = mail->flags,
         .recipients_count = 1,

@@ -34,6 +34,7 @@ int smtp_begin_content(struct smtp_server *s)
         .peer = &s->peer,
         .hostname = s->listener->banner,
         .wall_us = s->service->shard->wall_us,
+        .steady_us = s->service->shard->steady_us,
     };
     return smtp_incoming_begin(t, &origin);
 }

@@ -258,7 +258,7 @@ int smtp_incoming_begin(struct smtp_incoming *t, const struct smtp_origin *origi
     size_t size = trace_write(t, origin, trace);
     t->envelope.helo = origin->helo;
     t->envelope.client = *origin->peer;
-    t->envelope.arrival_us = origin->wall_us;
+    t->envelope.arrival_us = origin->steady_us;
     t->envelope.flags |= origin->tls != NULL ? ENVELOPE_TLS : 0U;
     r = spool_write_body(&t->writer, slice_of(trace, size));
     CHECK(r != -EAGAIN); /* a fresh writer has staging room */

@@ -71,7 +71,8 @@ struct smtp_origin { /* what the trace field tells */
     const struct tls_session *tls; /* NULL: in clear */
     const struct net_address *peer;
     const char *hostname;
-    int64_t wall_us;
+    int64_t wall_us;   /* in the field */
+    int64_t steady_us; /* on record */
 };
 /* Begins the message in the spool and writes its Received field. 0 or an error of the spool. */
 [[nodiscard]] int smtp_incoming_begin(struct smtp_incoming *t, const struct smtp_origin *origin);

@@ -163,7 +163,7 @@ bool sts_watch_ask(struct sts_watch *watch, struct sts_shard *sts, const char *d
     const struct copy *copy = copy_find(sts, domain);
     if (copy != NULL && copy->until_ms > sts->shard->now_ms) {
         const struct sts_record *record = &copy->record;
-        if (!sts_record_holds(record, sts->shard->wall_us / US_IN_S))
+        if (!sts_record_holds(record, sts->shard->steady_us / US_IN_S))
             return true;
         facts->mode = (enum sts_mode)record->policy.mode;
         facts->lists = sts_policy_lists(&record->policy, host);

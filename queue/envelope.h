@@ -62,7 +62,7 @@ struct envelope {
     struct slice user;      /* authenticated identity */
     struct slice session;   /* id for logs */
     struct net_address client;
-    int64_t arrival_us;  /* wall time */
+    int64_t arrival_us;  /* steady time (core/shard.h) */
     uint64_t body_bytes; /* of the message as it is in the log; spool_write_commit sets it */
     uint32_t flags;      /* enum envelope_flags */
     uint8_t ret;         /* enum envelope_ret */

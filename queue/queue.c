@@ -66,7 +66,7 @@ uint64_t queue_settlements_bytes(const struct queue_options *o)
 int queue_init(struct queue *queue, struct shard *shard, const struct queue_options *options)
 {
     CHECK(options->recipients_max < PLACE_LAST);
-    *queue = (struct queue) { .shard = shard, .options = *options };
+    *queue = (struct queue) { .shard = shard, .options = *options, .began_us = shard->steady_us };
     list_init(&queue->idle);
     const struct mail_class class = {
         .lane = LANE_NORMAL,
@@ -382,7 +382,7 @@ static void unit_on_timer(struct timer *timer)
         queue->options.late(queue->options.owner, unit);
         return;
     }
-    if (unit->state != UNIT_DEFERRED) { /* the wall clock went back */
+    if (unit->state != UNIT_DEFERRED) { /* what it may get old has changed */
         unit_await_expiry(unit);
         return;
     }
@@ -554,13 +554,13 @@ static void found_units(struct queue *queue, struct message *message,
         unit->attempts = attempts;
         unit->tried = attempts > 0;
         unit->warned = warned;
+        unit->found = true;
         /* The clock may have gone back since: nobody waits longer than the longest wait. */
-        const struct mail_class *c = unit_class(unit);
-        int64_t longest_ms = (int64_t)c->retry_max_ms * (100 + c->retry_jitter_percent) / 100;
-        int64_t latest_us = queue->shard->wall_us + longest_ms * US_IN_MS;
+        int64_t longest_ms = (int64_t)queue_longest_wait_ms(unit_class(unit));
+        int64_t latest_us = queue->shard->steady_us + longest_ms * US_IN_MS;
         if (recovered->damaged || held) {
             unit_enter(unit, UNIT_HELD, false);
-        } else if (due_us > queue->shard->wall_us) {
+        } else if (due_us > queue->shard->steady_us && !unit_is_over(unit)) {
             unit_defer(unit, MIN(due_us, latest_us));
         } else {
             unit_enter(unit, UNIT_READY, false);
@@ -651,7 +651,7 @@ void queue_delay(struct queue *queue, struct unit *unit)
     unit_leave(unit);
     unit->attempts++;
     uint64_t wait_ms = queue_retry_after_ms(queue, unit->class, unit->attempts);
-    unit_defer(unit, queue->shard->wall_us + (int64_t)wait_ms * US_IN_MS);
+    unit_defer(unit, queue->shard->steady_us + (int64_t)wait_ms * US_IN_MS);
 }
 
 void queue_wait(struct queue *queue, struct unit *unit)
@@ -660,7 +660,7 @@ void queue_wait(struct queue *queue, struct unit *unit)
     CHECK(unit->state == UNIT_ACTIVE);
     unit_leave(unit);
     uint64_t wait_ms = WAIT_MIN_MS + random_below(&queue->shard->random, WAIT_SPREAD_MS);
-    unit_defer(unit, queue->shard->wall_us + (int64_t)wait_ms * US_IN_MS);
+    unit_defer(unit, queue->shard->steady_us + (int64_t)wait_ms * US_IN_MS);
 }
 
 /* Where the message has something of its class ready already. Those that are parked go different
@@ -695,6 +695,7 @@ struct unit *queue_take_part(struct queue *queue, struct unit *unit,
     part->attempts = unit->attempts;
     part->tried = unit->tried;
     part->warned = unit->warned;
+    part->found = unit->found;
     place = unit->first;
     while (unit_next(unit, &place, &recipient))
         if (wanted(argument, recipient))
@@ -728,6 +729,7 @@ int queue_move(struct queue *queue, struct unit *unit, uint32_t recipient, const
     } else if (to != NULL) {
         to->tried = to->tried || unit->tried;
         to->warned = to->warned || unit->warned; /* rather not at all than twice */
+        to->found = to->found || unit->found;
         place_move(queue, unit, to, recipient);
     } else {
         to = unit_new(queue, unit->message, d, unit->class);
@@ -736,6 +738,7 @@ int queue_move(struct queue *queue, struct unit *unit, uint32_t recipient, const
         to->attempts = unit->attempts;
         to->tried = unit->tried;
         to->warned = unit->warned;
+        to->found = unit->found;
         place_move(queue, unit, to, recipient);
         unit_enter(to, UNIT_READY, false);
     }

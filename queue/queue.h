@@ -15,9 +15,11 @@
  * where a recipient goes (route), and tells it when a destination has something ready (wanted).
  *
  * Expiry holds in every state: each unit's timer is armed at the latest for the end of its
- * message's life. A life of 0 ends with the first attempt. Once in it, unless nobody wants to know,
- * the owner is told that a unit is late: when an attempt defers it (unit_is_late), or, when there
- * is no attempt because the destination fails, by the unit's timer (late).
+ * message's life. A life of 0 ends with the first attempt. Times are steady ones (core/shard.h):
+ * that the wall clock is set changes no age; only text for people has dates. Once in it, unless
+ * nobody wants to know, the owner is told that a unit is late: when an attempt defers it
+ * (unit_is_late), or, when there is no attempt because the destination fails, by the unit's timer
+ * (late).
  *
  * Bounds: queue_options; a full queue is known before a message is taken in (queue_reserve), so
  * that what is durable always finds its place.
@@ -87,6 +89,7 @@ struct unit {
     uint8_t class;     /* slot (queue/lane.h); with the destination it makes the unit */
     bool tried;        /* some attempt had an outcome */
     bool warned;       /* its delay was told, or need not be */
+    bool found;        /* at the start, and not tried since */
     uint8_t postponed; /* how often a failure was no failure, for want of a report */
 };
 
@@ -94,7 +97,7 @@ struct message {
     struct stored stored;
     struct message *chain; /* same slot of the id table */
     struct unit *units;
-    int64_t arrival_us;
+    int64_t arrival_us; /* steady */
     uint32_t units_count;
     uint8_t recipients_outcomes; /* some recipient has an outcome on disk */
     bool null_sender;
@@ -168,6 +171,7 @@ struct queue {
     uint32_t recipients;         /* of all units */
     uint32_t reserved;           /* recipients of messages under way */
     bool draining;
+    int64_t began_us;  /* steady; its start */
     uint64_t placing;  /* id of the message whose way is asked for (route) */
     uint32_t unplaced; /* recovered and found no room: the start must fail */
     struct queue_metrics metrics;
@@ -228,7 +232,7 @@ bool unit_expired(const struct unit *unit);
 bool unit_is_over(const struct unit *unit);
 /* It has waited for its class's warn_after_ms, and nobody was told. */
 bool unit_is_late(const struct unit *unit);
-/* When its time is up, wall time. */
+/* When it expires, steady time. */
 int64_t unit_expires_us(const struct unit *unit);
 /* Nobody wants to know. ACTIVE; not remembered over a restart. */
 void queue_warned(struct unit *unit);

@@ -37,12 +37,16 @@ static inline void queue_scan_count(struct queue *queue, const struct message *m
 
 /* ---- unit_time.c ---- */
 
-/* The monotonic time of a wall time. */
-uint64_t queue_monotonic_ms(const struct queue *queue, int64_t wall_us);
+/* The monotonic time of a steady one. */
+uint64_t queue_monotonic_ms(const struct queue *queue, int64_t steady_us);
 /* The wait after so many failures of mail of a class (its slot), with jitter. */
 uint64_t queue_retry_after_ms(struct queue *queue, uint8_t class, uint32_t failures);
+/* Between two tries. */
+uint64_t queue_longest_wait_ms(const struct mail_class *class);
 /* How old it may get, by its destination and its class; 0: one attempt. */
 uint64_t unit_age_max_ms(const struct unit *unit);
+/* When its time is up, whether it was tried or not. */
+int64_t unit_ends_us(const struct unit *unit);
 /* When its delay is to be told; INT64_MAX: it was, or never. */
 int64_t unit_warns_us(const struct unit *unit);
 /* Arms its timer, for one that nothing but time will change. */
@@ -58,7 +62,7 @@ void unit_enter(struct unit *unit, enum unit_state state, bool front);
 /* Until when a unit of a message waits that an operator has an order for. */
 static inline int64_t unit_ordered_us(const struct queue *queue)
 {
-    return queue->shard->wall_us + ORDERED_WAIT_US;
+    return queue->shard->steady_us + ORDERED_WAIT_US;
 }
 /* NULL: the pool is empty. In no state yet. */
 struct unit *unit_new(struct queue *queue, struct message *message, struct destination *d,

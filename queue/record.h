@@ -181,7 +181,7 @@ struct outcome {
     uint16_t code;      /* SMTP reply code; 0: none */
     uint16_t status[3]; /* enhanced status x.y.z; 0.0.0: none */
     uint32_t attempts;
-    int64_t time_us;
+    int64_t time_us; /* steady, as is due_us */
     int64_t due_us;
     struct slice text; /* cut to OUTCOME_TEXT_MAX when encoded */
 };

@@ -4,8 +4,8 @@
  * When a unit counts as stuck: it is not at work, and its timer is not armed, or was due more than
  * SCAN_GRACE_MS ago, or, once it has expired, lies further ahead than any wait between two tries.
  * One that waits for its turn to expire, because the disk or the bounce limit make it wait, has a
- * timer that is none of this. Age is by the wall clock, timers are not: after a jump of that clock
- * nobody is expired from here for as long as a wait may be, in which it may be put right.
+ * timer that is none of this. A machine that was suspended made all of them older, timers not:
+ * after that nobody is expired from here for as long as a wait may be, in which timers do it.
  */
 #include "queue/scan.h"
 
@@ -24,8 +24,7 @@ static const char *const state_names[SCAN_STATES] = {
 
 static uint64_t longest_wait_ms(const struct mail_class *class)
 {
-    uint64_t most_percent = 100 + class->retry_jitter_percent;
-    return (uint64_t) class->retry_max_ms * most_percent / 100 + SCAN_GRACE_MS;
+    return queue_longest_wait_ms(class) + SCAN_GRACE_MS;
 }
 
 static bool unit_is_stuck(const struct unit *unit, bool expired)
@@ -49,7 +48,7 @@ static void scan_log_unit(struct queue_scan *scan, const struct unit *unit, cons
     log_hex(&line, "id", unit->message->stored.id);
     log_string(&line, "destination", unit->destination->key);
     log_string(&line, "state", state_names[unit->state]);
-    log_number(&line, "age_ms", (shard->wall_us - unit->message->arrival_us) / US_IN_MS);
+    log_number(&line, "age_ms", (shard->steady_us - unit->message->arrival_us) / US_IN_MS);
     log_end(&line);
 }
 
@@ -67,7 +66,7 @@ static void scan_unit(struct queue_scan *scan, struct unit *unit)
     int64_t *oldest = &scan->oldest_us[unit->state];
     *oldest = MIN(*oldest, message->arrival_us);
     const int64_t limit_us = unit_expires_us(unit) + (int64_t)SCAN_GRACE_MS * US_IN_MS;
-    bool expired = queue->shard->wall_us > limit_us;
+    bool expired = queue->shard->steady_us > limit_us;
     scan->overdue += expired;
     if (queue->draining)
         return;
@@ -155,8 +154,8 @@ static void scan_judge(struct queue_scan *scan)
     metric_set(&m->unlisted, spool_metrics(queue->spool)->live_messages - (uint64_t)scan->messages);
     for (unsigned i = 0; i < SCAN_STATES; i++) {
         int64_t age_us = 0;
-        if (scan->oldest_us[i] < queue->shard->wall_us)
-            age_us = queue->shard->wall_us - scan->oldest_us[i];
+        if (scan->oldest_us[i] < queue->shard->steady_us)
+            age_us = queue->shard->steady_us - scan->oldest_us[i];
         metric_set(&m->oldest_ms[i], (uint64_t)(age_us / US_IN_MS));
     }
     metric_set(&m->overdue, scan->overdue);
@@ -168,7 +167,7 @@ static void scan_judge(struct queue_scan *scan)
 static void scan_look_at_clock(struct queue_scan *scan)
 {
     const struct shard *shard = scan->queue->shard;
-    const int64_t clock_us = shard->wall_us - (int64_t)shard->now_ms * US_IN_MS;
+    const int64_t clock_us = shard->steady_us - (int64_t)shard->now_ms * US_IN_MS;
     const int64_t jump_us = clock_us - scan->clock_us;
     const int64_t most_us = (int64_t)SCAN_GRACE_MS * US_IN_MS;
     scan->clock_us = clock_us;
@@ -204,7 +203,7 @@ void scan_start(struct queue *queue)
     struct queue_scan *scan = &queue->scan;
     scan->queue = queue;
     scan->cursor = 0;
-    scan->clock_us = queue->shard->wall_us - (int64_t)queue->shard->now_ms * US_IN_MS;
+    scan->clock_us = queue->shard->steady_us - (int64_t)queue->shard->now_ms * US_IN_MS;
     timer_init(&scan->timer, scan_on_timer);
     shard_timer_arm(queue->shard, &scan->timer, SCAN_SLICE_MS);
 }

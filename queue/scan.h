@@ -47,8 +47,8 @@ struct queue_scan {
     uint32_t cursor; /* slots before this one are counted; 0: no pass is under way */
     uint32_t lines;
     uint64_t began_ms;
-    int64_t clock_us;    /* the wall clock less the monotonic one, as it was last */
-    uint64_t patient_ms; /* monotonic; the wall clock jumped: until then nobody is expired */
+    int64_t clock_us;    /* the steady clock less the monotonic one, as it was last */
+    uint64_t patient_ms; /* monotonic; we were suspended: until then nobody is expired */
     int64_t recipients, messages;
     int64_t oldest_us[SCAN_STATES]; /* arrival; INT64_MAX: none */
     uint64_t overdue;

@@ -173,7 +173,7 @@ static void settlement_end(struct settlement *s, int result)
     if (result < 0) {
         unit->attempts++;
         uint64_t wait_ms = queue_retry_after_ms(queue, unit->class, unit->attempts);
-        due_us = queue->shard->wall_us + (int64_t)wait_ms * US_IN_MS;
+        due_us = queue->shard->steady_us + (int64_t)wait_ms * US_IN_MS;
     }
     struct destination *d = unit->destination;
     if (unit->count == 0) {
@@ -307,11 +307,12 @@ int queue_settle(struct queue *queue, struct unit *unit, const struct outcome *o
     settlement_copy(s, outcomes, count);
     unit->attempts++;
     unit->tried = true;
+    unit->found = false;
     uint64_t wait_ms = queue_retry_after_ms(queue, unit->class, unit->attempts);
-    int64_t due_us = queue->shard->wall_us + (int64_t)wait_ms * US_IN_MS;
+    int64_t due_us = queue->shard->steady_us + (int64_t)wait_ms * US_IN_MS;
     for (uint32_t i = 0; i < count; i++) {
         s->outcomes[i].attempts = unit->attempts;
-        s->outcomes[i].time_us = queue->shard->wall_us;
+        s->outcomes[i].time_us = queue->shard->steady_us;
         if (s->outcomes[i].kind == OUTCOME_DEFERRED)
             s->outcomes[i].due_us = due_us;
     }
@@ -331,7 +332,7 @@ int queue_settle_late(struct queue *queue, struct unit *unit, const struct outco
         struct outcome *o = &s->outcomes[i];
         CHECK(o->kind == OUTCOME_DEFERRED);
         o->attempts = unit->attempts;
-        o->due_us = queue->shard->wall_us;
+        o->due_us = queue->shard->steady_us;
     }
     settlement_begin(s);
     return 0;
@@ -360,8 +361,8 @@ int queue_mark(struct queue *queue, struct unit *unit, enum outcome_kind kind, s
         s->outcomes[i] = (struct outcome) { .recipient = recipient,
                                             .kind = (uint8_t)kind,
                                             .attempts = unit->attempts,
-                                            .time_us = queue->shard->wall_us,
-                                            .due_us = queue->shard->wall_us,
+                                            .time_us = queue->shard->steady_us,
+                                            .due_us = queue->shard->steady_us,
                                             .text = text };
     settlement_begin(s);
     return 0;

@@ -1,9 +1,11 @@
 /*
  * unit_time.c - when something is due for a unit: its next attempt, news of its delay, its end
  *
- * A unit has one timer, for whichever comes first. Wall time decides; the timer is monotonic, so it
- * looks again when it fires. Expiry is by the age that destination and class allow, from arrival
- * on.
+ * A unit has one timer, for whichever comes first. Steady time decides, which the steps of the wall
+ * clock are not in (core/shard.h); the timer is monotonic, so it looks again when it fires. Expiry
+ * is by the age that destination and class allow, from arrival on. What was found at the start is
+ * tried once before it expires, for nobody knows for sure how long the server was away: it has at
+ * least as long as the longest wait between two tries.
  */
 #include "core/check.h"
 #include "queue/queue_inside.h"
@@ -13,10 +15,15 @@ enum {
     LATE_PATIENCE_MS = 60'000,    /* for an attempt, before a delay is told without one */
 };
 
-uint64_t queue_monotonic_ms(const struct queue *queue, int64_t wall_us)
+uint64_t queue_monotonic_ms(const struct queue *queue, int64_t steady_us)
 {
-    int64_t ahead_us = wall_us - queue->shard->wall_us;
+    int64_t ahead_us = steady_us - queue->shard->steady_us;
     return queue->shard->now_ms + (ahead_us <= 0 ? 0 : (uint64_t)ahead_us / US_IN_MS + 1);
+}
+
+uint64_t queue_longest_wait_ms(const struct mail_class *class)
+{
+    return (uint64_t) class->retry_max_ms * (100 + class->retry_jitter_percent) / 100;
 }
 
 uint64_t unit_age_max_ms(const struct unit *unit)
@@ -29,7 +36,7 @@ uint64_t unit_age_max_ms(const struct unit *unit)
     return there_ms != 0 ? there_ms : usual_ms;
 }
 
-static int64_t unit_ends_us(const struct unit *unit)
+int64_t unit_ends_us(const struct unit *unit)
 {
     return unit->message->arrival_us + (int64_t)unit_age_max_ms(unit) * US_IN_MS;
 }
@@ -38,19 +45,23 @@ static int64_t unit_ends_us(const struct unit *unit)
  * in vain. */
 int64_t unit_expires_us(const struct unit *unit)
 {
-    if (unit_age_max_ms(unit) > 0 || unit->tried || unit->destination->failures > 0)
-        return unit_ends_us(unit);
-    return unit->message->arrival_us + (int64_t)FIRST_ATTEMPT_MS * US_IN_MS;
+    int64_t ends_us = unit_ends_us(unit);
+    if (unit_age_max_ms(unit) == 0 && !unit->tried && unit->destination->failures == 0)
+        ends_us = unit->message->arrival_us + (int64_t)FIRST_ATTEMPT_MS * US_IN_MS;
+    if (!unit->found || unit->state == UNIT_HELD)
+        return ends_us;
+    int64_t owed_ms = (int64_t)queue_longest_wait_ms(unit_class(unit));
+    return MAX(ends_us, unit_queue(unit)->began_us + owed_ms * US_IN_MS);
 }
 
 bool unit_expired(const struct unit *unit)
 {
-    return unit_queue(unit)->shard->wall_us >= unit_expires_us(unit);
+    return unit_queue(unit)->shard->steady_us >= unit_expires_us(unit);
 }
 
 bool unit_is_over(const struct unit *unit)
 {
-    return unit_queue(unit)->shard->wall_us >= unit_ends_us(unit);
+    return unit_queue(unit)->shard->steady_us >= unit_ends_us(unit);
 }
 
 /* INT64_MAX: it has been told, or is not to be. */
@@ -64,7 +75,7 @@ int64_t unit_warns_us(const struct unit *unit)
 
 bool unit_is_late(const struct unit *unit)
 {
-    return unit_queue(unit)->shard->wall_us >= unit_warns_us(unit) && !unit_expired(unit);
+    return unit_queue(unit)->shard->steady_us >= unit_warns_us(unit) && !unit_is_over(unit);
 }
 
 void queue_warned(struct unit *unit)
@@ -86,9 +97,9 @@ void unit_await_expiry(struct unit *unit)
 {
     struct queue *queue = unit_queue(unit);
     int64_t due_us = unit_expires_us(unit);
-    if (unit->state == UNIT_READY) {
+    if (unit->state == UNIT_READY && !unit_is_over(unit)) {
         int64_t patience_ms = MIN(unit_class(unit)->retry_initial_ms, (uint32_t)LATE_PATIENCE_MS);
-        int64_t soon_us = queue->shard->wall_us + patience_ms * US_IN_MS;
+        int64_t soon_us = queue->shard->steady_us + patience_ms * US_IN_MS;
         due_us = MIN(due_us, MAX(unit_warns_us(unit), soon_us));
     }
     timer_arm(&queue->shard->timers, &unit->timer, queue_monotonic_ms(queue, due_us));
@@ -99,13 +110,13 @@ void unit_await_expiry(struct unit *unit)
 void queue_late_again(struct queue *queue, struct unit *unit)
 {
     uint64_t wait_ms = LATE_PATIENCE_MS;
-    int64_t late_ms = (queue->shard->wall_us - unit_warns_us(unit)) / US_IN_MS;
+    int64_t late_ms = (queue->shard->steady_us - unit_warns_us(unit)) / US_IN_MS;
     if (unit->state != UNIT_READY)
         return; /* when it is READY again */
     if (late_ms > 0)
         wait_ms +=
             (uint64_t)late_ms / 4 + random_below(&queue->shard->random, (uint64_t)late_ms / 4 + 1);
-    int64_t due_us = queue->shard->wall_us + (int64_t)wait_ms * US_IN_MS;
+    int64_t due_us = queue->shard->steady_us + (int64_t)wait_ms * US_IN_MS;
     timer_arm(&queue->shard->timers, &unit->timer,
               queue_monotonic_ms(queue, MIN(due_us, unit_expires_us(unit))));
 }
@@ -123,12 +134,12 @@ uint64_t queue_retry_after_ms(struct queue *queue, uint8_t class, uint32_t failu
 void unit_defer(struct unit *unit, int64_t due_us)
 {
     struct queue *queue = unit_queue(unit);
-    int64_t expires_us = unit_expires_us(unit);
+    int64_t expires_us = unit->found ? unit_ends_us(unit) : unit_expires_us(unit);
     int64_t warns_us = unit_warns_us(unit);
     /* One that has expired and could not be settled so waits for its turn like any other. */
-    if (expires_us > queue->shard->wall_us)
+    if (expires_us > queue->shard->steady_us)
         due_us = MIN(due_us, expires_us);
-    if (warns_us > queue->shard->wall_us) /* what is told then is fresh */
+    if (warns_us > queue->shard->steady_us) /* what is told then is fresh */
         due_us = MIN(due_us, warns_us);
     unit_enter(unit, UNIT_DEFERRED, false);
     timer_arm(&queue->shard->timers, &unit->timer, queue_monotonic_ms(queue, due_us));

@@ -331,3 +331,144 @@ Test(shard, two_threads_hand_each_other_everything)
     }
     shard_group_free(&group);
 }
+
+/* ---- the clock ---- */
+
+struct clocks { /* a ring of which only the clocks are there */
+    struct ring ring;
+    uint64_t monotonic_ns;
+    int64_t wall_us;
+    int64_t slept_us;
+    unsigned reads, late_at; /* this reading was kept from running between two clocks */
+    int64_t late_us;
+};
+
+static void clocks_clock(struct ring *ring, uint64_t *monotonic_ns, int64_t *wall_us)
+{
+    struct clocks *c = (struct clocks *)ring;
+    *wall_us = c->wall_us;
+    *monotonic_ns = c->monotonic_ns;
+    if (++c->reads == c->late_at)
+        *wall_us -= c->late_us;
+}
+
+static int64_t clocks_slept(struct ring *ring)
+{
+    return ((struct clocks *)ring)->slept_us;
+}
+
+static uint64_t clocks_entropy(struct ring *ring)
+{
+    (void)ring;
+    return 1;
+}
+
+static int clocks_wait(struct ring *ring, uint64_t until_ms)
+{
+    (void)ring;
+    (void)until_ms;
+    return 0;
+}
+
+static const struct ring_ops clocks_ops = {
+    .clock = clocks_clock, .slept = clocks_slept, .entropy = clocks_entropy, .wait = clocks_wait
+};
+
+enum { TEN_YEARS_S = 315'576'000 };
+static const int64_t day_one_us = 1'893'456'000'000'000; /* 2030 */
+
+static void clocks_new(struct clocks *c, struct shard *s)
+{
+    *c = (struct clocks) { .ring.ops = &clocks_ops,
+                           .monotonic_ns = 5'000'000'000,
+                           .wall_us = day_one_us,
+                           .slept_us = 7'000'000 };
+    shard_init(s, &c->ring, NULL, 0);
+    cr_assert_eq(s->wall_us, day_one_us);
+    cr_assert_eq(s->steady_us, day_one_us);
+}
+
+static void clocks_pass(struct clocks *c, struct shard *s, int64_t us)
+{
+    c->monotonic_ns += (uint64_t)us * 1'000;
+    c->wall_us += us;
+    cr_assert_eq(shard_step(s, 0), 0);
+}
+
+Test(shard, a_clock_that_is_set_makes_nothing_older)
+{
+    struct clocks c;
+    struct shard s;
+    clocks_new(&c, &s);
+    const int64_t steps_s[] = { TEN_YEARS_S, -TEN_YEARS_S, -TEN_YEARS_S, 2, -2, 0 };
+    int64_t ahead_us = 0;
+    for (unsigned i = 0; i < ARRAY_COUNT(steps_s); i++) {
+        c.wall_us += steps_s[i] * 1'000'000;
+        ahead_us += steps_s[i] * 1'000'000;
+        clocks_pass(&c, &s, 100'000);
+        cr_assert_eq(s.steady_us, day_one_us + 100'000 * (i + 1));
+        cr_assert_eq(s.wall_us, s.steady_us + ahead_us, "dates are those of the clock");
+        cr_assert_eq(shard_date_us(&s, day_one_us), day_one_us + ahead_us);
+        cr_assert_eq(s.clock.steps, MIN(i + 1, 5));
+        cr_assert_eq(s.clock.step_us, steps_s[MIN(i, 4)] * 1'000'000);
+    }
+}
+
+Test(shard, small_steps_are_none_until_they_add_up)
+{
+    struct clocks c;
+    struct shard s;
+    clocks_new(&c, &s);
+    for (unsigned i = 1; i <= 5; i++) {
+        c.wall_us += 300'000;
+        clocks_pass(&c, &s, 10);
+        cr_assert_eq(s.clock.steps, i < 4 ? 0 : 1);
+        cr_assert_eq(s.steady_us, day_one_us + 10 * i);
+    }
+    cr_assert_eq(s.clock.step_us, 1'200'000);
+}
+
+Test(shard, time_that_the_machine_was_suspended_has_passed)
+{
+    struct clocks c;
+    struct shard s;
+    clocks_new(&c, &s);
+    c.wall_us += 3'600'000'000; /* the monotonic clock stood still */
+    c.slept_us += 3'600'000'000;
+    clocks_pass(&c, &s, 0);
+    cr_assert_eq(s.clock.steps, 0);
+    cr_assert_eq(s.steady_us, s.wall_us);
+    c.wall_us += 3'600'000'000 + TEN_YEARS_S * INT64_C(1'000'000); /* both at once */
+    c.slept_us += 3'600'000'000;
+    clocks_pass(&c, &s, 0);
+    cr_assert_eq(s.clock.steps, 1);
+    cr_assert_eq(s.clock.step_us, TEN_YEARS_S * INT64_C(1'000'000));
+    cr_assert_eq(s.steady_us, day_one_us + 7'200'000'000);
+}
+
+Test(shard, who_is_kept_from_running_between_two_clocks_sees_no_step)
+{
+    struct clocks c;
+    struct shard s;
+    clocks_new(&c, &s);
+    c.late_at = c.reads + 1;
+    c.late_us = 4'000'000;
+    clocks_pass(&c, &s, 10);
+    cr_assert_gt(c.reads, c.late_at);
+    cr_assert_eq(s.clock.steps, 0);
+    cr_assert_eq(s.wall_us, day_one_us + 10);
+    cr_assert_eq(s.steady_us, day_one_us + 10);
+}
+
+Test(shard, what_the_clock_is_ahead_by_from_before_stays_so)
+{
+    struct clocks c;
+    struct shard s;
+    clocks_new(&c, &s);
+    shard_clock_begin(&s, TEN_YEARS_S * INT64_C(1'000'000));
+    cr_assert_eq(s.steady_us, day_one_us - TEN_YEARS_S * INT64_C(1'000'000));
+    c.wall_us -= TEN_YEARS_S * INT64_C(1'000'000);
+    clocks_pass(&c, &s, 10);
+    cr_assert_eq(s.steady_us, s.wall_us, "it was put right");
+    cr_assert_eq(s.clock.steps, 1);
+}

@@ -49,7 +49,7 @@ int clock_gettime(clockid_t clock, struct timespec *now)
         return (int)r;
     if (clock == CLOCK_REALTIME)
         now->tv_sec += shift != NULL ? strtol(shift, NULL, 10) : seconds_of(&wall_file);
-    if (clock == CLOCK_REALTIME || clock == CLOCK_MONOTONIC)
+    if (clock == CLOCK_REALTIME || clock == CLOCK_MONOTONIC || clock == CLOCK_BOOTTIME)
         now->tv_sec += seconds_of(&pass_file);
     return 0;
 }

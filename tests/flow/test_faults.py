@@ -5,6 +5,7 @@ Faults are made below what io_uring reaches: a disk of FUSE below a loop device 
 tests say so and are not run.
 """
 import contextlib
+import email.utils
 import json
 import mmap
 import os
@@ -16,6 +17,7 @@ import shutil
 import struct
 import subprocess
 import tempfile
+import time
 import unittest
 
 import harness
@@ -452,31 +454,111 @@ class Descriptors(Faults):
 
 
 class Clock(Faults):
-    def test_jumps(self):
-        """Forwards what waits is due, backwards it does not wait any longer than it would; nothing expires, and
-        the dates are those of the clock."""
-        shift = built(self, "clock_shift", "-shared", "-fPIC")
-        file = shift.parent / "seconds"
-        file.write_bytes(bytes(8))
+    DECADE = 3653 * 86_400
 
-        def jump(seconds):
-            with open(file, "r+b") as f, mmap.mmap(f.fileno(), 8) as shared:
-                shared[:8] = struct.pack("<q", seconds)
-        self.serve(launch={"env": {"LD_PRELOAD": str(shift), "CLOCK_SHIFT_FILE": str(file)}},
-                   delivery={"retry-initial": "2s", "retry-max": "4s"})
-        client = self.server.client()
-        client.hello()
-        for seconds in (0, 86_400, -86_400, 3600, -2 * 86_400):
-            jump(seconds)
-            self.assertEqual(self.send(client).code, 250)
+    def on_a_clock(self):
+        shift = built(self, "clock_shift", "-shared", "-fPIC")
+        self.file = shift.parent / "seconds"
+        self.file.write_bytes(bytes(8))
+        self.env = {"LD_PRELOAD": str(shift), "CLOCK_SHIFT_FILE": str(self.file)}
+        self.serve(launch={"env": self.env}, top={"shards": 2},
+                   delivery={"retry-initial": "1s", "retry-max": "2s", "age-max": "1d", "delay-warning": "4h"})
+        self.dates = {}     # of messages, as they must be
+        self.ahead = 0
+
+    def jump(self, seconds):
+        self.ahead = seconds
+        with open(self.file, "r+b") as f, mmap.mmap(f.fileno(), 8) as shared:
+            shared[:8] = struct.pack("<q", seconds)
+
+    def mail(self):
+        """One message, with the clock as it is."""
+        self.assertEqual(self.send().code, 250)
+        self.dates[list(self.taken)[-1]] = time.time() + self.ahead
+
+    def tried(self):
+        """Each message once more, in vain."""
+        before = len(self.server.log("destination_failed"))
+        self.server.wait_log("destination_failed", before + 2)
+
+    def nothing_left(self):
+        for outcome in ("expired", "bounced"):
+            self.assertEqual(self.server.metric(f'ringpost_queue_recipients_out_total{{outcome="{outcome}"}}'), 0)
+        self.assertEqual(self.server.metric("ringpost_queue_overdue"), 0)
         self.assertEqual(self.queued(), set(self.taken))
-        arrivals = sorted(m["arrival"] for m in self.server.queue())
-        self.assertGreaterEqual(arrivals[-1] - arrivals[0], 3 * 86_400)
-        jump(-10 * 365 * 86_400)
-        self.server.wait_log("destination_failed", 2)
-        self.deliver_all()
-        self.assertEqual(self.server.metric('ringpost_queue_recipients_out_total{outcome="expired"}'), 0)
-        self.assertEqual(self.server.metric('ringpost_queue_recipients_out_total{outcome="bounced"}'), 0)
+        self.assertEqual(self.server.log("bounce"), [])     # nor is a delay of years told
+        for message in self.server.queue():     # by the clock as it is now
+            self.assertLess(abs(time.time() + self.ahead - message["arrival"]), 600)
+
+    def arrive(self):
+        """All that was taken, with the date of the time at which it was."""
+        peer = Peer(self, port=self.port)
+        peer.wait(len(self.taken))
+        self.server.wait_empty()
+        self.assertEqual(self.arrived(peer), {i: 1 for i in self.taken})
+        for message in peer.messages:
+            trace = re.match(rb"Received:.* id (\w{13})(?:\r\n\t.*)?;\r\n\t(.*)\r\n", message.content, re.DOTALL)
+            date = email.utils.parsedate_to_datetime(trace.group(2).split(b"\r\n")[0].decode()).timestamp()
+            self.assertLess(abs(date - self.dates[trace.group(1).decode()]), 60)
+        self.server.stop()
+
+    def test_ten_years(self):
+        """The clock is set while the server runs: nothing gets older by that, what waits is tried as ever, dates are
+        those of the clock at once, and it is told once for each time."""
+        self.on_a_clock()
+        steps = (self.DECADE, -self.DECADE, 86_400, 0)
+        for number, seconds in enumerate(steps):
+            self.mail()
+            self.jump(seconds)
+            self.mail()
+            self.tried()
+            self.server.wait_log("clock_step", number + 1)
+            self.nothing_left()
+        told = [round(line["step_s"], -1) for line in self.server.log("clock_step")]
+        self.assertEqual(told, [b - a for a, b in zip((0, *steps), steps)])
+        self.assertEqual(self.server.metric("ringpost_clock_steps_total"), len(told))
+        self.assertEqual(self.server.log("queue_scan"), [])
+        self.arrive()
+
+    def test_ten_years_over_a_restart(self):
+        """Set while the server does not run, it is told at the start, and nothing gets older either: not then, not
+        with the next start, not when it is put right."""
+        self.on_a_clock()
+        self.mail()
+        for seconds, event in ((self.DECADE, "clock_is_ahead"), (self.DECADE, None), (0, "clock_is_behind"),
+                               (-self.DECADE, "clock_is_behind"), (0, "clock_is_ahead")):
+            self.server.stop()
+            self.jump(seconds)
+            begun = len(self.server.log())
+            self.server.start(env=self.env)
+            told = [line["event"] for line in self.server.log()[begun:] if line["event"].startswith("clock_")]
+            self.assertEqual(told, [event] if event else [])
+            self.mail()
+            self.tried()
+            self.nothing_left()
+        ahead = self.server.metric("ringpost_clock_ahead_seconds")
+        self.assertLess(abs(ahead), 3600, "but for what the server was away while nobody knew")
+        self.arrive()
+
+    def test_away_for_longer_than_mail_lives(self):
+        """Days that the server was away have passed: mail is tried once more all the same, and goes."""
+        self.on_a_clock()
+        self.mail()
+        self.tried()
+        self.server.stop()
+        self.jump(3 * 86_400)
+        peer = Peer(self, port=self.port)
+        self.server.start(env=self.env)
+        peer.wait(1)
+        self.server.wait_empty()
+        self.assertEqual(self.arrived(peer), {i: 1 for i in self.taken})
+        peer.close()
+        self.assertEqual(self.send().code, 250)
+        self.tried()
+        self.server.stop()
+        self.jump(6 * 86_400)
+        self.server.start(env=self.env)     # and where that fails, it was the last time
+        self.server.wait_log("expired")
         self.server.stop()
 
 

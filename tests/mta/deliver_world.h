@@ -297,7 +297,7 @@ static MAYBE_UNUSED uint32_t deliver_mail(struct deliver_world *w, const char *t
     m->content_bytes = bytes;
     int size = snprintf(sender, sizeof(sender), "s.m%u@sender.example", m->id);
     u.envelope = (struct envelope) { .sender = slice_of(sender, (size_t)size),
-                                     .arrival_us = w->shard.wall_us,
+                                     .arrival_us = w->shard.steady_us,
                                      .recipients = recipients,
                                      .flags = w->flags,
                                      .ret = w->ret,

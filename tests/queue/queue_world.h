@@ -277,7 +277,7 @@ static MAYBE_UNUSED uint64_t queue_mail_to(struct queue_world *w, const struct r
     for (uint32_t i = 0; i < count; i++)
         cr_assert(queue_reserve(&w->queue));
     u.envelope.sender = SLICE("s@us.test");
-    u.envelope.arrival_us = w->shard.wall_us;
+    u.envelope.arrival_us = w->shard.steady_us;
     u.envelope.recipients = list;
     task_init(&u.task, upload_again);
     if (spool_write_begin(w->spool, &u.writer, &u.task) < 0) {
