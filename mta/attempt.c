@@ -423,7 +423,7 @@ static void attempt_log_result(struct attempt *a, const struct smtp_recipient *r
     static const char *const events[OUTCOME_KINDS] = {
         [OUTCOME_DELIVERED] = "delivered", [OUTCOME_BOUNCED] = "bounced",
         [OUTCOME_EXPIRED] = "expired",     [OUTCOME_DISCARDED] = "discarded",
-        [OUTCOME_DEFERRED] = "deferred",
+        [OUTCOME_DEFERRED] = "deferred",   [OUTCOME_HELD] = "held",
     };
     struct shard *shard = a->deliver->shard;
     if (shard->log == NULL)
@@ -445,6 +445,8 @@ static void attempt_log_result(struct attempt *a, const struct smtp_recipient *r
     log_number(&line, "code", r->result.code);
     log_format(&line, "status", "%u.%u.%u", o->status[0], o->status[1], o->status[2]);
     log_text(&line, "reply", r->result.text);
+    if (r->result.verdict == SMTP_VERDICT_PERMANENT && !outcome_final(o->kind))
+        log_string(&line, "why", "a failure, and no report of it can be made now");
     log_number(&line, "attempts", a->unit->attempts + 1);
     log_number(&line, "age_ms", (shard->steady_us - a->envelope.arrival_us) / US_IN_MS);
     log_end(&line);
@@ -483,8 +485,6 @@ static void attempt_judge(struct attempt *a)
         };
         if (o->kind == OUTCOME_EXPIRED && r->result.verdict == SMTP_VERDICT_TEMPORARY)
             memcpy(o->status, (const uint16_t[]) { 5, 4, 7 }, sizeof(o->status));
-        attempt_log_result(a, r, o);
-        deliver_count(a->deliver, a->unit, o);
     }
     if (a->outcomes_count == 0) {
         /* Nothing is known of any: at once, on another connection. */
@@ -492,9 +492,23 @@ static void attempt_judge(struct attempt *a)
         attempt_free(a);
         return;
     }
+    a->judged = true;
+    attempt_report(a);
+}
+
+/* Once it is sure what they are: for want of a report a failure may have become a deferral. */
+static void attempt_tell(struct attempt *a)
+{
+    const struct smtp_transaction *t = &a->transaction;
+    const struct outcome *o = a->outcomes;
+    for (uint32_t i = 0; i < t->recipients_count; i++) {
+        if (t->recipients[i].result.verdict == SMTP_VERDICT_NONE)
+            continue;
+        attempt_log_result(a, &t->recipients[i], o);
+        deliver_count(a->deliver, a->unit, o++);
+    }
     if (a->link != NULL)
         link_count_message(a->link, a->outcomes, a->outcomes_count, &a->envelope);
-    attempt_report(a);
 }
 
 /* ---- settling ---- */
@@ -531,6 +545,8 @@ static int attempt_settle_late(struct attempt *a)
 void attempt_settle(struct attempt *a)
 {
     a->state = ATTEMPT_SETTLING;
+    if (a->judged)
+        attempt_tell(a);
     int r = a->purpose == ATTEMPT_WARN
                 ? attempt_settle_late(a)
                 : queue_settle(a->deliver->queue, a->unit, a->outcomes, a->outcomes_count,

@@ -44,6 +44,7 @@ struct attempt {
     uint8_t state;
     uint8_t purpose;
     bool some_untried;
+    bool judged;   /* its outcomes are those of an attempt */
     bool late;     /* it is time to tell of a delay */
     uint8_t kind;  /* enum bounce_kind: of the DSN */
     uint32_t told; /* outcomes that it tells of */

@@ -324,6 +324,10 @@ class Ends(Notified):
         self.assertLessEqual(self.made(), 9, "the minute may have turned once")
         self.assertGreaterEqual(self.made(), 5)
         self.server.wait_log("bounce_postponed", why="over the limit: sender")
+        later = self.server.wait_log("deferred", to="gone@example.org", code=550)
+        self.assertTrue(all("no report" in line["why"] for line in later))
+        self.server.wait_log("bounced", int(self.made()))
+        self.assertLessEqual(len(self.server.log("bounced")), self.made(), "once for each, when it is so")
 
     def test_full_has_a_limit_and_requires_a_failure(self):
         self.begin()
