@@ -39,6 +39,9 @@ enum {
 static const char *const yes_no_newline[] = {
     [CONFIG_BARE_NEWLINE_REJECT] = "reject", [CONFIG_BARE_NEWLINE_NORMALIZE] = "normalize", NULL
 };
+static const char *const early_contents[] = {
+    [CONFIG_EARLY_CONTENT_REJECT] = "reject", [CONFIG_EARLY_CONTENT_ACCEPT] = "accept", NULL
+};
 static const char *const levels[] = { [CONFIG_LOG_ERROR] = "error",
                                       [CONFIG_LOG_WARNING] = "warning",
                                       [CONFIG_LOG_INFO] = "info",
@@ -147,6 +150,8 @@ static void build_top(struct config_builder *builder)
     config->pin = config_file_bool(&top, "pin", false);
     config->limits.bare_newline = (enum config_bare_newline)config_file_choice(
         &top, "bare-newline", yes_no_newline, CONFIG_BARE_NEWLINE_REJECT);
+    config->limits.early_content = (enum config_early_content)config_file_choice(
+        &top, "early-content", early_contents, CONFIG_EARLY_CONTENT_REJECT);
 }
 
 static void build_spool(struct config_builder *builder)

@@ -206,6 +206,7 @@ bool platform_is_built_in(struct slice name);
 bool platform_has_field(const struct platforms *platforms, struct slice field);
 
 enum config_bare_newline { CONFIG_BARE_NEWLINE_REJECT, CONFIG_BARE_NEWLINE_NORMALIZE };
+enum config_early_content { CONFIG_EARLY_CONTENT_REJECT, CONFIG_EARLY_CONTENT_ACCEPT };
 
 struct config_limits {
     struct limits_options connections; /* per shard, address, network; rate */
@@ -227,6 +228,7 @@ struct config_limits {
     uint32_t load_command_timeout_ms; /* instead of command_timeout_ms, under load */
     uint32_t load_data_timeout_ms;
     enum config_bare_newline bare_newline;
+    enum config_early_content early_content;
 };
 
 /* Next attempt after n failures: min(initial * factor^n, max), give or take jitter. */

@@ -14,7 +14,9 @@
 #define ROUTE_LISTS "domains", "hosts", "source-addresses", "tls-name", "tls-pin"
 
 const struct config_schema config_schemas[] = {
-    { .name = "", .singles = { "hostname", "user", "group", "shards", "pin", "bare-newline" } },
+    { .name = "",
+      .singles = { "hostname", "user", "group", "shards", "pin", "bare-newline",
+                   "early-content" } },
     { .name = "spool",
       .singles = { "directory", "segment-size", "size-max", "reserve", "cache", "ahead" } },
     { .name = "listener",

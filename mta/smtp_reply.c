@@ -86,6 +86,7 @@ static const struct smtp_reply_text texts[SMTP_REPLIES] = {
     [SMTP_REPLY_AUTH_DONE] = { 503, { 5, 5, 1 }, "Already authenticated" },
     [SMTP_REPLY_AUTH_IN_MAIL] = { 503, { 5, 5, 1 }, "No AUTH during a mail transaction" },
     [SMTP_REPLY_BDAT_EXPECTED] = { 503, { 5, 5, 1 }, "BDAT or RSET expected" },
+    [SMTP_REPLY_EARLY_CONTENT] = { 503, { 5, 5, 0 }, "Content before the reply to DATA" },
     [SMTP_REPLY_AUTH_MECHANISM] = { 504, { 5, 5, 4 }, "Authentication mechanism not supported" },
     [SMTP_REPLY_NO_MAIL_SERVICE] = { 521, { 5, 3, 2 }, "%s does not accept mail" },
     [SMTP_REPLY_AUTH_REQUIRED] = { 530, { 5, 7, 0 }, "Authentication required" },

@@ -91,6 +91,7 @@ enum smtp_reply_id {
     SMTP_REPLY_AUTH_DONE,          /* 503 5.5.1 */
     SMTP_REPLY_AUTH_IN_MAIL,       /* 503 5.5.1 */
     SMTP_REPLY_BDAT_EXPECTED,      /* 503 5.5.1: DATA or other talk amid BDAT chunks */
+    SMTP_REPLY_EARLY_CONTENT,      /* 503 5.5.0: content that did not wait for 354 */
     SMTP_REPLY_AUTH_MECHANISM,     /* 504 5.5.4 */
     SMTP_REPLY_NO_MAIL_SERVICE,    /* 521 5.3.2 (RFC 7504) */
     SMTP_REPLY_AUTH_REQUIRED,      /* 530 5.7.0 */

@@ -481,6 +481,14 @@ static enum step smtp_data_command(struct smtp_server *s)
         return smtp_bad(s, SMTP_REPLY_BDAT_EXPECTED);
     if (t->envelope.recipients_count == 0)
         return smtp_bad(s, SMTP_REPLY_NO_VALID_RCPT);
+    /* RFC 2920 3.1: DATA is the last of what is pipelined, for its reply decides what follows. Who
+     * does not wait does not know whether we read content, which is how smuggling begins. */
+    if (smtp_limits(s)->early_content == CONFIG_EARLY_CONTENT_REJECT &&
+        connection_has_input(&s->connection)) {
+        metric_add(&smtp_metrics(s)->early_content, 1);
+        smtp_log_refusal(s, SMTP_REPLY_EARLY_CONTENT, slice_of(NULL, 0));
+        return smtp_finish(s, SMTP_REPLY_EARLY_CONTENT);
+    }
     int r = smtp_begin_content(s);
     if (r < 0) {
         metric_add(&smtp_metrics(s)->refused_space, 1);

@@ -40,7 +40,7 @@ struct smtp_server_metrics {
     uint64_t own_senders, candidates_dropped;
     uint64_t status_unknown; /* of certificates that were taken all the same */
     uint64_t header_lacking, fields_removed, requiretls, tls_optional;
-    uint64_t early_talk, http, timeouts, slow, hogs, cut, proxy_bad, aborted;
+    uint64_t early_talk, early_content, http, timeouts, slow, hogs, cut, proxy_bad, aborted;
     struct histogram accept_us; /* end of data to the 250 */
 };
 extern const struct metric smtp_server_metrics_table[];

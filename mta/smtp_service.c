@@ -44,6 +44,7 @@ const struct metric smtp_server_metrics_table[] = {
     REFUSED(refused_8bit, "header_8bit"),
     REFUSED(refused_recipients, "recipients"),
     REFUSED(early_talk, "early_talk"),
+    REFUSED(early_content, "early_content"),
     REFUSED(http, "http"),
     REFUSED(tls_injected, "input_behind_starttls"),
     REFUSED(tls_failed, "tls_handshake"),

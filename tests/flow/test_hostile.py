@@ -183,6 +183,28 @@ class OutOfTurn(Hostile):
                 self.assertNotIn(b"354", answer)
         self.nothing_but()
 
+    def test_content_that_does_not_wait(self):
+        """In one segment with DATA: a client that waits for 354 cannot have sent it so."""
+        server = self.serve()
+        begin = b"MAIL FROM:<a@example.com>\r\nRCPT TO:<rcpt@example.org>\r\nDATA\r\n"
+        for what in (b"Subject: x\r\n\r\nx\r\n.\r\n" + EVIL + b".\r\n", b"S", b".\r\n", b"QUIT\r\n"):
+            with self.subTest(what=what), Smtp(server.address) as client:
+                client.hello()
+                client.send(begin + what)
+                self.assertEqual([client.reply().code for _ in range(2)], [250, 250])
+                self.assertTrue(client.rest().startswith(b"503 5.5.0 "))
+        self.assertEqual(server.metric('ringpost_smtp_refused_total{reason="early_content"}'), 4)
+        self.assertEqual({(e["code"], e["text"]) for e in server.log("refused")}, {(503, "Content before the reply to DATA")})
+        self.nothing_but()
+
+    def test_content_that_does_not_wait_may_be_allowed(self):
+        server = self.serve(top={"early-content": "accept"})
+        with Smtp(server.address) as client:
+            client.hello()
+            client.send(b"MAIL FROM:<a@example.com>\r\nRCPT TO:<rcpt@example.org>\r\nDATA\r\nSubject: x\r\n\r\nx\r\n.\r\n")
+            self.assertEqual([client.reply().code for _ in range(4)], [250, 250, 354, 250])
+        self.nothing_but(1)
+
 
 class TooMuch(Hostile):
     def test_long_commands(self):
@@ -251,8 +273,10 @@ class TooMuch(Hostile):
             s = client.socket
             crowd.append(s)
             if number >= 1000:
-                s.sendall(b"EHLO slow.example\r\nMAIL FROM:<slow@example.com>\r\nRCPT TO:<a@example.org>\r\n"
-                          b"DATA\r\nSubject: s")
+                client.hello("slow.example")
+                client.begin("slow@example.com", ["a@example.org"])
+                client.expect(354, "DATA")
+                s.sendall(b"Subject: s")
         server.wait_metric("ringpost_smtp_connections", 1200)
         for round_number in range(20):
             for s in crowd[1000:]:
@@ -290,7 +314,7 @@ class TooMuch(Hostile):
         self.assertLess(resident_kib(server.process.pid) - before, 20 * 256 * harness.memory_factor())
 
     def test_resets_at_every_place(self):
-        server = self.serve()
+        server = self.serve(top={"early-content": "accept"})    # so that content is a place, too
         text = (b"EHLO reset.example\r\nMAIL FROM:<a@example.com>\r\nRCPT TO:<b@example.org>\r\nDATA\r\n"
                 b"Subject: x\r\n\r\nbody\r\n.")     # never whole
         for size in range(0, len(text), 3):

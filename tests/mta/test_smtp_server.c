@@ -244,6 +244,34 @@ Test(smtp_server, content_behind_a_refused_data_is_never_read_as_commands)
     }
 }
 
+Test(smtp_server, content_that_does_not_wait_for_the_reply_to_data_is_not_taken)
+{
+    static const char said[] = MAIL_RCPT "DATA\r\nSubject: x\r\n\r\nx\r\n.\r\n" MAIL_RCPT;
+    unsigned caught = 0;
+    for (uint64_t seed = 1; seed <= 20; seed++) {
+        struct smtp_world *w =
+            smtp_world_make(seed, seed % 2 == 0 ? "}\nearly-content = accept" : "}", 64, 32);
+        struct talk *t = talk_hello(w);
+        cr_assert_eq(talk_say(t, said), 250);
+        cr_assert_eq(talk_read(t), 250);
+        int code = talk_read(t);
+        if (code == 503) { /* else it came in pieces, and the rest after our reply */
+            cr_assert_neq(seed % 2, 0);
+            cr_assert_eq(talk_read(t), GONE);
+            cr_assert_eq(w->accepted, 0);
+            cr_assert_eq(w->service.metrics.early_content, 1);
+            caught++;
+        } else {
+            cr_assert_eq(code, 354);
+            cr_assert_eq(talk_read(t), 250);
+            cr_assert_eq(w->accepted, 1);
+        }
+        talk_leave(t);
+        smtp_world_free(w);
+    }
+    cr_assert_gt(caught, 0);
+}
+
 Test(smtp_server, what_content_may_not_hold)
 {
     static const struct {
@@ -497,7 +525,7 @@ Test(smtp_server, a_client_that_leaves_gets_nothing_stored_and_leaves_nothing)
     };
     EACH_SEED(seed)
     {
-        struct smtp_world *w = smtp_world_new(seed);
+        struct smtp_world *w = smtp_world_make(seed, "}\nearly-content = accept", 64, 32);
         for (unsigned i = 0; i < 2 * ARRAY_COUNT(said); i++) {
             struct talk *t = talk_open(w);
             cr_assert_eq(talk_read(t), 220);
@@ -541,16 +569,20 @@ Test(smtp_server, pipelined_transactions_are_answered_in_order)
         static const int codes[] = {
             250, 250, 250, 550, 250, 354, 250, 250, 250, 250, 354, 250, 221
         };
+        static const char *const contents[] = {
+            "Subject: 1\r\n\r\none\r\n.\r\nRSET\r\n" MAIL_RCPT "DATA\r\n",
+            "Subject: 2\r\n\r\ntwo\r\n.\r\nQUIT\r\n",
+        };
         struct smtp_world *w = smtp_world_new(seed);
         struct talk *t = talk_open(w);
         cr_assert_eq(talk_read(t), 220);
-        talk_put(t,
-                 "EHLO client.test\r\nNOOP\r\nMAIL FROM:<s@them.test>\r\nRCPT TO:<x@no.test>\r\n"
-                 "RCPT TO:<r@us.test>\r\nDATA\r\nSubject: 1\r\n\r\none\r\n.\r\nRSET\r\n" MAIL_RCPT
-                 "DATA\r\nSubject: 2\r\n\r\ntwo\r\n.\r\nQUIT\r\n");
-        for (unsigned i = 0; i < ARRAY_COUNT(codes); i++) {
+        talk_put(t, "EHLO client.test\r\nNOOP\r\nMAIL FROM:<s@them.test>\r\nRCPT TO:<x@no.test>\r\n"
+                    "RCPT TO:<r@us.test>\r\nDATA\r\n");
+        for (unsigned i = 0, contents_said = 0; i < ARRAY_COUNT(codes); i++) {
             int code = talk_read(t);
             cr_assert_eq(code, codes[i], "reply %u: %d %s", i, code, t->reply);
+            if (code == 354)
+                talk_put(t, contents[contents_said++]);
         }
         cr_assert_eq(w->accepted, 2);
         cr_assert_eq(talk_read(t), GONE);
