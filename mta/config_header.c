@@ -3,7 +3,7 @@
  * connectors
  *
  * Names are in lower case from here on. Some are always there: our own, Authentication-Results
- * with our host name as its identifier, and TLS-Required.
+ * with our host name as its identifier, TLS-Required, and Message-ID, which the log tells.
  */
 #include <errno.h>
 
@@ -134,6 +134,7 @@ void config_build_headers(struct config_builder *builder, const struct inbound *
     rules[made++] =
         (struct header_rule) { SLICE("authentication-results"), false, HEADER_TRUSTED_OURS };
     rules[made++] = (struct header_rule) { SLICE("tls-required"), false, HEADER_TLS_REQUIRED };
+    rules[made++] = (struct header_rule) { SLICE("message-id"), false, HEADER_MESSAGE_ID };
     struct config_section section = config_file_section(builder->file, "inbound-defaults", 0);
     const struct config_value *values = config_file_list(&section, "trusted-fields", &given);
     if (given > HEADER_TRUSTED_MAX) {

@@ -34,7 +34,7 @@ enum filter_field { /* the current one */
                     FIELD_OPEN, /* held */
 };
 
-enum filter_watch { WATCH_NOTHING = 0, WATCH_REQUIRED, WATCH_TLS, WATCH_IDENTIFIER };
+enum filter_watch { WATCH_NOTHING = 0, WATCH_REQUIRED, WATCH_TLS, WATCH_IDENTIFIER, WATCH_ID };
 
 enum value_place { /* where in the value */
                    VALUE_BEFORE = 0,
@@ -134,6 +134,26 @@ static unsigned kinds_of(const struct header_filter *f, bool whole)
 
 /* ---- values ---- */
 
+/* Of a Message-ID, to the end of the line at most: it is in most messages, so not octet by octet.
+ */
+static void id_octets(struct header_filter *f, struct slice part)
+{
+    size_t from = 0;
+    while (f->at == VALUE_BEFORE && from < part.size && part.data[from] <= ' ')
+        from++;
+    size_t to = from;
+    while (f->at <= VALUE_IN && to < part.size && part.data[to] > ' ')
+        to++;
+    if (to > from) {
+        const size_t size = MIN(to - from, sizeof(f->id) - f->id_size);
+        memcpy(f->id + f->id_size, part.data + from, size);
+        f->id_size = (uint8_t)(f->id_size + size);
+        f->at = VALUE_IN;
+    }
+    if (f->at == VALUE_IN && to < part.size)
+        f->at = VALUE_BEHIND;
+}
+
 /* Of a field of which the whole value is wanted. */
 static void text_octet(struct header_filter *f, struct slice wanted, bool any_case, uint8_t c)
 {
@@ -228,6 +248,7 @@ static enum verdict value_octet(struct header_filter *f, uint8_t c)
     case WATCH_REQUIRED: text_octet(f, f->required->value, false, c); break;
     case WATCH_TLS: text_octet(f, value_no, true, c); break;
     case WATCH_IDENTIFIER: return identifier_octet(f, c);
+    case WATCH_ID: id_octets(f, slice_of(&c, 1)); break;
     case WATCH_NOTHING: break;
     }
     return f->field == FIELD_DROPPED ? DROP : KEEP;
@@ -260,6 +281,8 @@ static enum verdict field_named(struct header_filter *f)
         f->watch = WATCH_REQUIRED;
     else if ((kinds & HEADER_TLS_REQUIRED) != 0)
         f->watch = WATCH_TLS;
+    else if ((kinds & HEADER_MESSAGE_ID) != 0 && f->id_size == 0)
+        f->watch = WATCH_ID;
     f->at = VALUE_BEFORE;
     f->matched = 0;
     f->depth = 0;
@@ -300,6 +323,7 @@ static enum verdict field_ended(struct header_filter *f)
             return DROP_BEFORE;
         }
         break;
+    case WATCH_ID:
     case WATCH_NOTHING: break;
     }
     return open ? KEEP_BEFORE : KEEP;
@@ -448,6 +472,14 @@ static size_t filter_step(struct header_filter *f, struct slice in, size_t index
     if (f->state == FILTER_BODY) {
         *verdict = KEEP;
         return in.size;
+    }
+    if (f->state == FILTER_VALUE && f->watch == WATCH_ID) {
+        const uint8_t *newline = memchr(in.data + index, '\n', in.size - index);
+        const size_t end = newline == NULL ? in.size : (size_t)(newline - in.data) + 1;
+        id_octets(f, slice_part(in, index, end - index));
+        f->state = newline == NULL ? FILTER_VALUE : FILTER_LINE;
+        *verdict = f->field == FIELD_DROPPED ? DROP : KEEP;
+        return end;
     }
     *verdict = filter_octet(f, in.data[index]);
     return *verdict == KEEP_BEFORE || *verdict == DROP_BEFORE ? index : index + 1;

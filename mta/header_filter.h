@@ -31,7 +31,8 @@ enum {
     HEADER_HELD_MAX = 768,    /* a host name, and as much again of blanks and comments before it */
     HEADER_TRUSTED_MAX = 64,  /* names in a configuration */
     HEADER_REQUIRED_MAX = 16, /* likewise */
-    HEADER_RULES_MAX = 3 + HEADER_TRUSTED_MAX + HEADER_REQUIRED_MAX, /* three are built in */
+    HEADER_RULES_MAX = 4 + HEADER_TRUSTED_MAX + HEADER_REQUIRED_MAX, /* four are built in */
+    HEADER_ID_MAX = 250,                                             /* of a Message-ID */
 };
 
 enum header_rule_kind {
@@ -39,6 +40,7 @@ enum header_rule_kind {
     HEADER_TRUSTED_OURS = 1 << 1, /* if it begins with our identifier (Authentication-Results) */
     HEADER_TLS_REQUIRED = 1 << 2, /* RFC 8689 */
     HEADER_REQUIRED = 1 << 3,     /* some connector asks for it */
+    HEADER_MESSAGE_ID = 1 << 4,
 };
 
 struct header_rule {
@@ -78,6 +80,7 @@ struct header_filter {
     uint64_t trusted; /* octets of trusted fields that stayed */
     uint32_t required_count, required_right;
     uint32_t tls_required_count, tls_required_no;
+    uint8_t id_size; /* of id: what the first Message-ID has up to a blank, as strangers wrote it */
 
     /* --- for header_filter.c only --- */
     uint8_t state;
@@ -91,7 +94,13 @@ struct header_filter {
     uint16_t held_size;
     uint8_t name[HEADER_NAME_MAX];
     uint8_t held[HEADER_HELD_MAX + 1];
+    uint8_t id[HEADER_ID_MAX];
 };
+
+static inline struct slice header_filter_id(const struct header_filter *filter)
+{
+    return slice_of(filter->id, filter->id_size);
+}
 
 /* Fills in how names begin. */
 void header_rules_seal(struct header_rules *rules);

@@ -241,6 +241,8 @@ static void smtp_log_received(struct smtp_server *s, const char *id)
     log_list_end(&line);
     log_number(&line, "recipients", asked);
     log_number(&line, "size", (int64_t)t->envelope.body_bytes);
+    if (t->header.id_size > 0)
+        log_text(&line, "message_id", header_filter_id(&t->header));
     log_string(&line, "proto", s->secured ? "ESMTPS" : s->esmtp ? "ESMTP" : "SMTP");
     smtp_log_policy(s, &line);
     smtp_log_tls(s, &line);

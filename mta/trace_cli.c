@@ -52,8 +52,10 @@ struct trace {
 static const char trace_help[] =
     "ringpost trace ID [--json]                 all that is known of one message, in order of "
     "time\n"
-    "ringpost trace WORD [--json]               the same of the messages that a next hop took, or\n"
-    "                                           refused, with this word in its reply (its own id)\n"
+    "ringpost trace WORD [--json]               the same of the messages with this Message-ID, in\n"
+    "                                           <> or not (its first 250 octets), or which a next\n"
+    "                                           hop took, or refused, with this word in its reply\n"
+    "                                           (its own id)\n"
     "ringpost trace session ..                  the dialogue of a session on the wire: see its "
     "--help\n"
     "\n"
@@ -382,7 +384,10 @@ static int trace_word(struct trace *trace, struct trace_log *log, const char *wo
     json_t *each;
     int status = json_array_size(ids) > 0 ? 0 : 1;
     if (status != 0)
-        fprintf(stderr, "ringpost: no next hop said \"%s\" about any message in the log\n", word);
+        fprintf(stderr,
+                "ringpost: no message in the log has the Message-ID %s, and no next hop said that "
+                "about one\n",
+                word);
     json_array_foreach(ids, index, each)
     {
         uint64_t id;

@@ -193,21 +193,32 @@ void trace_log_read(struct trace_log *log, const char *id)
     sort_events(log);
 }
 
-/* ---- by what a next hop said ---- */
+/* ---- by its Message-ID, or what a next hop said ---- */
 
 struct finding {
     const char *word;
     json_t *ids;
 };
 
-static void on_reply(struct trace_log *log, json_t *event, void *argument)
+/* With its angle brackets or without. */
+static bool is_message_id(const json_t *event, const char *word)
+{
+    const char *id = cli_text(event, "message_id");
+    const size_t size = strlen(word);
+    const size_t bracket = id[0] == '<' && word[0] != '<' ? 1 : 0;
+    return size > 0 && strncmp(id + bracket, word, size) == 0 &&
+           (id[bracket + size] == '\0' || (bracket > 0 && strcmp(id + bracket + size, ">") == 0));
+}
+
+static void on_word(struct trace_log *log, json_t *event, void *argument)
 {
     struct finding *f = argument;
     (void)log;
     const char *id = cli_text(event, "msg");
     size_t index;
     json_t *known;
-    if (id[0] == '\0' || strstr(cli_text(event, "reply"), f->word) == NULL)
+    if (id[0] == '\0' ||
+        (strstr(cli_text(event, "reply"), f->word) == NULL && !is_message_id(event, f->word)))
         return;
     json_array_foreach(f->ids, index, known)
     {
@@ -221,7 +232,7 @@ static void on_reply(struct trace_log *log, json_t *event, void *argument)
 json_t *trace_log_find(struct trace_log *log, const char *word)
 {
     struct finding finding = { .word = word, .ids = json_array() };
-    read_files(log, word, on_reply, &finding);
+    read_files(log, word, on_word, &finding);
     return finding.ids;
 }
 

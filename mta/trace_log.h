@@ -28,7 +28,8 @@ void trace_log_free(struct trace_log *log);
 bool trace_log_add(struct trace_log *log, const char *path);
 /* Reads all that is about the message with this id, also what it was bounced by. */
 void trace_log_read(struct trace_log *log, const char *id);
-/* Ids of messages that a next hop's reply with this word in it was about: an array of strings. */
+/* Ids of messages with this Message-ID, or that a next hop's reply with this word in it was about:
+ * an array of strings. */
 json_t *trace_log_find(struct trace_log *log, const char *word);
 /* Adds what befell the next hop with this key from that time on, the last most of it. */
 void trace_log_destination(struct trace_log *log, const char *key, const char *since, size_t most);

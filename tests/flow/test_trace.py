@@ -54,6 +54,19 @@ class Message(Trace):
         word = reply[reply.index("Q"):].split("Z")[0] + "Z"
         (by_reply,) = self.trace_json(word)
         self.assertEqual(by_reply["id"], ids[1], reply)
+        server.send(content="Subject: x\r\nMessage-ID:\r\n <one.\x1b%2@mail.example>\r\n\r\nx\r\n")
+        third = server.send(content="Message-ID: <two\\3@mail.example>\r\nSubject: x\r\n\r\nx\r\n")
+        server.wait_log("received", 5)
+        fourth = server.send(content="Message-ID: <four-4@mail.example> (x)\r\nSubject: x\r\n\r\nx\r\n")
+        server.wait_log("received", 6)
+        self.assertEqual([e.get("message_id") for e in server.log("received")[3:]],
+                         ["<one.", "<two\\3@mail.example>", "<four-4@mail.example>"])
+        for word in ("<four-4@mail.example>", "four-4@mail.example"):
+            (by_id,) = self.trace_json(word)
+            self.assertEqual(by_id["id"], fourth)
+        self.assertIn("message_id=<four-4@mail.example>", self.trace(fourth))
+        self.trace("four-4", status=1)
+        self.assertNotEqual(third, fourth)
         self.trace("0000000000001", status=1)
         self.trace("nobody-said-this", status=1)
 

@@ -19,6 +19,7 @@ static const struct header_rule rule_list[] = {
     { SLICE("x-ringpost-"), true, HEADER_TRUSTED },
     { SLICE("authentication-results"), false, HEADER_TRUSTED_OURS },
     { SLICE("tls-required"), false, HEADER_TLS_REQUIRED },
+    { SLICE("message-id"), false, HEADER_MESSAGE_ID },
     { SLICE("x-a"), false, HEADER_TRUSTED },
     { SLICE("x-b"), false, HEADER_REQUIRED },
 };
@@ -221,6 +222,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     CHECK(one.required_right == other.required_right);
     CHECK(one.tls_required_count == other.tls_required_count);
     CHECK(one.tls_required_no == other.tls_required_no);
+    CHECK(slice_equal(header_filter_id(&one), header_filter_id(&other)));
     CHECK(first.size + one.removed == content.size);
     look_at_all(&reference, content, rules.identifier);
     if (reference.too_long)

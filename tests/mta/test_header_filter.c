@@ -15,6 +15,7 @@ static const struct header_rule rule_list[] = {
     { SLICE("x-ringpost-"), true, HEADER_TRUSTED },
     { SLICE("authentication-results"), false, HEADER_TRUSTED_OURS },
     { SLICE("tls-required"), false, HEADER_TLS_REQUIRED },
+    { SLICE("message-id"), false, HEADER_MESSAGE_ID },
     { SLICE("x-corp-checked"), false, HEADER_TRUSTED },
     { SLICE("x-originatororg"), false, HEADER_REQUIRED },
 };
@@ -71,6 +72,8 @@ static void same(const struct result *a, const struct result *b, const char *in,
     cr_assert_eq(a->filter.tls_required_count, b->filter.tls_required_count);
     cr_assert_eq(a->filter.tls_required_no, b->filter.tls_required_no);
     cr_assert_eq(a->filter.header_ended, b->filter.header_ended);
+    cr_assert(slice_equal(header_filter_id(&a->filter), header_filter_id(&b->filter)),
+              "%s: cut at %zu", in, first);
 }
 
 static const struct result *run(const char *text, bool keeps)
@@ -228,4 +231,38 @@ Test(header_filter, required_field)
     cr_assert_not(
         has_required("X-OriginatorOrg: bank.example\r\nX-OriginatorOrg: bank.example\r\n"));
     cr_assert_not(has_required("X-OriginatorOrg: bank.example\r\nX-OriginatorOrg: evil\r\n\r\n"));
+}
+
+Test(header_filter, message_id)
+{
+    static const struct {
+        const char *text, *id;
+    } rows[] = {
+        { "Message-ID: <a.1@x.example>\r\nSubject: x\r\n\r\n", "<a.1@x.example>" },
+        { "MESSAGE-id:<a@x>\r\n\r\n", "<a@x>" },
+        { "Message-ID \t: \t <a@x> \r\n\r\n", "<a@x>" },
+        { "Message-ID:\r\n <folded@x>\r\n\r\n", "<folded@x>" },
+        { "Message-ID:\r\n\t\r\n <folded@x>\r\n more\r\n\r\n", "<folded@x>" },
+        { "Message-ID: <first@x>\r\nMessage-ID: <second@x>\r\n\r\n", "<first@x>" },
+        { "Message-ID:\r\nMessage-ID: <second@x>\r\n\r\n", "<second@x>" },
+        { "Message-ID: <a@x> (comment) <b@x>\r\n\r\n", "<a@x>" },
+        { "Message-ID: <a@x\r\n >\r\n\r\n", "<a@x" },
+        { "Message-ID: \x01<a\x1b@x>\r\n\r\n", "<a" },
+        { "Message-ID: gr\xc3\xbc\xc3\x9f\x7f\r\n\r\n", "gr\xc3\xbc\xc3\x9f\x7f" },
+        { "Message-ID: cut", "cut" },
+        { "Message-IDs: <a@x>\r\nMessage-I: <b@x>\r\nX: y\r\n Message-ID: <c@x>\r\n\r\n", "" },
+        { "Subject: x\r\n\r\nMessage-ID: <body@x>\r\n", "" },
+    };
+    for (size_t i = 0; i < ARRAY_COUNT(rows); i++) {
+        const struct result *r = run(rows[i].text, false);
+        cr_expect(slice_equal(header_filter_id(&r->filter), slice_of_string(rows[i].id)), "%s",
+                  rows[i].text);
+        cr_expect_eq(r->size, strlen(rows[i].text), "it stays where it is");
+    }
+    char text[1'000];
+    for (int size = HEADER_ID_MAX - 1; size <= HEADER_ID_MAX + 1; size++) {
+        snprintf(text, sizeof(text), "Message-ID: %0*d\r\n\r\n", size, 0);
+        const struct result *r = run(text, false);
+        cr_expect_eq(r->filter.id_size, MIN(size, HEADER_ID_MAX));
+    }
 }
