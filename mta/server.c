@@ -181,6 +181,31 @@ static void server_unlisten(struct server_socket *s)
     s->socket = -1;
 }
 
+/* What a client did is not meant. */
+static bool server_is_short(int error)
+{
+    return error == -EMFILE || error == -ENFILE || error == -ENOMEM || error == -ENOBUFS;
+}
+
+/* Once when it begins to fail, and once when that is over: then what waits in the backlog is
+ * accepted. */
+static void server_tell_accept(struct server_socket *s, int error)
+{
+    struct server_shard *server = s->server;
+    const struct shard *shard = &server->shard;
+    server->accept_is_short = error < 0;
+    if (shard->log == NULL)
+        return;
+    struct log_line line;
+    log_begin(&line, shard->log, error < 0 ? LOG_ERROR : LOG_INFO, shard->wall_us,
+              error < 0 ? "accept_failed" : "accept_works");
+    log_string(&line, "listener", server_config(server)->listeners[s->listener].name);
+    if (error < 0)
+        log_string(&line, "why", strerror(-error));
+    log_number(&line, "errors", (int64_t)metric_get(&server->accept_errors));
+    log_end(&line);
+}
+
 static void server_on_accept(struct op *op, int res, unsigned flags)
 {
     struct server_socket *s = container_of(op, struct server_socket, accept);
@@ -193,6 +218,8 @@ static void server_on_accept(struct op *op, int res, unsigned flags)
     } else if (res != -ECANCELED) {
         metric_add(&server->accept_errors, 1);
     }
+    if (server->accept_is_short ? res >= 0 : server_is_short(res))
+        server_tell_accept(s, res);
     if (flags & RING_MORE)
         return;
     if (server->draining) {

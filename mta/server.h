@@ -132,6 +132,7 @@ struct server_shard {
     uint32_t recipients_max;
     uint32_t destinations_max;
     uint64_t accept_errors;
+    bool accept_is_short; /* of descriptors or memory, and the log says so */
     uint64_t accepting;
     uint64_t passed;    /* sockets handed to a shard with fewer */
     struct list probes; /* of control's, under way (mta/outbound_probe.h) */

@@ -445,6 +445,45 @@ class Descriptors(Faults):
         self.deliver_all()
         self.server.stop()
 
+    def test_accepting_pauses(self):
+        """No descriptor for a new connection: it waits, sessions that are there go on, accepting is looked at again
+        now and then and no more often, it is told once, and goes on by itself."""
+        if harness.sanitized():
+            self.skipTest("a sanitizer has to be loaded first")
+        library = built(self, "hoard", "-std=gnu2x", "-shared", "-fPIC")
+        hoard, limit = library.parent / "here", min(32_768, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+        self.serve(launch={"env": {"LD_PRELOAD": str(library), "HOARD": str(hoard)},
+                           "prefix": [program("prlimit"), f"--nofile={limit}:{limit}"]})
+        self.at_rest()
+        client = self.server.client()
+        client.hello()
+        descriptors = f"/proc/{self.server.process.pid}/fd"
+        for turn in (1, 2):
+            begun = time.monotonic()
+            errors = self.server.metric("ringpost_accept_errors_total")
+            hoard.touch()
+            harness.wait_for(lambda: len(os.listdir(descriptors)) == limit, "no descriptor left")
+            waiting = [harness.Smtp(self.server.address, greet=False) for _ in range(5)]
+            self.server.wait_log("accept_failed", turn)
+            for _ in range(20):
+                self.assertEqual(self.send(client).code, 250)
+            hoard.unlink()
+            for late in waiting:
+                self.assertEqual(late.reply().code, 220)
+                late.hello()
+                self.assertEqual(self.send(late).code, 250)
+                late.close()
+            self.server.wait_log("accept_works", turn)
+            errors = self.server.metric("ringpost_accept_errors_total") - errors
+            self.assertGreaterEqual(errors, 1)
+            self.assertLessEqual(errors, (time.monotonic() - begun) / 0.1 + 1, "one in each 100 ms, not a loop")
+            self.assertIn("open files", self.server.log("accept_failed")[-1]["why"])
+            self.assertEqual(len(self.server.log("accept_failed")), turn)
+            self.assertEqual(len(self.server.log("accept_works")), turn)
+        self.assertEqual(self.queued(), set(self.taken))
+        self.deliver_all()
+        self.server.stop()
+
     def test_too_few_to_start(self):
         server = Ringpost(self)
         server.launch(prefix=[program("prlimit"), "--nofile=64:64"])
