@@ -531,6 +531,17 @@ static void attempt_on_settled(void *argument, int result)
     attempt_free(a);
 }
 
+/* The disk takes no outcomes: the connection may have another message meanwhile. An operator who
+ * waits for it goes on waiting. */
+bool deliver_unrecorded(void *argument)
+{
+    struct attempt *a = argument;
+    if (a->word != NULL)
+        return false;
+    attempt_free(a);
+    return true;
+}
+
 /* Those of WARN that were not told of have nothing to record. */
 static int attempt_settle_late(struct attempt *a)
 {

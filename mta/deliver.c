@@ -83,7 +83,8 @@ void deliver_free(struct deliver *deliver)
 
 bool deliver_idle(const struct deliver *deliver)
 {
-    return deliver->links.used == 0 && deliver->attempts.used == 0;
+    return deliver->links.used == 0 && deliver->attempts.used == 0 &&
+           !queue_is_settling(deliver->queue);
 }
 
 bool deliver_spare(const struct deliver *deliver)

@@ -94,6 +94,7 @@ size_t deliver_route(void *deliver, const struct envelope *envelope,
 void deliver_wanted(void *deliver, struct destination *destination);
 bool deliver_unwanted(void *deliver, struct destination *destination);
 void deliver_expired(void *deliver, struct unit *unit);
+bool deliver_unrecorded(void *attempt);
 void deliver_late(void *deliver, struct unit *unit);
 uint64_t deliver_age_max(void *deliver, const char *key);
 

@@ -59,7 +59,7 @@ uint64_t queue_destinations_bytes(const struct queue_options *o)
 
 uint64_t queue_settlements_bytes(const struct queue_options *o)
 {
-    return pool_bytes(settle_bytes(), o->active_max) +
+    return pool_bytes(settle_bytes(), o->active_max + QUEUE_UNRECORDED_MAX) +
            pool_bytes(settle_large_bytes(), pool_share(o->active_max, QUEUE_LARGE_SETTLEMENTS));
 }
 
@@ -94,7 +94,8 @@ int queue_init(struct queue *queue, struct shard *shard, const struct queue_opti
         r = pool_init(&queue->destinations, "destinations", sizeof(struct destination),
                       options->destinations_max);
     if (r == 0)
-        r = pool_init(&queue->settlements, "settlements", settle_bytes(), options->active_max);
+        r = pool_init(&queue->settlements, "settlements", settle_bytes(),
+                      options->active_max + QUEUE_UNRECORDED_MAX);
     if (r == 0)
         r = pool_init(&queue->large, "large settlements", settle_large_bytes(),
                       pool_share(options->active_max, QUEUE_LARGE_SETTLEMENTS));

@@ -40,6 +40,7 @@ enum {
     QUEUE_TEXT_MAX = 192,      /* of the last error of a destination */
     QUEUE_SETTLE_INLINE = 8,   /* outcomes kept in a settlement itself */
     QUEUE_LARGE_SETTLEMENTS = 64,
+    QUEUE_UNRECORDED_MAX = 256, /* settlements that nobody waits for, while the disk takes none */
     QUEUE_MESSAGE_BYTES_MAX = 256, /* of memory: a queued message with one recipient, all told */
 };
 #define QUEUE_PARKING_KEY "parked:"
@@ -132,6 +133,9 @@ struct queue_options {
      * and settles it by queue_settle_late, or puts it back after queue_warned; or calls
      * queue_late_again. */
     void (*late)(void *owner, struct unit *unit);
+    /* What queue_settle was called with (argument) cannot be recorded now. True: the caller does
+     * not wait for it, and done is not called. NULL: it does. */
+    bool (*unrecorded)(void *argument);
 };
 
 struct queue_metrics {
@@ -141,6 +145,7 @@ struct queue_metrics {
         recipients_expired, recipients_discarded, recipients_queued;
     uint64_t messages, units_ready, units_active, units_deferred, units_held, destinations;
     uint64_t deferrals, settle_failures, refused_full;
+    uint64_t settlements_alone;                    /* see QUEUE_UNRECORDED_MAX */
     uint64_t recipients_held, recipients_released; /* by an operator */
     uint64_t lanes_ready[LANES];
     uint64_t classes_unknown;
@@ -273,6 +278,8 @@ struct settlement;
                              void *argument);
 /* Is there room to settle a unit of so many recipients, now? */
 bool queue_settles(const struct queue *queue, uint32_t recipients);
+/* Outcomes are being recorded: of attempts, or of those that did not wait for it. */
+bool queue_is_settling(const struct queue *queue);
 /* The end is near: a settlement that the disk does not take gives up after a few seconds. */
 void queue_drain(struct queue *queue);
 

@@ -37,6 +37,7 @@ const struct metric queue_metrics_table[] = {
     QUEUE_GAUGE(destinations, "destinations", NULL, "Destinations known"),
     QUEUE_COUNTER(deferrals, "deferrals_total", NULL, "Recipients deferred by an attempt"),
     QUEUE_COUNTER(settle_failures, "settle_failures_total", NULL, "Tries to record outcomes that failed; each is made again a second later"),
+    QUEUE_GAUGE(settlements_alone, "unrecorded", NULL, "Attempts whose outcome the disk has not taken yet, and whose connection has gone on"),
     QUEUE_COUNTER(recipients_held, "marked_total", "as=\"held\"", "Recipients that an operator held or released"),
     QUEUE_COUNTER(recipients_released, "marked_total", "as=\"released\"", "Recipients that an operator held or released"),
     QUEUE_COUNTER(refused_full, "refused_total", NULL, "Recipients refused because the queue is full"),

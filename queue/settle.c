@@ -8,15 +8,18 @@
  *                                                  counts, the rest is deferred --> done(error)
  *
  * Owns the copies of outcomes and texts. The unit is SETTLING meanwhile: nobody else touches it. A
- * disk that takes no record keeps its settlements, and with them the connections that wait for
- * them: to give the unit back would be to deliver again what was delivered. Only a drain gives up,
- * after LAST_TRIES; then the next start delivers again: at least once, never zero times. Bounds:
- * settlements (active_max), large ones (QUEUE_LARGE_SETTLEMENTS), texts of one (over that they are
- * dropped).
+ * disk that takes no record keeps its settlements: to give the unit back would be to deliver again
+ * what was delivered. QUEUE_UNRECORDED_MAX small ones go on by themselves then, so that who waits
+ * for them (an attempt, and with it a connection) can do something else; with more of them
+ * deliveries end, for each is one that a crash would make twice. All try again in the same
+ * millisecond, in one write. Only a drain gives up, after LAST_TRIES; then the next start delivers
+ * again: at least once, never zero times. Bounds: settlements (active_max and those), large ones
+ * (QUEUE_LARGE_SETTLEMENTS), texts of one (over that they are dropped).
  */
 #include <errno.h>
 
 #include "core/check.h"
+#include "core/log.h"
 #include "queue/queue_inside.h"
 
 enum {
@@ -44,6 +47,8 @@ struct settlement {
     bool some_untried;
     bool warned; /* an outcome says that a delay was told */
     bool late;   /* there was no attempt: queue_settle_late */
+    bool alone;  /* nobody waits for it any more */
+    bool may_be_alone;
     struct outcome few[QUEUE_SETTLE_INLINE];
     uint8_t text[INLINE_TEXT_BYTES];
 };
@@ -142,6 +147,21 @@ static void settlement_split(struct settlement *s, int64_t due_us)
     unit_defer(later, due_us);
 }
 
+/* Nobody else tells of it. */
+static void settlement_was_alone(const struct settlement *s, int result)
+{
+    const struct shard *shard = s->queue->shard;
+    metric_sub(&s->queue->metrics.settlements_alone, 1);
+    if (result == 0 || shard->log == NULL)
+        return;
+    struct log_line line;
+    log_begin(&line, shard->log, LOG_ERROR, shard->wall_us, "outcome_unrecorded");
+    log_hex(&line, "id", s->unit->message->stored.id);
+    log_string(&line, "why", strerror(-result));
+    log_number(&line, "recipients", s->count - s->at);
+    log_end(&line);
+}
+
 /* All is durable (0), or the rest could not be recorded. */
 static void settlement_end(struct settlement *s, int result)
 {
@@ -168,6 +188,8 @@ static void settlement_end(struct settlement *s, int result)
     else
         unit->warned = unit->warned || (result == 0 && s->warned);
     bool late = s->late;
+    if (s->alone)
+        settlement_was_alone(s, result);
     settlement_free(s);
     unit_leave(unit);
     if (result < 0) {
@@ -202,7 +224,21 @@ static void settlement_failed(struct settlement *s, int result)
     if (s->queue->draining && ++s->last_tries >= LAST_TRIES)
         settlement_end(s, result);
     else
-        shard_timer_arm(s->queue->shard, &s->again, AGAIN_MS);
+        timer_arm(&s->queue->shard->timers, &s->again,
+                  (s->queue->shard->now_ms / AGAIN_MS + 1) * AGAIN_MS);
+}
+
+/* Not from inside queue_settle, whose caller does not know yet that there is a settlement. */
+static void settlement_leave(struct settlement *s)
+{
+    struct queue *queue = s->queue;
+    if (!s->may_be_alone || s->alone || queue->draining || s->large != NULL ||
+        queue->metrics.settlements_alone >= QUEUE_UNRECORDED_MAX ||
+        queue->options.unrecorded == NULL || !queue->options.unrecorded(s->argument))
+        return;
+    s->alone = true;
+    s->done = NULL;
+    metric_add(&queue->metrics.settlements_alone, 1);
 }
 
 static void settlement_on_commit(struct commit *commit, int result)
@@ -225,7 +261,9 @@ static void settlement_on_commit(struct commit *commit, int result)
 
 static void settlement_on_timer(struct timer *timer)
 {
-    settlement_ask(container_of(timer, struct settlement, again));
+    struct settlement *s = container_of(timer, struct settlement, again);
+    settlement_leave(s);
+    settlement_ask(s);
 }
 
 static void settlement_ask(struct settlement *s)
@@ -247,6 +285,11 @@ static void settlement_ask(struct settlement *s)
         return; /* done comes */
     CHECK(r == -ENOSPC || r == -EIO);
     settlement_failed(s, r);
+}
+
+bool queue_is_settling(const struct queue *queue)
+{
+    return queue->settlements.used > 0;
 }
 
 void queue_drain(struct queue *queue)
@@ -304,6 +347,7 @@ int queue_settle(struct queue *queue, struct unit *unit, const struct outcome *o
     if (s == NULL)
         return -ENOSPC;
     s->some_untried = some_untried;
+    s->may_be_alone = true;
     settlement_copy(s, outcomes, count);
     unit->attempts++;
     unit->tried = true;

@@ -351,3 +351,74 @@ Test(settle, the_one_attempt_is_waited_for_an_hour)
     cr_assert_eq(w->expired_count, 1);
     queue_world_free(w);
 }
+
+/* ---- a disk that takes nothing ---- */
+
+static unsigned left_alone;
+
+static bool leave_alone(void *argument)
+{
+    (void)argument;
+    left_alone++;
+    return true;
+}
+
+Test(settle, what_cannot_be_recorded_is_not_waited_for_up_to_a_bound)
+{
+    enum { MORE = 10, MAIL = QUEUE_UNRECORDED_MAX + MORE };
+    struct queue_world *w = queue_world_make(60);
+    left_alone = 0;
+    w->options.unrecorded = leave_alone;
+    cr_assert_eq(queue_world_open(w), 0);
+    for (unsigned i = 0; i < MAIL; i++)
+        queue_mail(w, "a@x.test");
+    queue_world_run(w, 2'000);
+    const uint64_t failed = spool_metrics(w->spool)->writes_failed;
+    sim_fail(w->sim, w->machine, SIM_WRITE, 0, 1'000'000, -EIO);
+    for (unsigned i = 0; i < MAIL; i++) {
+        queue_begin_settle(w, queue_pull_from(w, "mx:x.test"), i % 2 == 0 ? "d" : "l");
+        queue_world_run(w, 7);
+    }
+    queue_world_run(w, 10'000);
+    cr_assert_eq(left_alone, QUEUE_UNRECORDED_MAX, "asked once for each");
+    cr_assert_eq(w->queue.metrics.settlements_alone, QUEUE_UNRECORDED_MAX);
+    cr_assert_eq(w->settled, 0);
+    cr_assert_eq(w->queue.metrics.recipients_delivered, 0);
+    const uint64_t writes = spool_metrics(w->spool)->writes_failed - failed;
+    queue_world_run(w, 20'000);
+    cr_assert_leq(spool_metrics(w->spool)->writes_failed - failed - writes, 2 * 20,
+                  "all of them try in one write");
+    queue_agrees(w);
+    sim_fail(w->sim, w->machine, SIM_WRITE, 0, 0, 0);
+    queue_world_run(w, 10'000);
+    cr_assert_leq(w->settled, MORE, "those who waited, but for those whose turn it was to leave");
+    cr_assert_eq(w->settled + left_alone, MAIL);
+    cr_assert_eq(w->result, 0);
+    cr_assert_not(queue_is_settling(&w->queue));
+    cr_assert_eq(w->queue.metrics.settlements_alone, 0);
+    cr_assert_eq(w->queue.metrics.recipients_delivered, MAIL / 2);
+    cr_assert_eq(w->queue.metrics.messages, MAIL / 2);
+    queue_world_free(w);
+}
+
+Test(settle, a_drain_gives_up_what_nobody_waits_for_too)
+{
+    struct queue_world *w = queue_world_make(61);
+    w->options.unrecorded = leave_alone;
+    cr_assert_eq(queue_world_open(w), 0);
+    queue_mail(w, "a@x.test");
+    queue_world_run(w, 2'000);
+    sim_fail(w->sim, w->machine, SIM_WRITE, 0, 1'000'000, -EIO);
+    struct unit *unit = queue_pull_from(w, "mx:x.test");
+    queue_begin_settle(w, unit, "d");
+    queue_world_run(w, 5'000);
+    cr_assert_eq(w->queue.metrics.settlements_alone, 1);
+    cr_assert(queue_is_settling(&w->queue));
+    queue_drain(&w->queue);
+    queue_world_run(w, 5'000);
+    cr_assert_not(queue_is_settling(&w->queue));
+    cr_assert_eq(w->queue.metrics.settlements_alone, 0);
+    cr_assert_eq(unit->state, UNIT_DEFERRED, "delivered again, after the next start");
+    sim_fail(w->sim, w->machine, SIM_WRITE, 0, 0, 0);
+    queue_world_free(w);
+}
