@@ -7,10 +7,10 @@
  *              '--syntax: reported; what came before it is kept
  *
  * libConfuse stops at the first key that it does not know. So that statement is blanked in the
- * cleaned text and the parse starts again, at most RECOVERIES_MAX times. It also compares each
- * title with all before it, which 10,000 sections would wait a second for. So a section is put
- * aside when it ends, libConfuse gets them all back at the end, and titles are compared here,
- * sorted.
+ * cleaned text and the parse starts again, at most RECOVERIES_MAX times. It also gives each section
+ * 5 KiB of options, given or not, and compares each title with all before it: 20,000 sections would
+ * take 100 MiB, and seconds. So what a section says is kept here when it ends, and libConfuse's
+ * copy is freed; titles are compared here, sorted.
  */
 #include "mta/config_file.h"
 
@@ -28,15 +28,28 @@
 
 enum { RECOVERIES_MAX = 64, VALUES_MAX = 1 << 20, KEY_TEXT_MAX = 256, COMPLAINT_MAX = 512 };
 
-struct place {
-    const char *name; /* of a schema */
+enum { KEYS_MAX = 2 * CONFIG_SCHEMA_KEYS_MAX, BITS = 64 };
+
+/* A section as it was read. */
+struct config_kept {
+    const struct config_schema *schema;
+    char *title; /* NULL: none */
     unsigned line;
+    unsigned from, count; /* of its values */
+    uint64_t given[(KEYS_MAX + BITS - 1) / BITS];
 };
 
-struct aside { /* sections of one kind, in the order of the file */
-    cfg_value_t **values;
+struct kind { /* sections of a schema, in the order of the file */
+    struct config_kept *sections;
     unsigned count, capacity;
 };
+
+/* The order of values: by kind, number of the section in it, key, and as they came. */
+enum { SEQUENCE_BITS = 20, KEY_BITS = 7, NUMBER_BITS = 24 };
+static_assert(VALUES_MAX <= 1 << SEQUENCE_BITS);
+static_assert(KEYS_MAX <= 1 << KEY_BITS);
+static_assert(CONFIG_FILE_BYTES_MAX <= 1 << NUMBER_BITS);
+static_assert(CONFIG_SCHEMA_SECTIONS_MAX <= 1 << (BITS - SEQUENCE_BITS - KEY_BITS - NUMBER_BITS));
 
 struct config_file {
     const char *name;
@@ -46,12 +59,12 @@ struct config_file {
     char *text; /* cleaned */
     cfg_opt_t *tops;
     cfg_opt_t *subs[CONFIG_SCHEMA_SECTIONS_MAX];
-    struct aside aside[CONFIG_SCHEMA_SECTIONS_MAX];
+    struct kind kinds[CONFIG_SCHEMA_SECTIONS_MAX];
     cfg_t *root;
+    const cfg_t *in; /* the section that the last value was of, and: */
+    uint64_t in_order;
     struct config_value *values;
     unsigned values_count, values_capacity;
-    struct place *places; /* where sections begin: by kind, then as in the file */
-    unsigned places_count;
     char complaint[COMPLAINT_MAX]; /* libConfuse's last one */
     unsigned complaint_line;
     char complaint_key[KEY_TEXT_MAX];
@@ -87,6 +100,32 @@ static void on_error(cfg_t *cfg, const char *format, va_list arguments)
     key_text(file->complaint_key, section_name(cfg), cfg->title == NULL ? "" : cfg->title, "");
 }
 
+static const struct config_schema *schema_of(const struct config_file *file, struct slice name)
+{
+    for (unsigned i = 1; i < file->schemas_count; i++)
+        if (slice_equal(slice_of_string(file->schemas[i].name), name))
+            return &file->schemas[i];
+    return NULL;
+}
+
+static uint64_t order_of(unsigned kind, unsigned number, unsigned key)
+{
+    return (((uint64_t)kind << NUMBER_BITS | number) << KEY_BITS | key) << SEQUENCE_BITS;
+}
+
+/* Where values of this section belong. */
+static uint64_t section_order(struct config_file *file, const cfg_t *cfg)
+{
+    if (cfg == file->in)
+        return file->in_order;
+    const struct config_schema *schema =
+        cfg == file->root ? file->schemas : schema_of(file, slice_of_string(cfg->name));
+    const unsigned kind = (unsigned)(schema - file->schemas);
+    file->in = cfg;
+    file->in_order = order_of(kind, file->kinds[kind].count, 0);
+    return file->in_order;
+}
+
 static int on_value(cfg_t *cfg, cfg_opt_t *opt, const char *value, void *result)
 {
     struct config_file *file = parsing;
@@ -114,20 +153,27 @@ static int on_value(cfg_t *cfg, cfg_opt_t *opt, const char *value, void *result)
         file->out_of_memory = true;
         return -1;
     }
+    const uint64_t key = (uint64_t)(own - cfg->opts) << SEQUENCE_BITS;
     file->values[file->values_count] = (struct config_value) {
-        .text = copy, .line = (unsigned)cfg->line, .sequence = file->values_count, .opt = opt
+        .text = copy,
+        .line = (unsigned)cfg->line,
+        .order = section_order(file, cfg) | key | file->values_count,
     };
     file->values_count++;
     *(const char **)result = "";
     return 0;
 }
 
+static unsigned value_key(const struct config_value *value)
+{
+    return (unsigned)(value->order >> SEQUENCE_BITS) & ((1U << KEY_BITS) - 1);
+}
+
 static int value_order(const void *left, const void *right)
 {
-    const struct config_value *a = left, *b = right;
-    if (a->opt != b->opt)
-        return (uintptr_t)a->opt < (uintptr_t)b->opt ? -1 : 1;
-    return a->sequence < b->sequence ? -1 : a->sequence > b->sequence;
+    const struct config_value *a = left;
+    const struct config_value *b = right;
+    return (a->order > b->order) - (a->order < b->order);
 }
 
 static cfg_opt_t *options_new(const struct config_schema *schema, unsigned more)
@@ -176,54 +222,59 @@ static void values_drop(struct config_file *file)
     for (unsigned i = 0; i < file->values_count; i++)
         free((char *)(uintptr_t)file->values[i].text);
     file->values_count = 0;
+    for (unsigned i = 0; i < file->schemas_count; i++) {
+        for (unsigned k = 0; k < file->kinds[i].count; k++)
+            free(file->kinds[i].sections[k].title);
+        file->kinds[i].count = 0;
+    }
 }
 
-static const struct config_schema *schema_of(const struct config_file *file, struct slice name);
-
-/* libConfuse's list is one of pointers, from malloc, that cfg_free frees. */
-static void put_aside(struct aside *aside, cfg_opt_t *opt)
+/* 0 or -ENOMEM. */
+static int section_keep(struct config_file *file, unsigned kind, const cfg_t *cfg)
 {
-    CHECK(aside->count + opt->nvalues <= aside->capacity);
-    for (unsigned i = 0; i < opt->nvalues; i++)
-        aside->values[aside->count++] = opt->values[i];
-    free(opt->values);
-    opt->values = NULL;
-    opt->nvalues = 0;
+    struct kind *k = &file->kinds[kind];
+    if (k->count == k->capacity) {
+        unsigned capacity = MAX(16U, 2 * k->capacity);
+        void *more = realloc(k->sections, capacity * sizeof(k->sections[0]));
+        if (more == NULL)
+            return -ENOMEM;
+        k->sections = more;
+        k->capacity = capacity;
+    }
+    struct config_kept kept = { .schema = &file->schemas[kind] };
+    if (cfg->title != NULL && (kept.title = strdup(cfg->title)) == NULL)
+        return -ENOMEM;
+    for (unsigned key = 0; key < KEYS_MAX && cfg->opts[key].name != NULL; key++)
+        if ((cfg->opts[key].flags & CFGF_MODIFIED) != 0)
+            kept.given[key / BITS] |= UINT64_C(1) << key % BITS;
+    k->sections[k->count++] = kept;
+    return 0;
 }
 
 static int on_section_end(cfg_t *cfg, cfg_opt_t *opt)
 {
     (void)cfg;
     struct config_file *file = parsing;
-    struct aside *aside = &file->aside[schema_of(file, slice_of_string(opt->name)) - file->schemas];
+    const struct config_schema *schema = schema_of(file, slice_of_string(opt->name));
     CHECK(opt->nvalues == 1);
-    if (aside->count + 2 > aside->capacity) { /* one more for bring_back */
-        unsigned capacity = MAX(16U, 2 * aside->capacity);
-        void *more = realloc(aside->values, capacity * sizeof(aside->values[0]));
-        if (more == NULL) {
-            file->out_of_memory = true;
-            return -1;
-        }
-        aside->values = more;
-        aside->capacity = capacity;
+    if (section_keep(file, (unsigned)(schema - file->schemas), opt->values[0]->section) < 0) {
+        file->out_of_memory = true;
+        return -1;
     }
-    put_aside(aside, opt);
+    file->in = NULL;
+    (void)cfg_free_value(opt);
     return 0;
 }
 
-/* Gives libConfuse its sections back, in front of the one that it was in when it stopped. */
-static void bring_back(struct config_file *file)
+/* What was no section that ends: the top, those without a title, and the one that libConfuse was in
+ * when it stopped. */
+static int keep_rest(struct config_file *file)
 {
-    for (unsigned i = 1; i < file->schemas_count; i++) {
-        struct aside *aside = &file->aside[i];
-        if (aside->count == 0)
-            continue;
-        cfg_opt_t *opt = cfg_getopt(file->root, file->schemas[i].name);
-        put_aside(aside, opt);
-        opt->values = aside->values;
-        opt->nvalues = aside->count;
-        *aside = (struct aside) { .values = NULL };
-    }
+    int r = section_keep(file, 0, file->root);
+    for (unsigned i = 1; i < file->schemas_count && r == 0; i++)
+        if (cfg_size(file->root, file->schemas[i].name) > 0)
+            r = section_keep(file, i, cfg_getnsec(file->root, file->schemas[i].name, 0));
+    return r;
 }
 
 /* The unknown name of the complaint. */
@@ -272,6 +323,7 @@ static int parse_once(struct config_file *file)
     values_drop(file);
     if (file->root != NULL)
         cfg_free(file->root);
+    file->in = NULL;
     *file->complaint = '\0';
     file->root = cfg_init(file->tops, CFGF_NONE);
     if (file->root == NULL)
@@ -281,8 +333,7 @@ static int parse_once(struct config_file *file)
         if (file->schemas[i].titled)
             cfg_set_validate_func(file->root, file->schemas[i].name, on_section_end);
     int r = cfg_parse_buf(file->root, file->text);
-    bring_back(file);
-    if (file->out_of_memory)
+    if (file->out_of_memory || keep_rest(file) < 0)
         return -ENOMEM;
     return r == CFG_SUCCESS && *file->complaint == '\0' ? 0 : -EINVAL;
 }
@@ -325,48 +376,30 @@ static int parse(struct config_file *file)
     return -EINVAL;
 }
 
-static const struct config_schema *schema_of(const struct config_file *file, struct slice name)
+/* Where each of them begins, and which values are its own. */
+static void sections_find(struct config_file *file)
 {
-    for (unsigned i = 1; i < file->schemas_count; i++)
-        if (slice_equal(slice_of_string(file->schemas[i].name), name))
-            return &file->schemas[i];
-    return NULL;
-}
-
-/* By kind, and in each in the order of the file. */
-static int place_order(const void *left, const void *right)
-{
-    const struct place *a = left;
-    const struct place *b = right;
-    if (a->name != b->name)
-        return (uintptr_t)a->name < (uintptr_t)b->name ? -1 : 1;
-    return (a->line > b->line) - (a->line < b->line);
-}
-
-static int places_find(struct config_file *file)
-{
+    unsigned seen[CONFIG_SCHEMA_SECTIONS_MAX] = { 0 };
+    struct config_cursor cursor = config_text_begin(file->text);
     struct config_statement statement;
-    for (int pass = 0; pass < 2; pass++) {
-        unsigned count = 0;
-        struct config_cursor cursor = config_text_begin(file->text);
-        while (config_text_statement(&cursor, &statement)) {
-            const struct config_schema *schema = schema_of(file, statement.name);
-            if (!statement.section || schema == NULL)
-                continue;
-            if (pass == 1)
-                file->places[count] = (struct place) { schema->name, statement.line };
-            count++;
-        }
-        if (pass == 0 && count > 0) {
-            file->places = calloc(count, sizeof(file->places[0]));
-            if (file->places == NULL)
-                return -ENOMEM;
-        }
-        file->places_count = count;
+    while (config_text_statement(&cursor, &statement)) {
+        const struct config_schema *schema = schema_of(file, statement.name);
+        if (!statement.section || schema == NULL)
+            continue;
+        const unsigned kind = (unsigned)(schema - file->schemas);
+        if (seen[kind] < file->kinds[kind].count)
+            file->kinds[kind].sections[seen[kind]++].line = statement.line;
     }
-    if (file->places_count > 0)
-        qsort(file->places, file->places_count, sizeof(file->places[0]), place_order);
-    return 0;
+    if (file->values_count > 0)
+        qsort(file->values, file->values_count, sizeof(file->values[0]), value_order);
+    for (unsigned i = 0; i < file->values_count; i++) {
+        const uint64_t place = file->values[i].order >> (SEQUENCE_BITS + KEY_BITS);
+        const struct kind *kind = &file->kinds[place >> NUMBER_BITS];
+        const unsigned number = (unsigned)(place & ((1U << NUMBER_BITS) - 1));
+        CHECK(number < kind->count);
+        if (kind->sections[number].count++ == 0)
+            kind->sections[number].from = i;
+    }
 }
 
 static int title_order(const void *left, const void *right)
@@ -421,12 +454,9 @@ int config_file_read(const char *name, struct slice text, const struct config_sc
     parsing = NULL;
     pthread_mutex_unlock(&parsing_lock);
     r = parsed == -EINVAL ? 0 : parsed;
-    if (r == 0)
-        r = places_find(file);
     if (r < 0)
         goto out_free;
-    if (file->values_count > 0)
-        qsort(file->values, file->values_count, sizeof(file->values[0]), value_order);
+    sections_find(file);
     for (unsigned i = 1; i < schemas_count; i++) {
         r = schemas[i].titled ? titles_check(file, schemas[i].name) : 0;
         if (r == -ENOMEM)
@@ -448,91 +478,89 @@ void config_file_free(struct config_file *file)
         cfg_free(file->root);
     values_drop(file);
     free(file->values);
-    free(file->places);
     free(file->tops);
-    for (unsigned i = 0; i < CONFIG_SCHEMA_SECTIONS_MAX; i++)
+    for (unsigned i = 0; i < CONFIG_SCHEMA_SECTIONS_MAX; i++) {
         free(file->subs[i]);
+        free(file->kinds[i].sections);
+    }
     free(file->text);
     free(file);
 }
 
 /* ---- what is in it ---- */
 
-static cfg_opt_t *option_of(const struct config_section *section, const char *key)
+/* Its place in the section, as in options_new. */
+static unsigned key_of(const struct config_schema *schema, const char *key)
 {
-    if (section->cfg == NULL)
-        return NULL;
-    for (cfg_opt_t *opt = ((cfg_t *)section->cfg)->opts; opt->name != NULL; opt++)
-        if (strcmp(opt->name, key) == 0)
-            return opt;
+    unsigned at = 0;
+    for (const char *const *each = schema->singles; *each != NULL; each++, at++)
+        if (**each == *key && strcmp(*each, key) == 0)
+            return at;
+    for (const char *const *each = schema->lists; *each != NULL; each++, at++)
+        if (**each == *key && strcmp(*each, key) == 0)
+            return at;
     CHECK(key == NULL); /* a key that the schema does not have */
-    return NULL;
+    return at;
+}
+
+static unsigned kind_of(const struct config_file *file, const char *name)
+{
+    unsigned kind = 0;
+    while (strcmp(file->schemas[kind].name, name) != 0) {
+        kind++;
+        CHECK(kind < file->schemas_count);
+    }
+    return kind;
 }
 
 unsigned config_file_count(const struct config_file *file, const char *name)
 {
-    return file->root == NULL ? 0 : cfg_size(file->root, name);
-}
-
-static unsigned place_line(const struct config_file *file, const char *name, unsigned index)
-{
-    const struct config_schema *schema = schema_of(file, slice_of_string(name));
-    CHECK(schema != NULL);
-    unsigned low = 0, high = file->places_count;
-    while (low < high) {
-        unsigned middle = low + (high - low) / 2;
-        if ((uintptr_t)file->places[middle].name < (uintptr_t)schema->name)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    bool there = low + index < file->places_count && file->places[low + index].name == schema->name;
-    return there ? file->places[low + index].line : 0;
+    return file->kinds[kind_of(file, name)].count;
 }
 
 struct config_section config_file_section(struct config_file *file, const char *name,
                                           unsigned index)
 {
     struct config_section section = { .file = file, .name = name, .title = "" };
-    if (*name == '\0') {
-        section.cfg = file->root;
+    const struct kind *kind = &file->kinds[kind_of(file, name)];
+    if (index >= kind->count)
         return section;
-    }
-    cfg_t *cfg =
-        index < config_file_count(file, name) ? cfg_getnsec(file->root, name, index) : NULL;
-    section.cfg = cfg;
-    if (cfg != NULL) {
-        section.title = cfg->title == NULL ? "" : cfg->title;
-        section.line = place_line(file, name, index);
-    }
+    section.kept = &kind->sections[index];
+    section.title = section.kept->title == NULL ? "" : section.kept->title;
+    section.line = section.kept->line;
     return section;
 }
 
 bool config_file_given(const struct config_section *section, const char *key)
 {
-    const cfg_opt_t *opt = option_of(section, key);
-    return opt != NULL && (opt->flags & CFGF_MODIFIED) != 0;
+    if (section->kept == NULL)
+        return false;
+    const unsigned place = key_of(section->kept->schema, key);
+    return (section->kept->given[place / BITS] >> place % BITS & 1) != 0;
 }
 
 const struct config_value *config_file_list(const struct config_section *section, const char *key,
                                             unsigned *count)
 {
-    const struct config_file *file = section->file;
-    const void *opt = option_of(section, key);
+    const struct config_kept *kept = section->kept;
     *count = 0;
-    if (opt == NULL)
+    if (kept == NULL)
         return NULL;
-    unsigned low = 0, high = file->values_count;
+    const struct config_value *values = section->file->values;
+    const unsigned place = key_of(kept->schema, key);
+    unsigned low = kept->from;
+    unsigned high = low + kept->count;
+    const unsigned end = high;
     while (low < high) {
         unsigned middle = low + (high - low) / 2;
-        if ((uintptr_t)file->values[middle].opt < (uintptr_t)opt)
+        if (value_key(&values[middle]) < place)
             low = middle + 1;
         else
             high = middle;
     }
-    while (low + *count < file->values_count && file->values[low + *count].opt == opt)
+    while (low + *count < end && value_key(&values[low + *count]) == place)
         ++*count;
-    return *count == 0 ? NULL : &file->values[low];
+    return *count == 0 ? NULL : &values[low];
 }
 
 const struct config_value *config_file_single(const struct config_section *section, const char *key)
@@ -552,10 +580,9 @@ static uint64_t digest_text(uint64_t digest, const char *text)
 
 uint64_t config_file_digest(const struct config_section *section, const char *except)
 {
-    const struct config_schema *schema = section->file->schemas;
+    const struct config_schema *schema =
+        &section->file->schemas[kind_of(section->file, section->name)];
     uint64_t digest = 0;
-    while (strcmp(schema->name, section->name) != 0)
-        schema++;
     for (unsigned i = 0; i < CONFIG_SCHEMA_KEYS_MAX && schema->singles[i] != NULL; i++) {
         const char *key = schema->singles[i];
         if (!config_file_given(section, key) || strcmp(key, except) == 0)

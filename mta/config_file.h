@@ -30,20 +30,20 @@ struct config_schema {
 };
 
 struct config_file;
+struct config_kept;
 
 struct config_section {
     struct config_file *file;
-    void *cfg;         /* NULL: not in the file; every key reads as its default */
-    const char *name;  /* "": the top */
-    const char *title; /* "" */
+    const struct config_kept *kept; /* NULL: not in the file; every key reads as its default */
+    const char *name;               /* "": the top */
+    const char *title;              /* "" */
     unsigned line;
 };
 
 struct config_value {
     const char *text;
     unsigned line;
-    uint32_t sequence; /* private */
-    const void *opt;   /* private */
+    uint64_t order; /* private */
 };
 
 /* 0; or -EINVAL: the report says why and *file holds what could be understood (NULL: nothing); or
