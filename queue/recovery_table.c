@@ -13,7 +13,10 @@
 
 #include "core/check.h"
 
-enum { TABLE_FIRST = 1'024 };
+enum {
+    TABLE_FIRST = 1'024,
+    NEIGHBOURS = 16, /* ids in a row whose entries lie in a row: records come in their order */
+};
 
 void recovery_table_init(struct recovery_table *t, struct recovery_disk *disk,
                          const struct recovery_ranges *ranges)
@@ -31,9 +34,10 @@ void recovery_table_free(struct recovery_table *t)
 
 static struct recovery_entry *slot_of(struct recovery_entry *entries, size_t capacity, uint64_t id)
 {
-    size_t i = (id * 0x9e3779b97f4a7c15) >> 20 & (capacity - 1);
+    const size_t lot = (id / NEIGHBOURS * 0x9e3779b97f4a7c15) >> 20;
+    size_t i = (lot * NEIGHBOURS + id % NEIGHBOURS) & (capacity - 1);
     while (entries[i].stored.id != 0 && entries[i].stored.id != id)
-        i = (i + 1) & (capacity - 1);
+        i = (i + NEIGHBOURS) & (capacity - 1);
     return &entries[i];
 }
 
@@ -315,37 +319,42 @@ static int report_one(struct reporting *p, const struct recovery_entry *entry)
     return 0;
 }
 
+/* One that is to be reported: its position beside it, so that sorting touches nothing else. */
+struct live {
+    uint64_t position;
+    const struct recovery_entry *entry;
+};
+
 static int by_position(const void *a, const void *b)
 {
-    const struct recovery_entry *x = *(struct recovery_entry *const *)a;
-    const struct recovery_entry *y = *(struct recovery_entry *const *)b;
-    uint64_t p = log_position(x->stored.segment, x->stored.offset);
-    uint64_t q = log_position(y->stored.segment, y->stored.offset);
-    return p < q ? -1 : p > q;
+    const struct live *x = a;
+    const struct live *y = b;
+    return x->position < y->position ? -1 : x->position > y->position;
 }
 
 int recovery_table_report(struct recovery_table *t, uint32_t oldest, struct recovery_report *report)
 {
     struct reporting p = { .table = t, .report = report };
-    struct recovery_entry **live = malloc((t->count + 1) * sizeof(struct recovery_entry *));
+    struct live *live = malloc((t->count + 1) * sizeof(*live));
     p.message = malloc(t->disk->options->block_bytes);
     int r = live == NULL || p.message == NULL ? -ENOMEM : 0;
     size_t count = 0;
     for (size_t i = 0; i < t->capacity && r == 0; i++) {
-        struct recovery_entry *entry = &t->entries[i];
-        if (entry->stored.id == 0)
+        const struct recovery_entry *entry = &t->entries[i];
+        const struct stored *stored = &entry->stored;
+        if (stored->id == 0)
             continue;
-        if (entry->stored.segment == 0)
+        if (stored->segment == 0)
             report->unfinished++;
-        else if (is_finished(entry) || entry->stored.segment - entry->stored.span < oldest)
+        else if (is_finished(entry) || stored->segment - stored->span < oldest)
             report->messages_finished++;
         else
-            live[count++] = entry;
+            live[count++] = (struct live) { log_position(stored->segment, stored->offset), entry };
     }
     if (r == 0 && count > 0)
-        qsort(live, count, sizeof(struct recovery_entry *), by_position);
+        qsort(live, count, sizeof(*live), by_position);
     for (size_t i = 0; i < count && r == 0; i++)
-        r = report_one(&p, live[i]);
+        r = report_one(&p, live[i].entry);
     free(live);
     free(p.message);
     free(p.gathered.bytes);
