@@ -286,6 +286,7 @@ struct destination *queue_destination(struct queue *queue, const char *key, size
     d->key_size = (uint16_t)key_size;
     memcpy(d->key, key, key_size);
     d->key[key_size] = '\0';
+    d->error[0] = '\0';
     d->age_max_ms = age_max(queue, d->key);
     for (unsigned lane = 0; lane < LANES; lane++)
         list_init(&d->ready[lane]);
@@ -808,11 +809,13 @@ void queue_ages_changed(struct queue *queue)
     }
 }
 
-void queue_each_ready(struct queue *queue,
+bool queue_some_ready(struct queue *queue, uint32_t *cursor, uint32_t slots,
                       void (*each)(void *argument, struct destination *destination), void *argument)
 {
-    for (uint32_t i = 0; i <= queue->hashes_mask; i++) {
-        struct list *chain = &queue->hashes[i];
+    const uint32_t all = queue->hashes_mask + 1;
+    const uint32_t end = *cursor + MIN(slots, all - *cursor);
+    for (; *cursor < end; ++*cursor) {
+        struct list *chain = &queue->hashes[*cursor];
         if (chain->next == NULL)
             continue;
         list_each_safe(node, chain)
@@ -822,4 +825,12 @@ void queue_each_ready(struct queue *queue,
                 each(argument, d);
         }
     }
+    return end < all;
+}
+
+void queue_each_ready(struct queue *queue,
+                      void (*each)(void *argument, struct destination *destination), void *argument)
+{
+    uint32_t cursor = 0;
+    (void)queue_some_ready(queue, &cursor, UINT32_MAX, each, argument);
 }

@@ -45,28 +45,30 @@ enum {
 };
 #define QUEUE_PARKING_KEY "parked:"
 
+/* What each message looks at comes first, in the order in which it does, and in few cache lines:
+ * with 100,000 of them none is in a cache. */
 struct destination {
-    struct list node; /* hash chain */
-    struct list idle; /* of the queue's list, while it has no unit */
+    _Alignas(64) struct list node; /* hash chain */
+    uint64_t hash;
+    struct message *adding; /* the message whose units are being made, and its unit here */
+    struct unit *adding_unit;
     struct queue *queue;
-    struct timer timer;       /* the end of its back-off */
-    struct list ready[LANES]; /* units */
+    void *owner; /* of the delivering side; NULL: it has nothing for it */
+    uint16_t key_size;
+    uint8_t owner_note; /* what the delivering side remembers without it */
     struct lane_turns turns;
-    uint32_t ready_count;   /* in all lanes */
-    uint32_t waiting_count; /* deferred units */
+    struct list ready[LANES]; /* units */
+    uint32_t ready_count;     /* in all lanes */
+    uint32_t waiting_count;   /* deferred units */
     uint32_t active_count;
     uint32_t failures;   /* in a row, of the destination as a whole */
     uint64_t retry_ms;   /* monotonic; back-off ends; 0: none */
     uint64_t ordered_ms; /* an operator said that it is to be tried, and it was not yet; or 0 */
     uint64_t age_max_ms; /* of its units; 0: as their class says */
-    uint64_t hash;
-    struct message *adding; /* the message whose units are being made, and its unit here */
-    struct unit *adding_unit;
-    void *owner;        /* of the delivering side; NULL: it has nothing for it */
-    uint8_t owner_note; /* what the delivering side remembers without it */
-    char error[QUEUE_TEXT_MAX];
-    uint16_t key_size;
+    struct list idle;    /* of the queue's list, while it has no unit */
+    struct timer timer;  /* the end of its back-off */
     char key[DESTINATION_KEY_MAX];
+    char error[QUEUE_TEXT_MAX];
 };
 
 enum unit_state { UNIT_READY, UNIT_ACTIVE, UNIT_SETTLING, UNIT_DEFERRED, UNIT_HELD };
@@ -306,6 +308,11 @@ struct destination *queue_destination(struct queue *queue, const char *key, size
 
 /* Calls each with every destination that has something ready. */
 void queue_each_ready(struct queue *queue,
+                      void (*each)(void *argument, struct destination *destination),
+                      void *argument);
+/* The same a stretch of them at a time: looks at so many slots of their table, from *cursor (starts
+ * as 0) on. False: that was the end. */
+bool queue_some_ready(struct queue *queue, uint32_t *cursor, uint32_t slots,
                       void (*each)(void *argument, struct destination *destination),
                       void *argument);
 

@@ -510,6 +510,22 @@ Test(queue, each_ready_names_those_with_mail)
     queue_world_free(w);
 }
 
+Test(queue, some_ready_comes_to_its_end_and_names_each_once)
+{
+    struct queue_world *w = queue_world_new(24);
+    queue_mail(w, "a@x.test b@y.test c@z.test");
+    for (uint32_t slots = 1; slots <= UINT32_MAX / 2; slots *= 3) {
+        unsigned ready = 0;
+        unsigned turns = 1;
+        uint32_t cursor = 0;
+        while (queue_some_ready(&w->queue, &cursor, slots, count_ready, &ready))
+            cr_assert_leq(cursor, turns++ * (uint64_t)slots);
+        cr_assert_eq(ready, 3);
+        cr_assert_eq(cursor, w->queue.hashes_mask + 1);
+    }
+    queue_world_free(w);
+}
+
 Test(queue, a_unit_moves_to_where_its_route_leads_now)
 {
     struct queue_world *w = queue_world_new(25);
