@@ -32,6 +32,7 @@ enum {
     CACHE_BLOCKS_MIN = 4,
     FILES_EXTRA = 1'024,
     ACCEPT_PAUSE_MS = 100,
+    START_SLOTS = 512, /* of a queue's table of destinations, in a turn of the loop */
     PASS_SHARE = 4,
 };
 
@@ -596,6 +597,20 @@ int server_shard_init(struct server_shard *server, struct ring *ring, struct sha
     return 0;
 }
 
+/* What was found at the start goes out a stretch at a time: nobody waits for a greeting meanwhile.
+ * The scan takes what has something ready and nobody to look after it for forgotten: it comes after
+ * that. */
+static void server_log_on_start(struct task *task)
+{
+    struct server_log *log = container_of(task, struct server_log, start);
+    if (log->deliver.draining)
+        return;
+    if (queue_some_ready(&log->queue, &log->started, START_SLOTS, deliver_wanted, &log->deliver))
+        shard_run_later(&log->server->shard, task);
+    else
+        scan_start(&log->queue);
+}
+
 void server_shard_start(struct server_shard *server)
 {
     queue_count_start(&server->count);
@@ -604,8 +619,8 @@ void server_shard_start(struct server_shard *server)
     for (unsigned i = 0; i < server->logs_count; i++) {
         struct server_log *log = &server->logs[i];
         log->deliver.draining = false;
-        scan_start(&log->queue);
-        queue_each_ready(&log->queue, deliver_wanted, &log->deliver);
+        task_init(&log->start, server_log_on_start);
+        shard_run_later(&server->shard, &log->start);
     }
 }
 

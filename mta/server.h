@@ -81,7 +81,9 @@ struct server_log {
     struct queue queue;
     struct deliver deliver;
     struct recovery_report report;
-    uint64_t balance; /* exported */
+    struct task start; /* looks for what is ready after a start */
+    uint32_t started;  /* so much of the queue's table of destinations has been looked at */
+    uint64_t balance;  /* exported */
     struct metrics_source sources[7];
     char directory[SERVER_PATH_MAX];
     bool open;
