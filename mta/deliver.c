@@ -222,10 +222,13 @@ static void deliver_again(struct deliver *deliver, struct destination *d)
 }
 
 /* There may be more destinations than next hops: the one that was made or passed over last goes
- * last. Those that are told when protection comes back there go when there are no others. */
+ * last. Those that are told when protection comes back there go when there are no others. When
+ * none was found, nobody looks again in the same millisecond: a hundred thousand may want one. */
 static struct next_hop *hop_new(struct deliver *deliver)
 {
     struct next_hop *hop = pool_take(&deliver->hops);
+    if (hop == NULL && deliver->shard->now_ms < deliver->hops_full_until_ms)
+        return NULL;
     for (unsigned i = 0; hop == NULL && i < HOPS_LOOKS_MAX && !list_empty(&deliver->open); i++) {
         struct next_hop *old = container_of(deliver->open.next, struct next_hop, node);
         list_remove(&old->node);
@@ -239,6 +242,8 @@ static struct next_hop *hop_new(struct deliver *deliver)
             deliver_again(deliver, d); /* it waited for something that it knew of: a lease's news */
         hop = pool_take(&deliver->hops);
     }
+    if (hop == NULL)
+        deliver->hops_full_until_ms = deliver->shard->now_ms + 1;
     return hop;
 }
 

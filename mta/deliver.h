@@ -69,9 +69,10 @@ struct deliver {
     struct pool hops;
     struct pool links;
     struct pool attempts;
-    struct pool large; /* transactions with many recipients */
-    unsigned asides;   /* attempts without a connection */
-    struct list open;  /* next hops */
+    struct pool large;           /* transactions with many recipients */
+    unsigned asides;             /* attempts without a connection */
+    struct list open;            /* next hops */
+    uint64_t hops_full_until_ms; /* none could be forgotten, and none is looked for until then */
     struct hop_share share;
     struct deliver_metrics metrics;
     struct bounce_limits bounce_limits;
