@@ -2,9 +2,10 @@
  * check_asked.c - which clients are asked for a certificate, and whether anything comes of it
  *
  * A connector that goes by certificates, and whose peers no listener would ask, takes no mail from
- * them (L-05, an error). Names that are reserved for asking (request-on-sni) should be borne by a
- * certificate of the listener, or clients that verify go away; and somebody should look at what is
- * shown. For a deliberately large file this costs connectors times listeners.
+ * them (L-05, an error; a warning while it is only tested and has no effect). Names that are
+ * reserved for asking (request-on-sni) should be borne by a certificate of the listener, or clients
+ * that verify go away; and somebody should look at what is shown. For a deliberately large file
+ * this costs connectors times listeners.
  */
 #include <stdio.h>
 #include <string.h>
@@ -58,7 +59,8 @@ static void lint_connector(const struct config *config, struct config_report *re
     if (!looks_at_certificates(c) || c->identify == INBOUND_BY_EITHER || is_asked(config, c))
         return;
     snprintf(key, sizeof(key), "inbound \"%.64s\"", c->name);
-    config_report_add(report, CONFIG_ERROR, config->file, c->line, key,
+    config_report_add(report, c->state == CONNECTOR_TEST ? CONFIG_WARNING : CONFIG_ERROR,
+                      config->file, c->line, key,
                       "goes by certificates, and no listener would ask its clients for one (L-05); "
                       "give a listener certificates, and take these clients out of its never-ask");
 }

@@ -512,8 +512,10 @@ class Top(Verbs):
         harness.source("--to", f"127.0.0.1:{server.port}", "--messages", 40, "--connections", 4, "--rcpt", "u@large.test")
         told = self.top("--max", "3")
         self.assertEqual(len(told["destinations"]), 3)
-        self.assertEqual([told["destinations"][0][k] for k in ("destination", "ready", "binds")],
-                         ["outbound:all:large.test", 40, "suspended"])
+        self.assertEqual([told["destinations"][0][k] for k in ("destination", "binds")],
+                         ["outbound:all:large.test", "suspended"])
+        # A shard that has one of the 40 may tell of others instead: what one has is half at least.
+        self.assertIn(told["destinations"][0]["ready"], range(20, 41))
         self.assertEqual((told["total_is_exact"], told["units"]), (False, 3040))
         self.verb("discard", "--all", "--reason", "test")
         server.wait_empty()
