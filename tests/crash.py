@@ -15,42 +15,16 @@ kill the queue must hold exactly those. Exit status: 0; 1 when something is lost
 import argparse
 import hashlib
 import json
-import os
-import pathlib
 import random
 import re
-import shutil
 import socket
-import subprocess
-import sys
-import tempfile
 import threading
 import time
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent / "flow"))
+import under_load
 
 CONNECTIONS_PER_HOP = 2
 BACKLOG_MAX = 100    # hashed messages acknowledged and not yet received: two connections are slow
-
-
-class Holder:
-    """Stands in for a unittest.TestCase, whose clean-ups the harness uses."""
-
-    _outcome = None
-
-    def __init__(self):
-        self.cleanups = []
-
-    def addCleanup(self, function, *arguments, **more):
-        self.cleanups.append((function, arguments, more))
-
-    def clean(self):
-        while self.cleanups:
-            function, arguments, more = self.cleanups.pop()
-            try:
-                function(*arguments, **more)
-            except (AssertionError, OSError) as e:
-                print(f"clean-up: {e}", file=sys.stderr)
 
 
 def parser(description, count, unit):
@@ -69,20 +43,16 @@ def parser(description, count, unit):
                    help="messages that wait for a dead next hop all the time (%(default)s)")
     p.add_argument("--drain-seconds", type=float, default=180, help="at the end (%(default)s)")
     p.add_argument("--seed", type=int, default=None, help="of the times of the kills")
-    p.add_argument("--build", default=os.environ.get("RINGPOST_BUILD"), help="where the binaries are (build/)")
-    p.add_argument("--keep", action="store_true", help="leave spool, log and configuration behind")
+    under_load.add_options(p)
     return p
 
 
-class Load:
+class Load(under_load.Load):
     """Server, next hops and clients; counts what was acknowledged and what arrived."""
 
     def __init__(self, options, spool_directory=None):
-        import harness
-        self.harness = harness
-        self.options = options
-        self.holder = Holder()
-        self.base = pathlib.Path(tempfile.mkdtemp(prefix="ringpost-crash."))
+        super().__init__("crash", options)
+        harness = self.harness
         self.random = random.Random(options.seed)
         self.damaged = []
         self.checked_arrived = []   # ids in order
@@ -100,11 +70,6 @@ class Load:
                     "dead": {"domains": ["dead.test"], "hosts": [f"127.0.0.1:{harness.free_port()}"],
                              "allow-private": True}},
             spool={"segment-size": "8M", "reserve": "32M"})
-        self.waiting = self.base / "waiting"    # ids for the dead next hop
-        self.acked = self.base / "acked"
-        self.acked.touch()
-        self.load_log = open(self.base / "source.log", "wb")
-        self.load = None
         self.threads = []
 
     def make_checker(self):
@@ -126,13 +91,10 @@ class Load:
     def fill(self):
         """Mail that nobody takes."""
         begun = time.monotonic()
-        done = subprocess.run(
-            [str(self.harness.BENCH), "source", "--to", f"127.0.0.1:{self.server.port}", "--connections", "50",
-             "--rcpt", "r%d@dead.test", "--size", "1K", "--acked", str(self.waiting), "--quiet", "--messages",
-             str(self.options.queued)],
-            stdin=subprocess.DEVNULL, stdout=self.load_log, stderr=self.load_log, check=False)
-        count = len(set(self.waiting.read_text().split()))
-        if done.returncode != 0 or count != self.options.queued:
+        status = self.source("waiting", "--connections", 50, "--rcpt", "r%d@dead.test", "--size", "1K",
+                             "--messages", self.options.queued).wait()
+        count = len(set(self.acked("waiting")))
+        if status != 0 or count != self.options.queued:
             raise AssertionError(f"{count} of {self.options.queued} messages were taken to wait")
         print(f"{count} messages wait for a dead next hop, after {time.monotonic() - begun:.1f} s", flush=True)
 
@@ -149,13 +111,8 @@ class Load:
         self.server.start()
         if self.options.queued:
             self.fill()
-        words = [str(self.harness.BENCH), "source", "--to", f"127.0.0.1:{self.server.port}", "--connections",
-                 str(self.options.connections), "--per-connection", "100", "--rcpt", "r%d@crash.test",
-                 "--size", "2K", "--acked", str(self.acked), "--quiet", "--timeout", "10", "--give-up", "600",
-                 "--seconds", "1000000"]
-        if self.options.rate:
-            words += ["--rate", str(self.options.rate)]
-        self.load = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=self.load_log, stderr=self.load_log)
+        self.source("load", "--connections", self.options.connections, "--per-connection", 100, "--rcpt", "r%d@crash.test",
+                    "--size", "2K", "--timeout", 10, "--give-up", 600, "--seconds", 1_000_000, "--rate", self.options.rate)
         self.threads = [threading.Thread(target=self.send_checked, args=(n,)) for n in range(self.options.checked)]
         for thread in self.threads:
             thread.start()
@@ -184,7 +141,7 @@ class Load:
                 self.stopping.wait(0.02)
 
     def count(self):
-        with open(self.acked, "rb") as f:
+        with open(self.acked_path("load"), "rb") as f:
             return sum(1 for _ in f)
 
     def progress(self):
@@ -221,12 +178,7 @@ class Load:
         self.stopping.set()
         for thread in self.threads:
             thread.join()
-        self.load.terminate()
-        try:
-            self.load.wait(30)
-        except subprocess.TimeoutExpired:
-            self.load.kill()
-            self.load.wait()
+        self.end_sources(30)
         queued = self.options.queued
         self.harness.wait_for(lambda: self.server.metric("ringpost_queue_messages") == queued,
                               lambda: f"a queue of {queued}: it has {self.server.metric('ringpost_queue_messages')}, "
@@ -237,18 +189,7 @@ class Load:
 
     def clean(self):
         self.stopping.set()
-        if self.load is not None and self.load.poll() is None:
-            self.load.kill()
-            self.load.wait()
-        self.load_log.close()
-        if self.options.keep:
-            print(f"kept: {self.base}, {self.server.directory}")
-            self.holder.cleanups = [c for c in self.holder.cleanups if c[0] != self.server.clean]
-            if self.server.process is not None:
-                self.server.process.kill()
-        else:
-            shutil.rmtree(self.base, ignore_errors=True)
-        self.holder.clean()
+        super().clean()
 
     def duplicates(self, arrived, which):
         """Second and further copies, by the kill that made them: the next one after the copy before.
@@ -266,7 +207,7 @@ class Load:
 
     def verdict(self, unit):
         """Prints the comparison; the exit status."""
-        acked = set(self.acked.read_text().split())
+        acked = set(self.acked("load"))
         arrived = self.sink.ids()
         lost = acked - set(arrived)
         lost_checked = self.checked_acked - set(self.checked_arrived)
@@ -299,15 +240,6 @@ class Load:
         return 1 if bad else 0
 
 
-def use_build(options):
-    if options.build:
-        os.environ["RINGPOST_BUILD"] = options.build
-    import harness
-    for binary in (harness.RINGPOST, harness.BENCH):
-        if not binary.exists():
-            sys.exit(f"{binary} is not there: build it, or say where with --build")
-
-
 def run(options):
     load = Load(options)
     try:
@@ -330,15 +262,9 @@ def run(options):
 
 def main():
     options = parser(__doc__, 100, "kills").parse_args()
-    use_build(options)
+    under_load.use_build(options.build)
     socket.setdefaulttimeout(60)
-    try:
-        status = run(options)
-    except AssertionError as e:
-        print(f"failed: {e}")
-        status = 1
-    sys.stdout.flush()
-    os._exit(status)
+    under_load.finish(lambda: run(options))
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ import tempfile
 import time
 
 import crash
+import under_load
 
 FS_IOC_SHUTDOWN = 0x8004587D    # _IOR('X', 125, __u32), the same for ext4 and xfs
 NO_LOG_FLUSH = 2
@@ -113,22 +114,20 @@ def main():
     p.add_argument("--fs", choices=("ext4", "xfs"), default="ext4", help="(%(default)s)")
     p.set_defaults(first_reply_max=0.0)
     options = p.parse_args()
-    crash.use_build(options)
+    under_load.use_build(options.build)
     socket.setdefaulttimeout(60)
     try:
         disk = Disk(options.fs)
     except OSError as e:
         print(f"not run: no file system on a loop device here ({e})")
         sys.exit(NOT_RUN)
-    try:
-        status = run(options, disk)
-    except AssertionError as e:
-        print(f"failed: {e}")
-        status = 1
-    finally:
-        disk.clean()
-    sys.stdout.flush()
-    os._exit(status)
+
+    def work():
+        try:
+            return run(options, disk)
+        finally:
+            disk.clean()
+    under_load.finish(work)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ import sys
 import threading
 import time
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent / "flow"))
+import under_load
 
 WARM_MESSAGES = 3000    # before memory is looked at
 CLIENTS = 6
@@ -291,8 +291,7 @@ def main():
     if options.build:
         os.environ["RINGPOST_BUILD"] = options.build
     os.environ.setdefault("RINGPOST_WAIT", "300")
-    from crash import Holder
-    holder = Holder()
+    holder = under_load.Holder()
     load = Reloads(holder, options.connectors)
     try:
         before, after = load.run(options.reloads, tell=lambda words: print(words, flush=True))

@@ -17,42 +17,26 @@ what went wrong.
 import argparse
 import os
 import pathlib
-import shutil
-import signal
-import subprocess
-import sys
-import tempfile
 import time
 
-TESTS = pathlib.Path(__file__).resolve().parent
-sys.path.insert(0, str(TESTS / "flow"))
+import under_load
 
 NAME = "mx.soak.test"
 SLACK_BYTES = 2 << 20       # of a mean: the allocator's own ups and downs
-
-
-class Wrong(Exception):
-    pass
 
 
 def resident(pid):
     return int(pathlib.Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-class Soak:
+class Soak(under_load.Load):
     def __init__(self, options):
-        import crash
-        import harness
         import pki
         import tls_wire
-        self.harness = harness
-        self.options = options
-        self.holder = crash.Holder()
-        self.base = pathlib.Path(tempfile.mkdtemp(prefix="ringpost-soak."))
+        super().__init__("soak", options)
+        harness = self.harness
         self.samples = []
         self.reloads = 0
-        self.sources = []
-        self.log = open(self.base / "sources.log", "wb")
         authority = pki.Authority()
         self.certificate = authority.leaf(NAME)
         chain, key = self.certificate.write(self.base, "soak")
@@ -78,23 +62,19 @@ class Soak:
             del peer.messages[:]
         return "451 4.3.0 later" if number % 7 == 0 else "550 5.1.1 nobody" if number % 31 == 0 else None
 
-    def source(self, name, rate, *words, domain="sink.test"):
-        acked = self.base / f"acked.{name}"
-        acked.touch()
-        words = [str(self.harness.BENCH), "source", "--to", f"127.0.0.1:{self.server.port}", "--from", f"{name}@home.test",
-                 "--rcpt", f"r%d@{domain}", "--rate", str(rate), "--seconds", "1000000", "--timeout", "60", "--give-up", "60",
-                 "--acked", str(acked), "--quiet", *words]
-        self.sources.append((name, subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)))
+    def mail(self, name, rate, *words, domain="sink.test"):
+        self.source(name, "--from", f"{name}@home.test", "--rcpt", f"r%d@{domain}", "--rate", rate, "--seconds", 1_000_000,
+                    "--timeout", 60, "--give-up", 60, *words)
 
     def begin(self):
         # What ASan keeps of freed memory looks like growth, and is bounded: little of it, so that it is full soon.
         self.server.start(env={"ASAN_OPTIONS": "abort_on_error=0:exitcode=99:detect_leaks=1:quarantine_size_mb=16"})
         r = max(self.options.rate // 10, 1)
-        self.source("tls", 4 * r, "--connections", "20", "--per-connection", "20", "--tls", "starttls", "--tls-resume", "0.5")
-        self.source("bdat", 2 * r, "--connections", "10", "--per-connection", "5", "--tls", "starttls", "--bdat", "--size", "40K")
-        self.source("clear", 2 * r, "--connections", "10", "--per-connection", "50", "--pipeline")
-        self.source("peer", r, "--connections", "4", "--per-connection", "10", "--tls", "starttls", domain="peer.test")
-        self.source("dead", max(r // 4, 1), "--connections", "2", domain="dead.test")
+        self.mail("tls", 4 * r, "--connections", "20", "--per-connection", "20", "--tls", "starttls", "--tls-resume", "0.5")
+        self.mail("bdat", 2 * r, "--connections", "10", "--per-connection", "5", "--tls", "starttls", "--bdat", "--size", "40K")
+        self.mail("clear", 2 * r, "--connections", "10", "--per-connection", "50", "--pipeline")
+        self.mail("peer", r, "--connections", "4", "--per-connection", "10", "--tls", "starttls", domain="peer.test")
+        self.mail("dead", max(r // 4, 1), "--connections", "2", domain="dead.test")
 
     def reload(self):
         self.reloads += 1
@@ -102,14 +82,14 @@ class Soak:
                                          "per-v6-64": 0, "connections": 2048})
         done = self.server.cli("reload")
         if done.returncode != 0:
-            raise Wrong(f"a reload was refused: {done.stderr}")
+            raise AssertionError(f"a reload was refused: {done.stderr}")
 
     def look(self):
         if self.server.process.poll() is not None:
-            raise Wrong(f"the server ended with {self.server.process.returncode}:\n{self.server.words()[-4000:]}")
+            raise AssertionError(f"the server ended with {self.server.process.returncode}:\n{self.server.words()[-4000:]}")
         for name, process in self.sources:
             if process.poll() is not None:
-                raise Wrong(f"source {name} ended with {process.returncode}: {(self.base / 'sources.log').read_text()[-500:]}")
+                raise AssertionError(f"source {name} ended with {process.returncode}: {self.log_path.read_text()[-500:]}")
         self.samples.append(resident(self.server.process.pid))
 
     def run(self):
@@ -126,10 +106,7 @@ class Soak:
                       f"{self.server.metric('ringpost_smtp_messages_total'):.0f} messages", flush=True)
 
     def end(self):
-        for _, process in self.sources:
-            process.send_signal(signal.SIGTERM)
-        for name, process in self.sources:
-            process.wait(120)
+        self.end_sources(120)
         self.harness.wait_for(lambda: self.server.metric("ringpost_queue_messages") == 0,
                               lambda: f"an empty queue: {self.server.queue()[:3]}", 180)
         numbers = self.server.metrics()
@@ -139,15 +116,15 @@ class Soak:
         for name in ('ringpost_mail_balance{by="counters"}', 'ringpost_mail_balance{by="scan"}', "ringpost_mail_unlisted",
                      "ringpost_queue_overdue", "ringpost_queue_scan_rescued_total"):
             if numbers.get(name, 1) != 0:
-                raise Wrong(f"{name} is {numbers.get(name)}")
+                raise AssertionError(f"{name} is {numbers.get(name)}")
         arrived = set(self.sink.ids())
-        lost = [i for name in ("tls", "bdat", "clear") for i in (self.base / f"acked.{name}").read_text().split()
+        lost = [i for name in ("tls", "bdat", "clear") for i in self.acked(name)
                 if i not in arrived]
         if lost:
-            raise Wrong(f"{len(lost)} acknowledged messages have not arrived: {lost[:5]}")
+            raise AssertionError(f"{len(lost)} acknowledged messages have not arrived: {lost[:5]}")
         for name in ("tls", "bdat", "clear", "peer", "dead"):
-            if not (self.base / f"acked.{name}").read_text():
-                raise Wrong(f"source {name} had nothing taken: nothing was shown")
+            if not self.acked(name):
+                raise AssertionError(f"source {name} had nothing taken: nothing was shown")
         self.server.stop()
         return numbers
 
@@ -159,48 +136,31 @@ class Soak:
               f"{numbers['ringpost_queue_recipients_out_total']:.0f} recipients out, {self.reloads} reloads; resident "
               f"{middle / (1 << 20):.1f} MiB in the middle third, {last / (1 << 20):.1f} MiB in the last: {growth:+.2f} %")
         if last - middle > SLACK_BYTES and growth > self.options.growth:
-            raise Wrong(f"memory grows: by more than {self.options.growth} %")
+            raise AssertionError(f"memory grows: by more than {self.options.growth} %")
 
-    def clean(self):
-        for _, process in self.sources:
-            if process.poll() is None:
-                process.kill()
-                process.wait()
-        self.log.close()
-        if self.options.keep:
-            print(f"kept: {self.base}, {self.server.directory}")
-            self.holder.cleanups = [c for c in self.holder.cleanups if c[0] != self.server.clean]
-            if self.server.process is not None:
-                self.server.process.kill()
-        else:
-            shutil.rmtree(self.base, ignore_errors=True)
-        self.holder.clean()
+
+def work(options):
+    soak = Soak(options)
+    try:
+        soak.begin()
+        soak.run()
+        soak.verdict(soak.end())
+    finally:
+        soak.clean()
+    print("nothing grew, nothing was lost")
+    return 0
 
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("minutes", type=float, nargs="?", default=30, metavar="MINUTES", help="(%(default)s)")
-    p.add_argument("--build", default=os.environ.get("RINGPOST_BUILD"), help="where the binaries are (build-asan/, or build/)")
     p.add_argument("--rate", type=int, default=300, help="messages per second in all, about (%(default)s)")
     p.add_argument("--growth", type=float, default=1.0, metavar="PERCENT", help="of memory that is allowed (%(default)s)")
-    p.add_argument("--keep", action="store_true", help="leave spool, log and configuration behind")
+    under_load.add_options(p, "build-asan/, or build/")
     options = p.parse_args()
-    asan = TESTS.parent / "build-asan"
-    os.environ["RINGPOST_BUILD"] = options.build or str(asan if (asan / "ringpost").exists() else TESTS.parent / "build")
-    soak = Soak(options)
-    status = 0
-    try:
-        soak.begin()
-        soak.run()
-        soak.verdict(soak.end())
-        print("nothing grew, nothing was lost")
-    except (Wrong, AssertionError) as e:
-        print(f"failed: {e}")
-        status = 1
-    finally:
-        soak.clean()
-    sys.stdout.flush()
-    os._exit(status)
+    asan = under_load.TESTS.parent / "build-asan"
+    under_load.use_build(options.build or (asan if (asan / "ringpost").exists() else under_load.TESTS.parent / "build"))
+    under_load.finish(lambda: work(options))
 
 
 if __name__ == "__main__":
