@@ -13,6 +13,7 @@ how long to hope for it on a slow machine.
   Sink       `ringpost-bench sink`, for numbers instead of octets
 """
 import contextlib
+import functools
 import http.client
 import json
 import os
@@ -43,13 +44,27 @@ SANITIZER_ENV = {
 }
 
 
-def memory_factor():
-    """Octets that the binary takes for one of ours: ThreadSanitizer keeps a history of each."""
-    return 8 if b"__tsan_init" in RINGPOST.read_bytes() else 1
+@functools.cache
+def sanitizer():
+    """"asan" or "tsan" when the binary has one."""
+    code = RINGPOST.read_bytes() if RINGPOST.exists() else b""
+    return next((name for name in ("asan", "tsan") if f"__{name}_init".encode() in code), None)
 
 
 def sanitized():
-    return any(name in RINGPOST.read_bytes() for name in (b"__asan_init", b"__tsan_init"))
+    return sanitizer() is not None
+
+
+def memory_factor():
+    """Octets that the binary takes for one of ours: ThreadSanitizer keeps a history of each."""
+    return 8 if sanitizer() == "tsan" else 1
+
+
+def one_thread(reason):
+    """Of a test, or of a class that no other comes from: what it proves is done by one thread, whose orders and
+    results go the ways that other tests take, too. So ThreadSanitizer has nothing to look at; all that does not
+    say this is run with it."""
+    return unittest.skipIf(sanitizer() == "tsan", f"one thread: {reason}")
 
 
 def wait_for(condition, what, seconds=None):

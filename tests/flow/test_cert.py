@@ -204,6 +204,7 @@ class Page(html.parser.HTMLParser):
             self.rows[-1][-1] += data
 
 
+@harness.one_thread("the command line")
 class Publish(Cert):
     def test_usage(self):
         for words in (("publish", "--no-such"), ("publish", "--html", "--json")):
@@ -286,6 +287,7 @@ class Publish(Cert):
         self.assertNotIn("CRL", self.say("publish"))
 
 
+@harness.one_thread("the command line")
 class Rehearse(Cert):
     """Everything fits, and then one thing does not."""
 
@@ -517,12 +519,14 @@ class Roots(Cert):
     def digest(self, authority):
         return hashlib.sha256(openssl("x509", "-in", authority.pem, "-outform", "DER")).hexdigest()
 
+    @harness.one_thread("the command line")
     def test_usage(self):
         for words in (("--no-such",), ("surplus",), ("--has", "")):
             self.refused(("roots", *words), "cert roots", status=2)
         self.refused(("roots", "--bundle", "nobody"), 'no roots "nobody"')
         self.refused(("roots", "--has", "/not/there.pem"), "/not/there.pem")
 
+    @harness.one_thread("the command line")
     def test_hash_age_and_what_is_in_it(self):
         told = self.look()
         self.assertEqual((told["roots"], told["age_days"], told["file"]), (1, 0, str(self.bundle)))
@@ -692,6 +696,7 @@ class Expiry(Cert):
         bank.stop()
 
 
+@harness.one_thread("the command line")
 class Readme(Cert):
     """The chapter's configuration is good, and each of its commands does what it says there."""
 

@@ -16,6 +16,7 @@ def classes(**more):
     return {f'class "{name}"': keys for name, keys in {"news": BULK, "pager": URGENT, **more}.items()}
 
 
+@harness.one_thread("a shard chooses what goes next")
 class Classes(unittest.TestCase):
     def serve(self, peer, **config):
         delivery = {**ONE, **config.pop("delivery", {})}

@@ -237,6 +237,7 @@ class Probes(Operated):
         self.assertLessEqual({c.split()[0].upper() for c in clear.commands}, {"EHLO", "QUIT"})
 
 
+@harness.one_thread("the command line")
 class Report(Operated):
     def test_days(self):
         """Sums of today, in three forms, and over a restart; other tokens than messages."""

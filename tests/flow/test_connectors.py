@@ -78,6 +78,7 @@ class Connectors(unittest.TestCase):
         return self.server.metric(f'ringpost_connector_refusals_total{{token="{token}",state="{state}"}}')
 
 
+@harness.one_thread("each session decides by itself")
 class Inbound(Connectors):
     def test_lockdown(self):
         """Only who shows the bank's certificate sends the bank's mail; each other one hears why, and

@@ -30,6 +30,7 @@ def sha256(data):
     return hashlib.sha256(data).hexdigest()
 
 
+@harness.one_thread("the shard that delivers asks, and decides")
 class Dane(unittest.TestCase):
     @classmethod
     def setUpClass(cls):

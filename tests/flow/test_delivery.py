@@ -46,6 +46,7 @@ class Delivery(unittest.TestCase):
 
 # ---- programs of others ----
 
+@harness.one_thread("clients and sessions, one by one")
 class Clients(Delivery):
     def run_program(self, *words, stdin=None):
         done = subprocess.run([str(w) for w in words], input=stdin, capture_output=True, text=True,
@@ -89,6 +90,7 @@ class Clients(Delivery):
         self.assertIn("NOTIFY=FAILURE", peer.messages[0].rcpts[0])
 
 
+@harness.one_thread("sessions with next hops, one by one")
 class Servers(Delivery):
     def spawn(self, words, port, **popen):
         log = open(directory(self) / "log", "wb")
@@ -353,6 +355,7 @@ class Outcomes(Delivery):
         self.assertLessEqual(max(counts.values()), 5)
 
 
+@harness.one_thread("what a session says to a next hop")
 class Extensions(Delivery):
     """Peers that lack what a message needs; RFC 6152 3, 6531 3.2, 1870 5, 3030."""
 
@@ -424,6 +427,7 @@ class Extensions(Delivery):
         self.assertNotIn("BODY", peer.wait(1)[0].mail)
 
 
+@harness.one_thread("what a shard writes to senders")
 class Bounces(Delivery):
     def refuse(self, **config):
         answers = {"RCPT": lambda _p, line: "550 5.1.1 <>: no such user, sorry" if "gone" in line else None}

@@ -96,6 +96,7 @@ class Dns(unittest.TestCase):
         return server
 
 
+@harness.one_thread("the shard that delivers asks, and decides")
 class Found(Dns):
     def test_best_preference(self):
         a, b = self.peer("127.0.0.10"), self.peer("127.0.0.11")
@@ -155,6 +156,7 @@ class Found(Dns):
         self.assertEqual(peer.connections, 0)
 
 
+@harness.one_thread("the shard that delivers asks, and decides")
 class Refused(Dns):
     def test_null_mx(self):
         self.peer("127.0.0.10")
@@ -255,6 +257,7 @@ class Refused(Dns):
         self.ends_somehow("chain0.flow.example")
 
 
+@harness.one_thread("the shard that delivers asks, and decides")
 class Unknown(Dns):
     def test_servfail(self):
         self.peer("127.0.0.10")
@@ -288,6 +291,7 @@ class Unknown(Dns):
             self.waits("pref.flow.example", forwarder=rude.getsockname()[1])
 
 
+@harness.one_thread("the command line")
 class Probe(Dns):
     """ringpost tls probe --mx: whom a delivery would meet."""
 

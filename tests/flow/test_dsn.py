@@ -101,6 +101,7 @@ class Notified(unittest.TestCase):
         return self.server.metric('ringpost_delivery_bounces_total{result="made"}')
 
 
+@harness.one_thread("what a session is told")
 class Parameters(unittest.TestCase):
     def test_what_is_not_valid_is_refused(self):
         """RFC 3461 4.1 to 4.5: 501; and after it the session goes on."""
@@ -127,6 +128,7 @@ class Parameters(unittest.TestCase):
         client.expect(250, "RCPT TO:<b@example.org> NOTIFY=success,Failure,DELAY ORCPT=rfc822;" + "a" * 493)
 
 
+@harness.one_thread("what a shard writes to senders")
 class Offered(Notified):
     """RFC 3461 5.2.1."""
 
@@ -168,6 +170,7 @@ class Offered(Notified):
         self.assertEqual((line["action"], line["recipients"]), ("failed", 2))
 
 
+@harness.one_thread("what a shard writes to senders")
 class NotOffered(Notified):
     """RFC 3461 5.2.2."""
 
@@ -204,6 +207,7 @@ class NotOffered(Notified):
         self.assertEqual((self.made(), self.back.messages), (0, []))
 
 
+@harness.one_thread("what a shard writes to senders")
 class Delays(Notified):
     """RFC 3461 5.2.5."""
 
@@ -291,6 +295,7 @@ class Delays(Notified):
         self.assertIn(tokens.pop(), fields["Diagnostic-Code"])
 
 
+@harness.one_thread("what a shard writes to senders")
 class Ends(Notified):
     def test_a_message_that_lives_for_one_attempt(self):
         self.begin(delivery={"age-max": "0"}, outbound={

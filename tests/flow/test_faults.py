@@ -330,6 +330,7 @@ class Disk(Faults):
         self.server.stop()
 
 
+@harness.one_thread("a shard reads its spool")
 class Damage(Faults):
     """Flipped and torn octets, at places sampled over the whole log."""
 
@@ -423,6 +424,7 @@ class Damage(Faults):
         self.server.stop()
 
 
+@harness.one_thread("a shard refuses")
 class Descriptors(Faults):
     def test_exhausted(self):
         """No file can be opened, no socket made: mail is taken while there are segments, then refused by code;
@@ -494,6 +496,7 @@ class Descriptors(Faults):
         server.process = None
 
 
+@harness.one_thread("a shard and its clock")
 class Clock(Faults):
     DECADE = 3653 * 86_400
 

@@ -279,6 +279,7 @@ class Actions(Floor):
         self.peer.wait(good + 1)
 
 
+@harness.one_thread("the shard that delivers compares")
 class Less(Floor):
     def test_handshakes_that_break(self):
         """cleartext = handshake-failed would let it go in clear; the memory does not."""
@@ -336,6 +337,7 @@ class Less(Floor):
         self.assertEqual(first.in_clear("MAIL FROM"), [])
 
 
+@harness.one_thread("the command line")
 class CommandLine(Floor):
     def test_usage(self):
         server = Ringpost(self)

@@ -16,6 +16,7 @@ OTHER = (b"Authentication-Results: mx.other.example; none\r\n"
 BODY = b"\r\nX-Ringpost-Body: stays\r\n.dot\r\n"
 
 
+@harness.one_thread("a session reads the header")
 class Fields(unittest.TestCase):
     def serve(self, outbound=None, peer=None, **connectors):
         self.inner = peer or Peer(self)

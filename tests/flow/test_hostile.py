@@ -58,6 +58,7 @@ class Hostile(unittest.TestCase):
             self.assertNotIn("evil", message.mail)
 
 
+@harness.one_thread("a session reads what a client sends")
 class Smuggling(Hostile):
     def test_ends_that_are_none(self):
         server = self.serve()
@@ -148,6 +149,7 @@ class Smuggling(Hostile):
                 self.assertNotIn(b"250", rest)
 
 
+@harness.one_thread("a session reads what a client sends")
 class OutOfTurn(Hostile):
     def test_early_talk(self):
         server = self.serve()
@@ -206,6 +208,7 @@ class OutOfTurn(Hostile):
         self.nothing_but(1)
 
 
+@harness.one_thread("a session reads what a client sends")
 class TooMuch(Hostile):
     def test_long_commands(self):
         server = self.serve()
@@ -390,6 +393,7 @@ def v2(command=1, family=0x11, addresses=b"", length=None):
     return b"\r\n\r\n\0\r\nQUIT\n" + bytes([0x20 | command, family]) + struct.pack("!H", length) + addresses
 
 
+@harness.one_thread("a session reads what a proxy sends")
 class Proxy(Hostile):
     V4 = socket.inet_aton("192.0.2.7") + socket.inet_aton("192.0.2.1") + struct.pack("!HH", 4711, 25)
     V6 = (socket.inet_pton(socket.AF_INET6, "2001:db8::7") + socket.inet_pton(socket.AF_INET6, "2001:db8::1")

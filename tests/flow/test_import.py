@@ -17,6 +17,7 @@ spool {{ directory = "{0}/spool" }}
 """
 
 
+@harness.one_thread("the command line")
 class Import(unittest.TestCase):
     def setUp(self):
         folder = tempfile.TemporaryDirectory(prefix="ringpost-flow.")

@@ -15,6 +15,7 @@ MESSAGE_BYTES = 200
 SMALL = {"connections": 64, "queue-destinations": 1000}
 
 
+@harness.one_thread("one shard")
 class Memory(unittest.TestCase):
     def serve(self, limits=None, start=True, **launch):
         self.port = harness.free_port()

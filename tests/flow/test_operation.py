@@ -26,6 +26,7 @@ class Operation(unittest.TestCase):
         return self.server
 
 
+@harness.one_thread("the command line")
 class Check(Operation):
     def check(self, *more, **config):
         server = Ringpost(self, **config)
@@ -354,6 +355,7 @@ class Stop(Operation):
         self.serve().stop(signal.SIGINT)
 
 
+@harness.one_thread("how a process starts")
 class Systemd(Operation):
     def test_notify(self):
         path = None
@@ -426,6 +428,7 @@ class Systemd(Operation):
                 time.sleep(0.02)
 
 
+@harness.one_thread("how a process starts")
 class Privileges(Operation):
     def test_root_only_to_bind(self):
         if os.geteuid() != 0:

@@ -18,6 +18,7 @@ def pin(key):
     return "sha256:" + hashlib.sha256(spki).hexdigest()
 
 
+@harness.one_thread("the shard that delivers decides")
 class OutboundKeys(unittest.TestCase):
     def serve(self, outbound, **config):
         config.setdefault("delivery", FAST)

@@ -16,6 +16,7 @@ README = pathlib.Path(__file__).resolve().parents[2] / "README.md"
 CHAPTER = "### Coming from Exchange Online"
 
 
+@harness.one_thread("the command line")
 class Exchange(unittest.TestCase):
     @classmethod
     def setUpClass(cls):

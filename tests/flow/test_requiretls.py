@@ -25,6 +25,7 @@ class Hop(TlsPeer):
         return (*super().keywords(s), *(("REQUIRETLS",) if s.tls is not None else ()))
 
 
+@harness.one_thread("sessions, and what the envelope keeps")
 class Required(test_tls.Tls):
     def hop(self, kind=Hop, certificate=None):
         return kind(self, server_context(certificate or self.ecdsa))
@@ -145,6 +146,7 @@ class Required(test_tls.Tls):
         usual.wait(1)
 
 
+@harness.one_thread("sessions, and what the envelope keeps")
 class NotRequired(test_floor.Floor):
     def post_no(self):
         return self.server.send(recipients=["x@example.org"], content=NO)

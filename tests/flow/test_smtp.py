@@ -47,6 +47,7 @@ class SmtpTest(unittest.TestCase):
         return message
 
 
+@harness.one_thread("a session and its replies")
 class Greeting(SmtpTest):
     def test_banner_then_silence(self):
         client = self.client(hello=False)
@@ -100,6 +101,7 @@ class Greeting(SmtpTest):
         self.assertEqual(client.cmd("quit").code, 221)
 
 
+@harness.one_thread("a session and its replies")
 class Verbs(SmtpTest):
     def test_unknown_and_malformed(self):
         client = self.client()
@@ -162,6 +164,7 @@ class Verbs(SmtpTest):
         self.assertEqual(client.cmd("MAIL FROM:<a@example.com>").code, 421)
 
 
+@harness.one_thread("a session and its replies")
 class Addresses(SmtpTest):
     def test_malformed(self):
         client = self.client()
@@ -218,6 +221,7 @@ class Addresses(SmtpTest):
         self.assertEqual(len(self.delivered(queue_id).rcpts), 100)
 
 
+@harness.one_thread("a session and its replies")
 class Data(SmtpTest):
     def test_content_unchanged_and_traced(self):
         content = b"From: a@example.com\r\nSubject: dots\r\n\r\n.\x01 line\r\n..\r\n. x\r\n\r\nend\r\n"
@@ -314,6 +318,7 @@ class Data(SmtpTest):
         self.assertEqual((reply.code, reply.text[:5]), (554, "5.4.6"))
 
 
+@harness.one_thread("a session and its replies")
 class Pipelining(SmtpTest):
     def test_replies_in_order(self):
         client = self.client()
@@ -341,6 +346,7 @@ class Pipelining(SmtpTest):
             self.assertEqual(client.reply().code, 250)
 
 
+@harness.one_thread("a session and its replies")
 class Chunking(SmtpTest):
     def test_one_chunk(self):
         client = self.client()

@@ -145,6 +145,7 @@ class Restart(Spool):
         server.process = None
 
 
+@harness.one_thread("a shard reads its spool")
 class Damage(Spool):
     def segments(self):
         return sorted(p for p in self.server.spool.rglob("*") if p.is_file() and p.stat().st_size > 0
@@ -218,6 +219,7 @@ class Damage(Spool):
         server.stop()
 
 
+@harness.one_thread("a shard and its spool")
 class Full(Spool):
     def until_full(self, size=200_000):
         """Messages until 452; the contents of those that were taken."""

@@ -68,6 +68,7 @@ class SpoolCheck(unittest.TestCase):
         return {re.search(rb" id (\w{13})", m.content).group(1).decode(): m.content for m in peer.messages}
 
 
+@harness.one_thread("the command line")
 class Look(SpoolCheck):
     def test_balance_and_list(self):
         def rcpt(_peer, line):
@@ -148,6 +149,7 @@ class Look(SpoolCheck):
         self.assertEqual(state(), before)
 
 
+@harness.one_thread("the command line")
 class Salvage(SpoolCheck):
     def test_intact(self):
         self.serve(shards=2)

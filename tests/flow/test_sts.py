@@ -296,6 +296,7 @@ class Enforced(Sts):
         self.assertEqual(server.metric("ringpost_sts_testing_failures_total"), 2)
 
 
+@harness.one_thread("the shard that delivers decides")
 class BesideDane(Sts):
     """The zone is signed: DANE decides where there are usable records, whatever the policy says."""
 
@@ -394,6 +395,7 @@ class Kept(Sts):
         self.assertEqual(server.log("delivered"), [])
 
 
+@harness.one_thread("the command line")
 class CommandLine(Sts):
     def test_explain_online(self):
         """The policy as it is now, and what it demands of each host; nothing is asked without --online."""

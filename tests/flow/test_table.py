@@ -29,6 +29,7 @@ t08 IN MX 10 h.flow.example.
 SECRET = "not for everybody"
 
 
+@harness.one_thread("the shard that delivers decides")
 class Table(unittest.TestCase):
     @classmethod
     def setUpClass(cls):

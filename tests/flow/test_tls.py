@@ -46,6 +46,8 @@ REFUSED = [     # forward secrecy always, AEAD unless a listener says otherwise
     ["-tls1_1"], ["-tls1"],
 ]
 
+one_by_one = harness.one_thread("sessions with peers, one by one")
+
 
 class Tls(unittest.TestCase):
     @classmethod
@@ -118,6 +120,7 @@ class Inbound(Tls):
         """The log's line about the message that was taken."""
         return self.server.wait_log("received", msg=re.search(r"queued as (\S+)", said).group(1))[0]
 
+    @one_by_one
     def test_openssl(self):
         """Every version, group and suite that we say we have; a message on each."""
         implicit = harness.free_port()
@@ -153,6 +156,7 @@ class Inbound(Tls):
                              r"\(TLSv1\.[23] TLS_[A-Z0-9_]+ (X25519|P-256|P-384)\) id ")
 
 
+    @one_by_one
     def test_openssl_refused(self):
         """No key transport, no DHE, no CBC, nothing old; CBC only where a listener says so."""
         cbc, new = (harness.free_port() for _ in range(2))
@@ -178,6 +182,7 @@ class Inbound(Tls):
         self.assertNotIn("queued as", self.s_client("-tls1_2", port=new))
         self.assertEqual(self.received(self.s_client(port=new))["tls"], "TLSv1.3")
 
+    @one_by_one
     def test_gnutls(self):
         self.serve()
         for priority, wanted in (
@@ -197,6 +202,7 @@ class Inbound(Tls):
                 event = self.received(said)
                 self.assertEqual({k: event[k] for k in wanted}, wanted)
 
+    @one_by_one
     def test_msmtp(self):
         port = harness.free_port()
         self.serve({"in": {}, "smtps": {"addresses": [f"127.0.0.1:{port}"], "tls": "implicit"}},
@@ -208,6 +214,7 @@ class Inbound(Tls):
         for event in self.server.wait_log("received", 2):
             self.assertEqual((event["proto"], event["sni"]), ("ESMTPS", "localhost"))
 
+    @one_by_one
     def test_swaks(self):
         port = harness.free_port()
         self.serve({"in": {}, "smtps": {"addresses": [f"127.0.0.1:{port}"], "tls": "implicit"}})
@@ -221,6 +228,7 @@ class Inbound(Tls):
                 self.assertEqual(self.received(said)["proto"], "ESMTPS")
                 self.assertIn("TLS started with cipher", said)
 
+    @one_by_one
     def test_posttls_finger(self):
         self.serve()
         (self.base / "main.cf").write_text("compatibility_level = 3.6\n")
@@ -241,6 +249,7 @@ class Inbound(Tls):
         said = run("-l", "encrypt", "-m", "2", "-r", "1", host)     # it comes back with its ticket
         self.assertRegex(said, "(?i)reusing old session")
 
+    @one_by_one
     def test_python(self):
         """Long messages and many, by DATA and BDAT: what comes out is what went in."""
         self.serve(limits={"message-size": "20M"})
@@ -271,6 +280,7 @@ class Inbound(Tls):
         for got in long:
             self.assertTrue(got.endswith(content))
 
+    @one_by_one
     def test_records_and_segments(self):
         """However the octets are put into records, and these into segments."""
         self.serve()
@@ -302,6 +312,7 @@ class Inbound(Tls):
         for message in self.peer.messages:
             self.assertTrue(message.content.endswith(content))
 
+    @one_by_one
     def test_answers_that_are_not_read(self):
         """Megabytes of answers, and no room for them: none is lost, none is out of order."""
         self.serve(limits={"commands": 100_000})
@@ -325,6 +336,7 @@ class Inbound(Tls):
                 self.assertEqual(said, [1])
                 client.message()
 
+    @one_by_one
     def test_key_updates(self):
         """TLS 1.3 lets a client change keys as it goes."""
         self.serve()
@@ -345,6 +357,7 @@ class Inbound(Tls):
                 say(line, answer)
         self.server.wait_log("received")
 
+    @one_by_one
     def test_required(self):
         """530 until there is TLS; what does no harm is answered."""
         self.serve({"in": {"tls": "required"}})
@@ -395,6 +408,7 @@ class Inbound(Tls):
                 self.assertIn("queued as", said)
                 self.assertIn(leaves[title].pem.split("\n")[3], said)
 
+    @one_by_one
     def test_rsa_first(self):
         """The configuration's order, but for who has no use for its first."""
         leaves = {"rsa": self.rsa, "ec": self.ecdsa}
@@ -577,6 +591,7 @@ class Outbound(Tls):
     def post(self, domain="example.org", content=None):
         return self.server.send(recipients=[f"x@{domain}"], content=content or "Subject: x\r\n\r\nx\r\n")
 
+    @one_by_one
     def test_python(self):
         """Each version and group; long content arrives as it was."""
         body = b"Subject: long\r\n\r\n" + b"".join(b"%07d abcdefghijklmnopqrstuvwxyz\r\n" % n for n in range(50000))
@@ -605,6 +620,7 @@ class Outbound(Tls):
                 self.assertEqual(peer.in_clear("Subject"), [])
         self.assertEqual(self.server.metric('ringpost_tls_handshakes_total{side="client",result="full"}'), len(peers))
 
+    @one_by_one
     def test_a_slow_next_hop(self):
         """It reads a little at a time, and answers octet by octet in records of their own."""
         body = b"Subject: long\r\n\r\n" + b"".join(b"%07d abcdefghijklmnopqrstuvwxyz\r\n" % n for n in range(20000))
@@ -632,6 +648,7 @@ class Outbound(Tls):
                 self.assertTrue(peer.messages[0].content.endswith(body))
                 self.assertEqual(peer.faults, [])
 
+    @one_by_one
     def test_extensions_are_asked_for_again(self):
         """What EHLO told in clear, is forgotten."""
         peer = self.next_hop(extensions=("8BITMIME",))
@@ -706,6 +723,7 @@ class Outbound(Tls):
         for server, side in ((outer, "client"), (inner, "server")):
             self.assertEqual(server.metric(f'ringpost_tls_groups_total{{side="{side}",group="{group}"}}'), 1)
 
+    @one_by_one
     def test_goodbye(self):
         """QUIT, and a close_notify behind it."""
         peer = self.next_hop()
@@ -715,6 +733,7 @@ class Outbound(Tls):
         harness.wait_for(lambda: peer.verbs("QUIT") and peer.wires[0].ended == "notify",
                          lambda: f"a close_notify; {peer.commands}, {peer.wires[0].ended!r}")
 
+    @one_by_one
     def test_client_certificate(self):
         """Presented where the route says so, and only when asked."""
         a = self.authority
@@ -730,6 +749,7 @@ class Outbound(Tls):
             peer.wait(1)
             self.assertEqual(peer.handshakes[0]["client"], own.der if name == "shown" else None, name)
 
+    @one_by_one
     def test_postfix(self):
         """Out to Postfix, and by Postfix back in: both ways by TLS, with names."""
         base = scratch(self)
@@ -758,6 +778,7 @@ class Outbound(Tls):
         self.assertRegex(postfix.told(), "Verified TLS connection established to 127.0.0.1")
         self.assertIn("Anonymous TLS connection established from", postfix.told())
 
+    @one_by_one
     def test_address_literal(self):
         """RFC 6066 3: the name that is sent is never an address, in brackets or not."""
         seen = []
@@ -770,6 +791,7 @@ class Outbound(Tls):
         peer.wait(1)
         self.assertEqual(seen, [None])
 
+    @one_by_one
     def test_names_by_dns(self):
         """SNI is the host's name; what the certificate must bear is the host as configured, or the
         domain whose MX it is, and not what DNS calls its MX."""

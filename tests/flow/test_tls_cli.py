@@ -131,6 +131,7 @@ class Rotate(Tls):
         server.stop()
 
 
+@harness.one_thread("the command line")
 class CertMake(Tls):
     def test_usage(self):
         server = Ringpost(self)
@@ -189,6 +190,7 @@ class CertMake(Tls):
                                     config=False), out)
 
 
+@harness.one_thread("the command line")
 class CertShow(Tls):
     def show(self, server, *words, config=True):
         done = server.cli("cert", "show", "--json", *words, config=config)
@@ -307,6 +309,7 @@ class Host:
                 return
 
 
+@harness.one_thread("the command line")
 class Probe(Tls):
     @classmethod
     def setUpClass(cls):

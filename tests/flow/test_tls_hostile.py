@@ -269,6 +269,7 @@ def certificates():
 
 # ---- next hops ----
 
+@harness.one_thread("sessions with next hops, one by one")
 class NextHops(unittest.TestCase):
     def route_of(self, peer, domain, policy, wanted=NAME):
         more = {"roots": "test"}
@@ -610,6 +611,7 @@ EVIL = b"MAIL FROM:<evil@example.com>\r\nRCPT TO:<rcpt@example.org>\r\nDATA\r\nS
 REFUSED = 'ringpost_smtp_refused_total{reason="%s"}'
 
 
+@harness.one_thread("a session reads what a client sends")
 class Clients(unittest.TestCase):
     def serve(self, listeners=None, shards=2, **config):
         base = scratch(self)

@@ -32,6 +32,7 @@ CASES = {   # what Exim is told, and what our log tells in either direction
 }
 
 
+@harness.one_thread("sessions with peers, one by one")
 class Peers(unittest.TestCase):
     @classmethod
     def setUpClass(cls):

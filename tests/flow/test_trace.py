@@ -31,6 +31,7 @@ class Trace(unittest.TestCase):
         return [json.loads(line) for line in self.trace(*words, "--json", status=status).splitlines()]
 
 
+@harness.one_thread("the command line, and what it reads")
 class Message(Trace):
     def test_delivered(self):
         count = itertools.count()
