@@ -3,15 +3,16 @@
 
 Usage: tests/run.sh [STEP...]       (it installs what is needed, then comes here)
 
-Environment: FUZZ_SECONDS (10) for each fuzz target, SIM_SEEDS (200), KILLS (8), CUTS (3), TIDY_SECONDS
+Environment: FUZZ_SECONDS (5) for each fuzz target, SIM_SEEDS (200), KILLS (8), CUTS (3), TIDY_SECONDS
 (480, of clang-tidy; files that did not change since they passed are not read again), JOBS (2),
 BORINGSSL_SOURCE (debian), and BORINGSSL=system: as meson's options; tls/boringssl/get.py --help.
 
 Each test of Criterion and of tests/flow counts; so does each other check. What a log is named is
 told with each failure. A step that this machine cannot do says "not run" and why; it does not count.
 
-The flow tests mostly wait. So those of a build begin as soon as it is compiled, beside all that keeps
-the processors busy, which is nicer than they are; their step waits for the last of them.
+The flow tests mostly wait, and so do the crash tests. So those of a build begin as soon as it is
+compiled, beside all that keeps the processors busy, which is nicer than they are; their step waits for
+the last of them.
 """
 import concurrent.futures
 import hashlib
@@ -29,7 +30,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 LOGS = ROOT / "build" / "logs"
 BEGUN = time.monotonic()
 JOBS = os.environ.get("JOBS", "2")
-FUZZ_SECONDS = int(os.environ.get("FUZZ_SECONDS", "10"))
+FUZZ_SECONDS = int(os.environ.get("FUZZ_SECONDS", "5"))
 SIM_SEEDS = os.environ.get("SIM_SEEDS", "200")
 KILLS = os.environ.get("KILLS", "8")
 CUTS = os.environ.get("CUTS", "3")
@@ -40,22 +41,25 @@ BORINGSSL = os.environ.get("BORINGSSL", "bundled")
 BORINGSSL_SOURCE = os.environ.get("BORINGSSL_SOURCE", "debian")
 
 SANITIZED = ["-Dbuildtype=debugoptimized", "-Db_lto=false", "-Db_lundef=false"]
-BUILDS = {
-    "build": ("gcc", ["-Dbuildtype=release", "-Dtests=true"]),
-    "build-asan": ("clang", [*SANITIZED, "-Db_sanitize=address,undefined"]),
-    "build-tsan": ("clang", [*SANITIZED, "-Db_sanitize=thread"]),
-    "build-clang": ("clang", ["-Dbuildtype=plain", "-Db_lto=false"]),   # for what it says, not to be run
-    "build-fuzz": ("clang", [*SANITIZED, "-Db_sanitize=address,undefined", "-Dfuzzers=true", "-Dtests=false"]),
+ALL = ["all"]
+# BoxFort, which Criterion runs its tests in, and ThreadSanitizer do not share an address space: under
+# TSan the real binary and the simulator are run instead, which is where the threads are.
+THREADS = ["ringpost", "ringpost-bench", "tests/ringpost-sim", "tests/ringpost-hammer", "tests/ringpost-soak"]
+FUZZERS = sorted(f"tests/{p.stem}" for p in (ROOT / "tests" / "fuzz").glob("fuzz_*.c"))
+BUILDS = {  # compiler, options of meson, what is made of it
+    "build": ("gcc", ["-Dbuildtype=release", "-Dtests=true"], ALL),
+    "build-asan": ("clang", [*SANITIZED, "-Db_sanitize=address,undefined"], ALL),
+    "build-tsan": ("clang", [*SANITIZED, "-Db_sanitize=thread"], THREADS),
+    "build-clang": ("clang", ["-Dbuildtype=plain", "-Db_lto=false"], []),   # clang-tidy asks how files are compiled
+    "build-fuzz": ("clang", [*SANITIZED, "-Db_sanitize=address,undefined", "-Dfuzzers=true", "-Dtests=false"], FUZZERS),
 }
-for _, options in BUILDS.values():
+for _, options, _ in BUILDS.values():
     options += [f"-Dboringssl={BORINGSSL}", f"-Dboringssl_source={BORINGSSL_SOURCE}"]
 OPTIONS = {     # what a sanitizer finds ends the program with 99, and is found in its words
     "ASAN_OPTIONS": "exitcode=99:detect_stack_use_after_return=1",
     "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1:exitcode=99",
     "TSAN_OPTIONS": "exitcode=99:second_deadlock_stack=1:report_thread_leaks=0",
 }
-# BoxFort, which Criterion runs its tests in, and ThreadSanitizer do not share an address space: under
-# TSan the real binary and the simulator are run instead, which is where the threads are.
 rows = []   # (what, passed, failed, words)
 telling = threading.RLock()     # one at a time, with what belongs to it
 steps = []  # to be done in this run
@@ -107,9 +111,10 @@ def tell_end(name, text, lines=25):
 def check(what, name, words, timeout, **more):
     """One command, one test."""
     status, text = run(name, words, timeout, **more)
-    row(what, int(status == 0), int(status != 0), "took too long" if status == 124 else "", name)
-    if status != 0:
-        tell_end(name, text)
+    with telling:
+        row(what, int(status == 0), int(status != 0), "took too long" if status == 124 else "", name)
+        if status != 0:
+            tell_end(name, text)
     return status == 0
 
 
@@ -123,7 +128,7 @@ def files_of_the_tree():
 
 
 def build(directory):
-    compiler, options = BUILDS[directory]
+    compiler, options, targets = BUILDS[directory]
     path = ROOT / directory
     stamp = path / "files.sha256"
     listed = files_of_the_tree() + json.dumps(BUILDS[directory])
@@ -140,8 +145,9 @@ def build(directory):
         name = f"{directory}.setup" if status else name
     if status == 0:
         stamp.write_text(listed)
-        status, text = run(name, ["ninja", "-C", directory, "-k0", f"-j{JOBS}"], 1200)
-    row(f"compile {directory} ({compiler})", int(status == 0), int(status != 0), name=name)
+    if status == 0 and targets:
+        status, text = run(name, ["ninja", "-C", directory, "-k0", f"-j{JOBS}", *targets], 1200)
+    row(f"{'compile' if targets else 'configure'} {directory} ({compiler})", int(status == 0), int(status != 0), name=name)
     if status != 0:
         wrong = [l for l in text.splitlines() if re.search(r"error[: ]|FAILED|undefined reference", l)]
         tell_end(name, "\n".join(wrong) if wrong else text, 40)
@@ -162,11 +168,15 @@ def get_boringssl():
 
 
 def step_compile():
-    """BoringSSL; then every build: gcc with LTO and jemalloc, ASan+UBSan, TSan, clang, fuzzers"""
+    """BoringSSL; then every build: gcc with LTO and jemalloc, ASan+UBSan, TSan, fuzzers"""
     get_boringssl()
     for directory in BUILDS:
-        if build(directory) and "flow" in steps and directory in FLOW_WAIT:
+        if not build(directory):
+            continue
+        if "flow" in steps and directory in FLOW_WAIT:
             flow_begin(directory)
+        if "crash" in steps and directory == "build":
+            crash_begin()
 
 
 # ---- looking at the source ----
@@ -330,8 +340,9 @@ def step_fuzz():
 
 FLOW_LONGEST = ("test_delivery.py", "test_tls_hostile.py", "test_tls.py", "test_hostile.py", "test_testssl.py")
 FLOW_WAIT = {"build": 60, "build-asan": 120, "build-tsan": 120}     # seconds that a test waits at most
-flow_pool = concurrent.futures.ThreadPoolExecutor(5)
+waiting_pool = concurrent.futures.ThreadPoolExecutor(5)     # of what mostly waits
 flow_running = {}   # build: futures
+crash_running = []
 
 
 def flow(directory, file):
@@ -358,7 +369,7 @@ def flow_begin(directory):
     files = sorted((p.name for p in (ROOT / "tests" / "flow").glob("test_*.py")
                     if directory == "build" or p.name != "test_testssl.py"),
                    key=lambda f: (f not in FLOW_LONGEST, f))
-    flow_running[directory] = [flow_pool.submit(flow, directory, f) for f in files]
+    flow_running[directory] = [waiting_pool.submit(flow, directory, f) for f in files]
 
 
 def step_flow():
@@ -370,19 +381,30 @@ def step_flow():
         future.result()
 
 
-def step_crash():
-    """kill -9 and power cuts under load"""
+def crash():
     build_dir = ["--build", ROOT / "build"]
     check(f"crash test, {KILLS} kills", "crash", [sys.executable, "tests/crash.py", "--kills", KILLS,
-                                                 "--first-reply-max", "0", *build_dir], 600)
+                                                 "--first-reply-max", "0", *build_dir], 600, nice=0)
     words = [sys.executable, "tests/powercut.py", "--cuts", CUTS, *build_dir]
-    status, text = run("powercut", words, 600)
+    status, text = run("powercut", words, 600, nice=0)
     if status == NOT_RUN:
         row("power-cut test", 0, 0, text.strip().splitlines()[-1])
         return
-    row(f"power-cut test, {CUTS} cuts", int(status == 0), int(status != 0))
-    if status != 0:
-        tell_end("powercut", text)
+    with telling:
+        row(f"power-cut test, {CUTS} cuts", int(status == 0), int(status != 0))
+        if status != 0:
+            tell_end("powercut", text)
+
+
+def crash_begin():
+    crash_running.append(waiting_pool.submit(crash))
+
+
+def step_crash():
+    """kill -9 and power cuts under load"""
+    if not crash_running:
+        crash_begin()
+    crash_running[0].result()
 
 
 STEPS = {"compile": step_compile, "lint": step_lint, "unit": step_unit, "sim": step_sim, "fuzz": step_fuzz,
