@@ -170,14 +170,18 @@ static enum MHD_Result top(struct admin_request *request)
 {
     struct admin *admin = request->daemon->admin;
     const char *by = admin_argument(request->connection, "by");
+    const char *only = admin_argument(request->connection, "destination");
     const uint64_t limit = number_of(request->connection, "limit");
     if (request->answered)
         return answer_top(request);
     if (request->asked)
         return MHD_YES;
+    if (only != NULL && strlen(only) >= DESTINATION_KEY_MAX)
+        return error(request, MHD_HTTP_BAD_REQUEST, "destination: is too long for one");
     const int64_t number = control_top_ask(
         admin->control, by != NULL && strcmp(by, "age") == 0 ? TOP_BY_AGE : TOP_BY_COUNT,
-        limit == 0 ? TOP_DEFAULT : (unsigned)MIN(limit, (uint64_t)TOP_LIMIT_MAX));
+        limit == 0 ? TOP_DEFAULT : (unsigned)MIN(limit, (uint64_t)TOP_LIMIT_MAX),
+        only == NULL ? "" : only);
     if (number < 0)
         return error(request, MHD_HTTP_SERVICE_UNAVAILABLE, "busy");
     request->top = (uint64_t)number;

@@ -266,12 +266,12 @@ static void top_answered(struct control *control)
     admin_worked(control->admin);
 }
 
-static bool top_prepare(struct control *control, enum queue_top_order order)
+static bool top_prepare(struct control *control, enum queue_top_order order, const char *only)
 {
     struct control_top *top = &control->queue.top;
     top->questions = calloc(control->servers_count, sizeof(struct queue_top_question *));
     for (unsigned i = 0; top->questions != NULL && i < control->servers_count; i++) {
-        top->questions[i] = queue_top_new(control->servers[i].destinations_max, order);
+        top->questions[i] = queue_top_new(control->servers[i].destinations_max, order, only);
         if (top->questions[i] != NULL)
             continue;
         top_free(control);
@@ -280,15 +280,18 @@ static bool top_prepare(struct control *control, enum queue_top_order order)
     return top->questions != NULL;
 }
 
-int64_t control_top_ask(struct control *control, enum queue_top_order order, unsigned limit)
+int64_t control_top_ask(struct control *control, enum queue_top_order order, unsigned limit,
+                        const char *only)
 {
     struct control_top *top = &control->queue.top;
     if (control->stopping)
         return -EBUSY;
     if (top->questions != NULL) /* the same one will do, unless it is about something else */
-        return top->questions[0]->order == order && top->limit == limit ? (int64_t)top->number
-                                                                        : -EBUSY;
-    if (!top_prepare(control, order))
+        return top->questions[0]->order == order && top->limit == limit &&
+                       strcmp(top->questions[0]->only, only) == 0
+                   ? (int64_t)top->number
+                   : -EBUSY;
+    if (!top_prepare(control, order, only))
         return -ENOMEM;
     top->limit = limit;
     top->number++;

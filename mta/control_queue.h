@@ -66,7 +66,7 @@ bool control_queue_done(const struct control *control, uint64_t number);
 json_t *control_queue_report(const struct control *control, uint64_t number);
 /* The number of the walk whose answer is to be waited for; or -EBUSY, -ENOMEM. */
 [[nodiscard]] int64_t control_top_ask(struct control *control, enum queue_top_order order,
-                                      unsigned limit);
+                                      unsigned limit, const char *only);
 /* NULL: not yet. Borrowed. */
 json_t *control_top_answer(const struct control *control, uint64_t number);
 /* The selection, as fields of a line. */

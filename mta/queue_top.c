@@ -12,12 +12,14 @@
 
 enum { TOP_DESTINATIONS = 8 * TOP_SCAN, US_IN_S = 1'000'000, MS_IN_S = 1'000 };
 
-struct queue_top_question *queue_top_new(uint32_t destinations_max, enum queue_top_order order)
+struct queue_top_question *queue_top_new(uint32_t destinations_max, enum queue_top_order order,
+                                         const char *only)
 {
     struct queue_top_question *q = calloc(1, sizeof(*q) + destinations_max * sizeof(q->counts[0]));
     if (q == NULL)
         return NULL;
     q->order = order;
+    snprintf(q->only, sizeof(q->only), "%s", only);
     q->counts_size = destinations_max;
     return q;
 }
@@ -100,7 +102,7 @@ static void heap_empty(struct queue_top_question *q, const struct queue *queue)
     for (uint32_t i = 0; i < q->heap_count; i++) {
         const uint32_t index = q->heap[i].index;
         const struct destination *d = pool_at(&queue->destinations, index);
-        if (q->rows_count < TOP_ROWS_MAX && q->counts[index].recipients > 0)
+        if (q->rows_count < TOP_ROWS_MAX && (q->counts[index].recipients > 0 || q->only[0] != '\0'))
             row_of(q, d, &q->counts[index], &q->rows[q->rows_count++]);
     }
     q->heap_count = 0;
@@ -134,8 +136,39 @@ static bool count_some(struct queue_top_question *q, struct queue *queue)
     return !queue_walked(queue, q->cursor);
 }
 
-static bool rank_some(struct queue_top_question *q)
+/* The limits that it keeps with others: those of a connection, or of what it waits in. */
+static void site_of(struct queue_top_question *q, const struct destination *d)
 {
+    const struct next_hop *hop = d->owner;
+    if (hop == NULL)
+        return;
+    const struct lease *lease = hop->site;
+    if (lease == NULL && !list_empty(&hop->links))
+        lease = container_of(hop->links.next, struct link, node)->lease.lease;
+    if (lease == NULL)
+        return;
+    q->site_connections = lease->slots_used; /* the same of each log of this shard */
+    q->site_limit = lease->limits.slots;
+    q->site_rate = lease->limits.rate;
+}
+
+/* False: there is no more, for it is the only one. */
+static bool rank_only(struct queue_top_question *q, struct queue *queue)
+{
+    const struct destination *d = queue_destination_find(queue, q->only, strlen(q->only));
+    const uint32_t index = d == NULL ? UINT32_MAX : pool_index(&queue->destinations, d);
+    if (index >= q->counts_size)
+        return false;
+    q->destinations++;
+    site_of(q, d);
+    heap_add(q, 0, index);
+    return false;
+}
+
+static bool rank_some(struct queue_top_question *q, struct queue *queue)
+{
+    if (q->only[0] != '\0')
+        return rank_only(q, queue);
     for (unsigned i = 0; i < TOP_DESTINATIONS && q->cursor < q->counts_size; i++, q->cursor++) {
         const struct queue_top_count *c = &q->counts[q->cursor];
         if (c->recipients == 0)
@@ -157,7 +190,7 @@ static void top_run(struct task *task)
                 q->counted = true;
                 q->cursor = 0;
             }
-        } else if (!rank_some(q)) {
+        } else if (!rank_some(q, queue)) {
             heap_empty(q, queue);
             q->counted = false;
             q->cursor = 0;
@@ -256,6 +289,19 @@ static uint32_t merge_keys(struct queue_top_row **rows, uint32_t count)
     return kept;
 }
 
+static json_t *site_json(struct queue_top_question *const *answers, unsigned count)
+{
+    uint64_t connections = 0;
+    uint32_t limit = 0, rate = 0;
+    for (unsigned i = 0; i < count; i++) {
+        connections += answers[i]->site_connections;
+        limit = MAX(limit, answers[i]->site_limit);
+        rate = MAX(rate, answers[i]->site_rate);
+    }
+    return json_pack("{s:I, s:I, s:I}", "connections", (json_int_t)connections, "limit",
+                     (json_int_t)limit, "rate", (json_int_t)rate);
+}
+
 json_t *queue_top_merge(struct queue_top_question *const *answers, unsigned count, unsigned limit,
                         int64_t now_us)
 {
@@ -285,8 +331,9 @@ json_t *queue_top_merge(struct queue_top_question *const *answers, unsigned coun
     for (uint32_t i = 0; i < MIN(total, limit); i++)
         json_array_append_new(list, json_of(rows[i], now_us));
     free(rows);
+    json_t *site = answers[0]->only[0] == '\0' ? NULL : site_json(answers, count);
     /* Where a shard has more than it tells of: at least as many as the one that has most. */
-    return json_pack("{s:o, s:I, s:b, s:I}", "destinations", list, "total",
+    return json_pack("{s:o, s:I, s:b, s:I, s:o*}", "destinations", list, "total",
                      (json_int_t)(whole ? total : MAX(most, (uint64_t)total)), "total_is_exact",
-                     whole, "units", (json_int_t)units);
+                     whole, "units", (json_int_t)units, "site", site);
 }

@@ -47,9 +47,13 @@ struct queue_top_count {
 struct queue_top_question {
     /* asked */
     enum queue_top_order order;
+    char only[DESTINATION_KEY_MAX]; /* this destination, whether it has mail or not; "": all */
     void *owner;
     /* answered */
-    uint64_t destinations; /* that have mail */
+    uint32_t site_connections; /* of ONLY: of all that share its limit, in this shard */
+    uint32_t site_limit;       /* over all shards; 0: it has no connections */
+    uint32_t site_rate;        /* messages a minute; 0: no limit */
+    uint64_t destinations;     /* that have mail */
     uint64_t units;
     uint32_t rows_count;
     struct queue_top_row rows[TOP_ROWS_MAX];
@@ -69,10 +73,12 @@ struct queue_top_question {
 };
 
 /* NULL: no memory. */
-struct queue_top_question *queue_top_new(uint32_t destinations_max, enum queue_top_order order);
+struct queue_top_question *queue_top_new(uint32_t destinations_max, enum queue_top_order order,
+                                         const char *only);
 /* Handler of HANDOFF_TOP. */
 void queue_top_asked(struct shard *shard, const struct handoff *handoff);
-/* {"destinations": [..], totals}: the largest of all shards' answers, which are used up. */
+/* {"destinations": [..], totals, of ONLY also "site"}: the largest of all shards' answers, which
+ * are used up. */
 json_t *queue_top_merge(struct queue_top_question *const *answers, unsigned count, unsigned limit,
                         int64_t now_us);
 

@@ -266,18 +266,31 @@ static uint64_t age_max(const struct queue *queue, const char *key)
     return parked || o->age_max == NULL ? 0 : o->age_max(o->owner, key);
 }
 
+static struct destination *destination_of(struct queue *queue, uint64_t hash, const char *key,
+                                          size_t key_size)
+{
+    list_each (node, hash_list(queue, hash)) {
+        struct destination *d = container_of(node, struct destination, node);
+        if (d->hash == hash && d->key_size == key_size && memcmp(d->key, key, key_size) == 0)
+            return d;
+    }
+    return NULL;
+}
+
+struct destination *queue_destination_find(struct queue *queue, const char *key, size_t key_size)
+{
+    return destination_of(queue, key_hash(key, key_size), key, key_size);
+}
+
 struct destination *queue_destination(struct queue *queue, const char *key, size_t key_size)
 {
     CHECK(key_size > 0);
     CHECK(key_size < DESTINATION_KEY_MAX);
     uint64_t hash = key_hash(key, key_size);
-    struct list *chain = hash_list(queue, hash);
-    list_each (node, chain) {
-        struct destination *d = container_of(node, struct destination, node);
-        if (d->hash == hash && d->key_size == key_size && memcmp(d->key, key, key_size) == 0)
-            return d;
-    }
-    struct destination *d = destination_new(queue);
+    struct destination *d = destination_of(queue, hash, key, key_size);
+    if (d != NULL)
+        return d;
+    d = destination_new(queue);
     if (d == NULL)
         return NULL;
     memset(d, 0, offsetof(struct destination, key));
@@ -291,7 +304,7 @@ struct destination *queue_destination(struct queue *queue, const char *key, size
     for (unsigned lane = 0; lane < LANES; lane++)
         list_init(&d->ready[lane]);
     timer_init(&d->timer, destination_on_timer);
-    list_push(chain, &d->node);
+    list_push(hash_list(queue, hash), &d->node);
     list_init(&d->idle);
     destination_idle(d, true);
     metric_add(&queue->metrics.destinations, 1);

@@ -303,6 +303,8 @@ void queue_destination_retry(struct queue *queue, struct destination *destinatio
                              uint64_t ordered_ms);
 
 struct destination *queue_destination(struct queue *queue, const char *key, size_t key_size);
+/* NULL: there is none. */
+struct destination *queue_destination_find(struct queue *queue, const char *key, size_t key_size);
 
 /* ---- looked at ---- */
 
