@@ -146,6 +146,11 @@ static enum MHD_Result answer_report(struct admin *admin, struct MHD_Connection 
     const char *name = argument_of(connection, "name");
     const char *host = argument_of(connection, "host");
     const char *domain = argument_of(connection, "domain");
+    const char *exact = argument_of(connection, "exact");
+    if (exact != NULL)
+        return answer_json(
+            connection, MHD_HTTP_OK,
+            control_floor_record(admin->control, exact, domain == NULL ? "" : domain));
     return answer_json(connection, MHD_HTTP_OK,
                        control_floor_report(admin->control, name == NULL ? "" : name,
                                             host == NULL ? "" : host,

@@ -365,6 +365,8 @@ void control_floor_stop(struct control *control);
  * or the domain of ("": all). */
 json_t *control_floor_report(struct control *control, const char *name, const char *after_host,
                              const char *after_domain);
+/* Of this host, written as there, and this domain alone: one record, or none. */
+json_t *control_floor_record(struct control *control, const char *host, const char *domain);
 
 /* ---- control_crl.c ---- */
 

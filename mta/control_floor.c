@@ -373,6 +373,19 @@ static bool is_named(const char *host, const char *domain, const char *name)
            (strncmp(host, name, size) == 0 && (host[size] == '\0' || host[size] == ':'));
 }
 
+json_t *control_floor_record(struct control *control, const char *host, const char *domain)
+{
+    struct floor_record record;
+    json_t *records = json_array();
+    const int r = control->floor.store == NULL
+                      ? -ENOENT
+                      : floor_store_get(control->floor.store, host, domain, &record);
+    look_at(control, r);
+    if (r == 0)
+        json_array_append_new(records, record_json(host, domain, &record));
+    return json_pack("{s:o}", "records", records);
+}
+
 json_t *control_floor_report(struct control *control, const char *name, const char *after_host,
                              const char *after_domain)
 {
