@@ -12,6 +12,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
 
 #include "mta/cli.h"
 #include "mta/config.h"
@@ -59,6 +62,28 @@ long client_ask(const char *socket, const char *path, bool post, struct client_r
             socket, curl_easy_strerror(code));
     curl_easy_cleanup(curl);
     return code == CURLE_OK ? reply->status : -1;
+}
+
+bool client_answers(const char *path)
+{
+    struct sockaddr_un name = { .sun_family = AF_UNIX };
+    if (*path == '\0' || strlen(path) >= sizeof(name.sun_path))
+        return false;
+    snprintf(name.sun_path, sizeof(name.sun_path), "%s", path);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    bool answered = fd >= 0 && connect(fd, (struct sockaddr *)&name, sizeof(name)) == 0;
+    if (fd >= 0)
+        close(fd);
+    return answered;
+}
+
+json_t *client_ask_json(const char *socket, const char *path)
+{
+    struct client_reply reply;
+    const long status = client_ask(socket, path, false, &reply);
+    json_t *object = status == 200 ? json_loads(reply.text, 0, NULL) : NULL;
+    free(reply.text);
+    return object;
 }
 
 void client_path_add(char *path, size_t room, const char *key, const char *value)

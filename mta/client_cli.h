@@ -4,6 +4,7 @@
 #ifndef RINGPOST_MTA_CLIENT_CLI_H
 #define RINGPOST_MTA_CLIENT_CLI_H
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -32,6 +33,10 @@ struct client_reply {
     long status;
 };
 
+/* Somebody listens there: a server, as the rest would tell in words. "": nobody. */
+bool client_answers(const char *socket);
+/* What a GET of this path answers; NULL: nothing (said why), or no 200. */
+json_t *client_ask_json(const char *socket, const char *path);
 /* Puts key=value behind a path, escaped. */
 void client_path_add(char *path, size_t room, const char *key, const char *value);
 /* The answer's status, or -1 (said why). */

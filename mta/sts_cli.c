@@ -9,9 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/un.h>
-#include <unistd.h>
 
 #include "core/compiler.h"
 #include "mta/cli.h"
@@ -74,28 +71,13 @@ static void path_of(const char *verb, const char *domain, char path[static PATH_
 static json_t *ask(const char *socket, const char *domain)
 {
     char path[PATH_BYTES];
-    struct client_reply reply;
     path_of("", domain, path);
-    long status = client_ask(socket, path, false, &reply);
-    json_t *policy = status == 200 ? json_loads(reply.text, 0, NULL) : NULL;
-    free(reply.text);
-    return policy;
-}
-
-static bool is_answered(const char *path)
-{
-    struct sockaddr_un name = { .sun_family = AF_UNIX };
-    snprintf(name.sun_path, sizeof(name.sun_path), "%s", path);
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    bool answered = fd >= 0 && connect(fd, (struct sockaddr *)&name, sizeof(name)) == 0;
-    if (fd >= 0)
-        close(fd);
-    return answered;
+    return client_ask_json(socket, path);
 }
 
 json_t *sts_cli_known(const char *socket, const char *domain)
 {
-    return *socket != '\0' && is_answered(socket) ? ask(socket, domain) : NULL;
+    return client_answers(socket) ? ask(socket, domain) : NULL;
 }
 
 bool sts_cli_print(const char *socket, const char *domain, bool as_json)
