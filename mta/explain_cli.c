@@ -22,6 +22,7 @@
 #include "mta/config.h"
 #include "mta/config_file.h"
 #include "mta/explain_online.h"
+#include "mta/explain_words.h"
 #include "mta/policy.h"
 #include "mta/smtp_server.h"
 #include "mta/sts_cli.h"
@@ -31,17 +32,18 @@ enum { RECIPIENTS_EXPLAINED_MAX = 64, WORDS_BYTES = 512, DAY_SECONDS = 86'400, D
 enum { MS_IN_S = 1'000 };
 
 static const char help[] =
-    "ringpost explain [-c FILE] --from ADDRESS --to ADDRESS... [--ip ADDRESS] [--tls VERSION]\n"
-    "                 [--cert NAME...] [--revocation WORD] [--online] [--json]\n"
+    "ringpost explain [in|out] [-c FILE] --from ADDRESS --to ADDRESS... [--peer ADDRESS]\n"
+    "                 [--tls VERSION] [--cert NAME...] [--revocation WORD] [--online] [--json]\n"
     "\n"
     "What inbound connectors would say to a message, which outbound one would take it, why each\n"
     "of them does or does not have a say, and which class it would be of: the same decisions as\n"
     "the server's, by a configuration that need not be the one in use. Nothing is sent, and\n"
     "without --online nothing is asked of the network.\n"
+    "in: only what is said at the door. out: only the way out, as if it had come in.\n"
     "  -c, --config FILE     default /etc/ringpost/ringpost.conf\n"
     "  -f, --from ADDRESS    MAIL FROM; <> for the null sender\n"
     "  -t, --to ADDRESS      RCPT TO; may stand several times\n"
-    "  -i, --ip ADDRESS      of the client (default 203.0.113.1)\n"
+    "  -i, --ip, --peer ADDRESS   of the client (default 203.0.113.1)\n"
     "  -l, --listener TITLE  where it connects to (default: the first)\n"
     "      --tls VERSION     none (default), 1.2 or 1.3\n"
     "      --hybrid          the key exchange is a post-quantum hybrid\n"
@@ -60,7 +62,10 @@ static const char help[] =
     "                        require-header asks for; else it is taken to have it\n"
     "      --online          looks up the hosts of the way out, their TLSA records (DANE) and the\n"
     "                        domain's policy of MTA-STS as they are now, and says what each host\n"
-    "                        would have to show\n"
+    "                        would have to show; where we would come from; and, if the server\n"
+    "                        answers at its admin socket, what it remembers of each host's TLS, "
+    "the\n"
+    "                        connections it has there, and the messages that wait before this one\n"
     "  -j, --json            the same as an object\n"
     "Exit status: 0 all is taken, 1 something is refused, or the configuration cannot be read,\n"
     "2 usage.\n";
@@ -71,6 +76,7 @@ static struct {
     const char *to[RECIPIENTS_EXPLAINED_MAX];
     unsigned to_count;
     bool as_json, has_certificate, requiretls, online;
+    bool only_in, only_out;
     uint64_t size;
     struct net_address address;
     struct tls_peer peer;
@@ -245,6 +251,7 @@ static int take_options(int argc, char **argv)
         { "from", required_argument, NULL, 'f' },
         { "to", required_argument, NULL, 't' },
         { "ip", required_argument, NULL, 'i' },
+        { "peer", required_argument, NULL, 'i' },
         { "listener", required_argument, NULL, 'l' },
         { "json", no_argument, NULL, 'j' },
         { "help", no_argument, NULL, 'h' },
@@ -272,6 +279,9 @@ static int take_options(int argc, char **argv)
         if (status >= 0)
             return status;
     }
+    look.only_in = optind < argc && strcmp(argv[optind], "in") == 0;
+    look.only_out = optind < argc && strcmp(argv[optind], "out") == 0;
+    optind += look.only_in || look.only_out;
     if (optind < argc)
         return usage_because(argv[optind], "is not understood; see --help");
     if (look.from == NULL || look.to_count == 0)
@@ -364,6 +374,8 @@ static json_t *options_explained(const struct config *config, const struct slice
         inbound_opinion(config->inbound, &look.session, slice_of_string(look.sender), recipient, i,
                         &opinion);
         reason_words(&opinion, words);
+        char more[EXPLAIN_WORDS_BYTES];
+        explain_inbound_words(c, &look.session, slice_of_string(look.sender), &opinion, more);
         json_t *one = json_object();
         json_object_set_new(one, "connector", cli_string(c->name));
         json_object_set_new(one, "type", cli_string(type_name(c->type)));
@@ -373,6 +385,7 @@ static json_t *options_explained(const struct config *config, const struct slice
             one, "identified",
             json_boolean(opinion.identity.by_certificate || opinion.identity.by_address));
         json_object_set_new(one, "why", cli_string(words));
+        json_object_set_new(one, "by", cli_string(more));
         json_array_append_new(all, one);
     }
     return all;
@@ -516,6 +529,9 @@ static json_t *way_explained(const struct config *config, const char *to, struct
                                                  : cli_string(choice.connector->route.name));
     json_object_set_new(way, "rule",
                         choice.rule == NULL ? json_null() : cli_string(choice.rule->name));
+    char pattern[EXPLAIN_WORDS_BYTES];
+    explain_pattern(&config->outbound, &choice, recipient, pattern);
+    json_object_set_new(way, "pattern", cli_string(pattern));
     json_object_set_new(way, "floor", cli_string(tls_level_name(choice.floor)));
     json_object_set_new(way, "reason", cli_string(outbound_reason_text(choice.reason)));
     json_object_set_new(way, "would",
@@ -524,6 +540,7 @@ static json_t *way_explained(const struct config *config, const char *to, struct
     json_object_set_new(way, "class", class_explained(config, &facts, from));
     const struct route *route =
         choice.connector == NULL ? &config->default_route : &choice.connector->route;
+    json_object_set_new(way, "min_group", cli_string(route->tls.needs_hybrid ? "hybrid" : "any"));
     char domain[PATTERN_TEXT_MAX];
     slice_to_string(recipient, domain, sizeof(domain));
     json_t *policy = choice.verdict <= OUTBOUND_DEFAULT && route->sts && route_by_domain(route)
@@ -531,9 +548,11 @@ static json_t *way_explained(const struct config *config, const char *to, struct
                          : NULL;
     if (policy != NULL)
         json_object_set_new(way, "mta-sts", policy);
-    const struct explain_way now = {
-        .route = route, .domain = domain, .floor = choice.floor, .requiretls = look.requiretls
-    };
+    const struct explain_way now = { .route = route,
+                                     .domain = domain,
+                                     .floor = choice.floor,
+                                     .requiretls = look.requiretls,
+                                     .null_sender = *look.sender == '\0' };
     if (look.online && choice.verdict <= OUTBOUND_DEFAULT) {
         json_t *online = explain_online(config, &now);
         json_object_set_new(way, "online", online == NULL ? json_null() : online);
@@ -542,19 +561,14 @@ static json_t *way_explained(const struct config *config, const char *to, struct
     return way;
 }
 
-static json_t *recipient_explained(const struct config *config, const char *to, bool *refused)
+/* What is said at RCPT. */
+static void door_explained(const struct config *config, struct slice recipient,
+                           const struct inbound_rcpt *found, json_t *object)
 {
-    char domain[PATTERN_TEXT_MAX], words[WORDS_BYTES], id[SMTP_DECISION_TEXT];
-    if (domain_of(to, ADDRESS_ALLOW_POSTMASTER, domain) < 0) {
-        usage_because(to, "is no recipient");
-        return NULL;
-    }
-    struct slice sender = slice_of_string(look.sender), recipient = slice_of_string(domain);
-    struct inbound_rcpt rcpt;
-    inbound_rcpt(config->inbound, &look.session, sender, recipient, &rcpt);
+    char words[WORDS_BYTES], id[SMTP_DECISION_TEXT];
+    struct slice sender = slice_of_string(look.sender);
+    const struct inbound_rcpt rcpt = *found;
     uint32_t decision = smtp_decision_id(config, &look.session, sender, recipient);
-    json_t *object = json_object();
-    json_object_set_new(object, "to", cli_string(to));
     json_object_set_new(object, "attributed", cli_string(inbound_kind_name(rcpt.kind)));
     add_connector(object, "connector", rcpt.connector);
     json_object_set_new(object, "how",
@@ -564,6 +578,10 @@ static json_t *recipient_explained(const struct config *config, const char *to, 
     json_object_set_new(object, "internal", json_boolean(rcpt.is_internal));
     json_object_set_new(object, "keeps_fields", json_boolean(rcpt.keeps_fields));
     json_object_set_new(object, "own_sender", json_boolean(rcpt.is_own_sender));
+    json_object_set_new(object, "relay", cli_string(explain_relay(config, &rcpt, recipient)));
+    json_object_set_new(
+        object, "floor",
+        explain_floor(rcpt.by != NULL ? rcpt.by : rcpt.connector, rcpt.token, &look.session));
     json_object_set_new(object, "token", cli_string(connector_token_name(rcpt.token)));
     add_connector(object, "refused_by", rcpt.by);
     reply_words(config, rcpt.token, rcpt.class, decision, words);
@@ -572,9 +590,26 @@ static json_t *recipient_explained(const struct config *config, const char *to, 
     smtp_decision_text(decision, id);
     json_object_set_new(object, "decision", cli_string(id));
     json_object_set_new(object, "considered", options_explained(config, &recipient));
-    if (rcpt.token == TOKEN_NONE)
+}
+
+static json_t *recipient_explained(const struct config *config, const char *to, bool *refused)
+{
+    char domain[PATTERN_TEXT_MAX];
+    if (domain_of(to, ADDRESS_ALLOW_POSTMASTER, domain) < 0) {
+        usage_because(to, "is no recipient");
+        return NULL;
+    }
+    struct slice recipient = slice_of_string(domain);
+    struct inbound_rcpt rcpt;
+    inbound_rcpt(config->inbound, &look.session, slice_of_string(look.sender), recipient, &rcpt);
+    json_t *object = json_object();
+    json_object_set_new(object, "to", cli_string(to));
+    if (!look.only_out) {
+        door_explained(config, recipient, &rcpt, object);
+        *refused = *refused || rcpt.token != TOKEN_NONE;
+    }
+    if (!look.only_in && (rcpt.token == TOKEN_NONE || look.only_out))
         json_object_set_new(object, "way", way_explained(config, to, recipient, rcpt.connector));
-    *refused = *refused || rcpt.token != TOKEN_NONE;
     return object;
 }
 
@@ -614,8 +649,9 @@ static void print_considered(const json_t *object)
     const json_t *one;
     size_t i;
     json_array_foreach(json_object_get(object, "considered"), i, one)
-        printf("    %-24s %-8s %-8s %s\n", cli_text(one, "connector"), cli_text(one, "type"),
-               cli_text(one, "state"), cli_text(one, "why"));
+        printf("    %-24s %-8s %-8s %s%s%s\n", cli_text(one, "connector"), cli_text(one, "type"),
+               cli_text(one, "state"), cli_text(one, "why"),
+               *cli_text(one, "by") != '\0' ? "; " : "", cli_text(one, "by"));
 }
 
 static json_int_t number_of(const json_t *object, const char *key)
@@ -640,11 +676,12 @@ static void print_way(const json_t *way)
     char words[WORDS_BYTES];
     if (way == NULL)
         return;
-    const char *connector = cli_text(way, "connector"), *rule = cli_text(way, "rule");
-    snprintf(words, sizeof(words), "%s%s%s%s%s, at least %s%s%s", cli_text(way, "verdict"),
-             *connector != '\0' ? " " : "", connector, *rule != '\0' ? " by rule " : "", rule,
-             cli_text(way, "floor"), *cli_text(way, "reason") != '\0' ? "; " : "",
-             cli_text(way, "reason"));
+    const char *connector = cli_text(way, "connector"), *pattern = cli_text(way, "pattern");
+    const bool hybrid = strcmp(cli_text(way, "min_group"), "hybrid") == 0;
+    snprintf(words, sizeof(words), "%s%s%s%s%s, at least %s%s%s%s", cli_text(way, "verdict"),
+             *connector != '\0' ? " " : "", connector, *pattern != '\0' ? " by " : "", pattern,
+             cli_text(way, "floor"), hybrid ? ", hybrid group" : "",
+             *cli_text(way, "reason") != '\0' ? "; " : "", cli_text(way, "reason"));
     cli_line("way out", words);
     sts_cli_lines(json_object_get(way, "mta-sts"));
     explain_online_print(json_object_get(way, "online"));
@@ -660,14 +697,16 @@ static void print_recipient(const json_t *object)
     const char *connector = cli_text(object, "connector");
     const char *how = cli_text(object, "how");
     printf("RCPT %s\n", cli_text(object, "to"));
+    if (look.only_out) {
+        print_way(json_object_get(object, "way"));
+        return;
+    }
     snprintf(words, sizeof(words), "%s%s%s%s%s", cli_text(object, "attributed"),
              *connector != '\0' ? " " : "", connector, *how != '\0' ? ", by " : "", how);
     cli_line("attributed", words);
-    const json_t *one;
-    size_t i;
-    json_array_foreach(json_object_get(object, "considered"), i, one)
-        printf("    %-24s %-8s %-8s %s\n", cli_text(one, "connector"), cli_text(one, "type"),
-               cli_text(one, "state"), cli_text(one, "why"));
+    print_considered(object);
+    explain_floor_print(json_object_get(object, "floor"));
+    explain_relay_print(cli_text(object, "relay"), connector);
     if (json_is_true(json_object_get(object, "own_sender")))
         cli_line("own sender", "one of our domains in MAIL FROM, without proof");
     print_would(object);
@@ -681,8 +720,10 @@ static void print_all(const json_t *all)
     const json_t *mail = json_object_get(all, "mail"), *one;
     size_t i;
     printf("MAIL %s\n", cli_text(mail, "from"));
-    print_would(mail);
-    cli_line("reply", cli_text(mail, "reply"));
+    if (!look.only_out) {
+        print_would(mail);
+        cli_line("reply", cli_text(mail, "reply"));
+    }
     json_array_foreach(json_object_get(all, "recipients"), i, one) print_recipient(one);
 }
 
@@ -697,6 +738,7 @@ static int explain(const struct config *config)
     json_object_set_new(all, "listener", cli_string(listener->name));
     json_object_set_new(all, "submission", json_boolean(look.session.is_submission));
     json_object_set_new(all, "mail", mail_explained(config, &refused));
+    refused = refused && !look.only_out;
     json_object_set_new(all, "recipients", recipients);
     for (unsigned i = 0; i < look.to_count; i++) {
         json_t *one = recipient_explained(config, look.to[i], &refused);

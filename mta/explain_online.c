@@ -3,7 +3,8 @@
  * what follows from all of it
  *
  * The level of each host comes from the function that deliveries call (mta/host_policy.h), with the
- * facts as they are now: nothing that a server has cached, and nothing that it remembers of hosts.
+ * facts as they are now: nothing that a server has cached. What it remembers of a host stands
+ * beside it (mta/explain_known.c), and lowers or raises nothing here.
  * Bounds: EXPLAINED_HOSTS of a connector's own.
  */
 #include "mta/explain_online.h"
@@ -12,6 +13,7 @@
 #include <string.h>
 
 #include "mta/cli.h"
+#include "mta/explain_known.h"
 #include "mta/host_policy.h"
 #include "mta/lookup.h"
 #include "mta/resolve_config.h"
@@ -102,6 +104,9 @@ static json_t *host_json(const struct resolve_target *target, const struct looku
     json_object_set_new(object, "must_dane", json_boolean(policy.dane));
     json_object_set_new(object, "must_sts", json_boolean(policy.sts));
     json_object_set_new(object, "by", cli_string(governors));
+    json_object_set_new(object, "memory",
+                        explain_memory(look.config, target,
+                                       route_by_domain(look.way->route) ? look.way->domain : ""));
     json_object_set_new(
         object, "refused",
         cli_string(policy.token == FAULT_NONE ? "" : outbound_token_row(policy.token)->words));
@@ -133,7 +138,22 @@ static bool look_at(const struct route_host *host, json_t *hosts, json_t *object
         if (is_first_of_host(i))
             json_array_append_new(hosts,
                                   host_json(&look.lookup.result.targets[i], &look.lookup.danes[i]));
+    if (json_object_get(object, "source") == NULL && look.lookup.result.verdict == RESOLVE_FOUND)
+        json_object_set_new(
+            object, "source",
+            explain_source(route, look.lookup.result.targets, look.lookup.result.count));
     return true;
+}
+
+static json_t *throttle_json(void)
+{
+    const struct explain_way *way = look.way;
+    char key[ROUTE_KEY_BYTES];
+    const enum route_wish wish = !way->requiretls   ? ROUTE_WISH_NONE
+                                 : way->null_sender ? ROUTE_WISH_REQUIRETLS_NULL
+                                                    : ROUTE_WISH_REQUIRETLS;
+    (void)route_key(way->route, slice_of_string(way->domain), way->floor, wish, key);
+    return explain_throttle(look.config, way->route, key);
 }
 
 json_t *explain_online(const struct config *config, const struct explain_way *way)
@@ -153,6 +173,9 @@ json_t *explain_online(const struct config *config, const struct explain_way *wa
     for (unsigned i = 0; looked && i < MIN(route->hosts_count, (unsigned)EXPLAINED_HOSTS); i++)
         looked = look_at(&route->hosts[i], hosts, object);
     json_object_set_new(object, "mta-sts", policy_json());
+    if (json_object_get(object, "source") == NULL)
+        json_object_set_new(object, "source", explain_source(route, NULL, 0));
+    json_object_set_new(object, "throttle", throttle_json());
     if (looked)
         return object;
     json_decref(object);
@@ -178,18 +201,14 @@ static void print_host(const json_t *host)
              json_is_true(json_object_get(host, "must_sts")) ? " + MTA-STS" : "",
              cli_text(host, "by"));
     cli_line("  floor", *refused != '\0' ? refused : words);
+    explain_memory_print(json_object_get(host, "memory"));
 }
 
-void explain_online_print(const json_t *online)
+static void print_policy(const json_t *policy)
 {
-    const json_t *policy = json_object_get(online, "mta-sts"), *each;
+    const json_t *each;
     char words[WORDS_BYTES];
     size_t index;
-    if (online == NULL)
-        return;
-    json_array_foreach(json_object_get(online, "hosts"), index, each) print_host(each);
-    if (*cli_text(online, "why") != '\0')
-        cli_line("hosts", cli_text(online, "why"));
     if (strcmp(cli_text(policy, "state"), "found") != 0) {
         snprintf(words, sizeof(words), "%s%s%s", cli_text(policy, "state"),
                  *cli_text(policy, "why") != '\0' ? ": " : "", cli_text(policy, "why"));
@@ -205,4 +224,18 @@ void explain_online_print(const json_t *online)
                              index == 0 ? ", mx" : "", json_string_value(each));
     }
     cli_line("mta-sts now", words);
+}
+
+void explain_online_print(const json_t *online)
+{
+    const json_t *each;
+    size_t index;
+    if (!json_is_object(online))
+        return;
+    json_array_foreach(json_object_get(online, "hosts"), index, each) print_host(each);
+    if (*cli_text(online, "why") != '\0')
+        cli_line("hosts", cli_text(online, "why"));
+    print_policy(json_object_get(online, "mta-sts"));
+    explain_source_print(json_object_get(online, "source"));
+    explain_throttle_print(json_object_get(online, "throttle"));
 }

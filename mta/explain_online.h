@@ -13,9 +13,11 @@ struct explain_way {
     const char *domain;   /* of the recipient */
     enum tls_level floor; /* that is demanded of the recipient; less than the route's: none */
     bool requiretls;
+    bool null_sender;
 };
 
-/* {"hosts": [..], "why", "mta-sts": {..}}; NULL: said why on standard error. */
+/* {"hosts": [..], "why", "mta-sts": {..}, "source": {..}, "throttle": {..}}, "memory" in each host;
+ * NULL: said why on standard error. */
 json_t *explain_online(const struct config *config, const struct explain_way *way);
 /* For people. NULL is nothing. */
 void explain_online_print(const json_t *online);
