@@ -345,93 +345,65 @@ void rehearse_revocation(struct rehearsal *r)
 
 /* ---- TLSA ---- */
 
-enum { USAGE_TA = 2, USAGE_EE = 3, SELECTOR_SPKI = 1, SHA_256 = 1, SHA_512 = 2 };
-
-struct records {
-    const struct rehearsal *r;
-    enum dns_status status;
-    bool secure;
-    unsigned count;
-    unsigned fit_new, fit_old;
-    uint32_t ttl_s;
-    char why[WHY_MAX];
-};
-
-static bool fits(const struct dns_record *record, struct slice der)
+/* As a sender with DANE would judge it. Its names are a matter of their own, and told elsewhere. */
+static bool fits(const struct lookup_dane *records, const struct tls_credential *credential,
+                 const char *host)
 {
-    uint8_t digest[SHA512_DIGEST_LENGTH];
-    struct slice data = der;
-    if (record->data[1] == SELECTOR_SPKI && tls_certificate_spki(der, &data) < 0)
-        return false;
-    if (record->data[2] == SHA_256)
-        data = slice_of(SHA256(data.data, data.size, digest), SHA256_DIGEST_LENGTH);
-    else if (record->data[2] == SHA_512)
-        data = slice_of(SHA512(data.data, data.size, digest), SHA512_DIGEST_LENGTH);
-    return slice_equal(data, slice_of(record->data + 3, (size_t)record->size - 3));
+    const struct slice name = slice_of_string(host);
+    const int64_t begins = tls_credential_leaf(credential)->not_before;
+    char why[TLS_WHY_MAX];
+    STACK_OF(CRYPTO_BUFFER) *chain = sk_CRYPTO_BUFFER_new_null();
+    for (unsigned i = 0; chain != NULL && i < tls_credential_chain_count(credential); i++)
+        if (sk_CRYPTO_BUFFER_push(
+                chain, (CRYPTO_BUFFER *)(uintptr_t)tls_credential_chain_at(credential, i)) == 0)
+            break; /* no memory: it is cut short, and does not fit */
+    const bool match = tls_dane_verify(chain, &records->set, &name, 1,
+                                       MAX((int64_t)time(NULL), begins), why) != TLS_DANE_NO_MATCH;
+    sk_CRYPTO_BUFFER_free(chain);
+    return match;
 }
 
-/* RFC 7672 section 3.1: usages 0 and 1 say nothing to a mail server. */
-static bool fits_chain(const struct dns_record *record, const struct tls_credential *credential)
-{
-    if (record->size <= 3 || record->data[1] > SELECTOR_SPKI || record->data[2] > SHA_512)
-        return false;
-    if (record->data[0] == USAGE_EE)
-        return fits(record, tls_certificate_der(tls_credential_chain_at(credential, 0)));
-    for (unsigned i = 0; i < tls_credential_chain_count(credential); i++)
-        if (record->data[0] == USAGE_TA &&
-            fits(record, tls_certificate_der(tls_credential_chain_at(credential, i))))
-            return true;
-    return false;
-}
-
-static void on_records(void *argument, const struct dns_answer *answer)
-{
-    struct records *records = argument;
-    records->status = answer->status;
-    records->secure = answer->secure;
-    records->count = answer->count;
-    records->ttl_s = answer->ttl_s;
-    snprintf(records->why, sizeof(records->why), "%s", answer->why == NULL ? "" : answer->why);
-    for (unsigned i = 0; i < answer->count; i++) {
-        records->fit_new += fits_chain(&answer->records[i], records->r->new);
-        records->fit_old += fits_chain(&answer->records[i], records->r->certificate->credential);
-    }
-}
-
-static void say_records(struct rehearsal *r, const char *name, const struct records *records)
+static void say_records(struct rehearsal *r, const char *name, const char *host,
+                        const struct lookup_dane *records)
 {
     char pin[TLS_DIGEST_HEX_BYTES], way[CERT_WORDS_MAX];
-    const char *trust = records->secure ? "" : " (not validated by DNSSEC here)";
+    const char *trust = records->validated ? "" : " (not validated by DNSSEC here)";
+    const bool fits_new = fits(records, r->new, host);
+    const bool fits_old = fits(records, r->certificate->credential, host);
+    const unsigned count = records->set.count;
     tls_text_hex(slice_of(tls_credential_leaf(r->new)->spki, TLS_DIGEST_BYTES), pin, sizeof(pin));
     snprintf(way, sizeof(way), "publish %s. IN TLSA 3 1 1 %s beside the others, wait %u s, change",
              name, pin, 2 * records->ttl_s);
-    if (records->status == DNS_NODATA || records->status == DNS_NXDOMAIN)
+    if (records->dane == HOST_DANE_ABSENT)
         rehearsal_say(r, REHEARSAL_OK, "tlsa", name, "", "nothing is published");
-    else if (records->status != DNS_OK)
+    else if (records->dane == HOST_DANE_UNUSABLE)
+        rehearsal_say(r, REHEARSAL_OK, "tlsa", name, "",
+                      "no record that says something to senders");
+    else if (records->dane == HOST_DANE_BAD)
+        rehearsal_say(r, REHEARSAL_FAIL, "tlsa", name, way, "%s%s", records->why, trust);
+    else if (records->dane != HOST_DANE_USABLE)
         rehearsal_say(r, REHEARSAL_WARN, "tlsa", name, "look at dns { } and at the zone",
                       "cannot be looked up: %s", records->why);
-    else if (records->fit_new > 0 && records->fit_old > 0)
-        rehearsal_say(r, REHEARSAL_OK, "tlsa", name, "", "%u records, for both%s", records->count,
-                      trust);
-    else if (records->fit_new > 0)
+    else if (fits_new && fits_old)
+        rehearsal_say(r, REHEARSAL_OK, "tlsa", name, "", "%u records, for both%s", count, trust);
+    else if (fits_new)
         rehearsal_say(r, REHEARSAL_WARN, "tlsa", name,
                       "change now, or publish those of the one in use again",
                       "%u records, none for the one in use: senders with DANE do not deliver%s",
-                      records->count, trust);
+                      count, trust);
     else
-        rehearsal_say(r, REHEARSAL_FAIL, "tlsa", name, way, "%u records, %s%s", records->count,
-                      records->fit_old > 0 ? "for the one in use only" : "for neither of the two",
-                      trust);
+        rehearsal_say(r, REHEARSAL_FAIL, "tlsa", name, way, "%u records, %s%s", count,
+                      fits_old ? "for the one in use only" : "for neither of the two", trust);
 }
 
-static void look_up(struct rehearsal *r, const char *name)
+static void look_up(struct rehearsal *r, const char *host, uint16_t port, const char *name)
 {
+    static struct lookup_dane records;
     const struct dns_options options = resolve_dns_options(r->config);
-    struct records records = { .r = r };
-    if (lookup_records(&options, name, DNS_TLSA, on_records, &records) < 0)
+    if (lookup_published(&options, host, port, &records) < 0)
         rehearsal_say(r, REHEARSAL_WARN, "tlsa", name, "", "cannot be looked up");
     else
-        say_records(r, name, &records);
+        say_records(r, name, host, &records);
 }
 
 void rehearse_tlsa(struct rehearsal *r)
@@ -443,12 +415,13 @@ void rehearse_tlsa(struct rehearsal *r)
         for (unsigned k = 0; k < listener->addresses_count; k++) {
             if (!cert_listens(r->certificate, listener))
                 continue;
+            const size_t before = json_array_size(names);
             snprintf(name, sizeof(name), "_%u._tcp.%s", listener->addresses[k].port,
                      listener->banner);
             cert_list_add(names, name);
+            if (json_array_size(names) > before)
+                look_up(r, listener->banner, listener->addresses[k].port, name);
         }
     }
-    for (size_t i = 0; i < json_array_size(names); i++)
-        look_up(r, json_string_value(json_array_get(names, i)));
     json_decref(names);
 }

@@ -138,7 +138,9 @@ static bool take_records(struct dane_lookup *lookup, const struct dns_answer *an
 {
     switch (answer->status) {
     case DNS_OK:
-        if (answer->secure) {
+        if (answer->secure || lookup->danes->takes_unvalidated) {
+            lookup->validated = answer->secure;
+            lookup->ttl_s = answer->ttl_s;
             found_records(lookup, answer);
             return false;
         }
@@ -171,6 +173,8 @@ bool dane_lookup_start(struct dane_lookup *lookup, struct danes *danes,
     lookup->danes = danes;
     lookup->port = host->port;
     lookup->asks_alias = false;
+    lookup->validated = false;
+    lookup->ttl_s = 0;
     lookup->next[0] = lookup->base[0] = lookup->why[0] = '\0';
     bool alias = host->host != NULL && strcmp(host->host, host->canonical) != 0;
     if (host->host == NULL || !host->mx_secure || (!host->secure && !alias)) {

@@ -32,6 +32,8 @@ struct danes {
     struct dns *dns;
     struct pool sets; /* struct tls_dane_set */
     struct dane_numbers numbers;
+    bool takes_unvalidated; /* what is published is asked, not what may be relied on: for a command
+                               about our own records, never for a delivery */
 };
 
 /* count: hosts with usable records that are connected to at a time. 0 or errno. */
@@ -55,6 +57,8 @@ struct dane_lookup {
     struct tls_dane_set *set; /* USABLE; or NULL */
     char base[DNS_NAME_MAX];  /* TLSA base domain: SNI, and a name for usage 2 */
     char why[DANE_WHY_MAX];   /* BOGUS, BAD */
+    bool validated;           /* the answer with the records was, by DNSSEC */
+    uint32_t ttl_s;           /* of the records, if there are some */
 
     /* --- private --- */
     struct danes *danes; /* NULL: idle */

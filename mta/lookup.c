@@ -106,6 +106,25 @@ static void on_looked_up(struct dane_lookup *dane)
 }
 
 /* 0, or an errno of the ring. */
+static int look_up_dane(const struct dane_host *host, struct lookup_dane *out)
+{
+    struct dane_lookup *dane = &machine.dane;
+    int r = 0;
+    dane->looked_up = on_looked_up;
+    machine.looked_up = dane_lookup_start(dane, &machine.danes, host);
+    while (r == 0 && !machine.looked_up)
+        r = shard_step(&machine.shard, UINT64_MAX);
+    out->dane = dane->dane;
+    memcpy(out->base, dane->base, sizeof(out->base));
+    memcpy(out->why, dane->why, sizeof(out->why));
+    out->validated = dane->validated;
+    out->ttl_s = dane->ttl_s;
+    if (dane->set != NULL)
+        out->set = *dane->set;
+    dane_lookup_forget(dane);
+    return r;
+}
+
 static int look_up_records(const struct resolve_target *target, struct lookup_dane *out)
 {
     const struct dane_host host = {
@@ -115,19 +134,7 @@ static int look_up_records(const struct resolve_target *target, struct lookup_da
         .secure = target->secure,
         .mx_secure = target->mx_secure,
     };
-    struct dane_lookup *dane = &machine.dane;
-    int r = 0;
-    dane->looked_up = on_looked_up;
-    machine.looked_up = dane_lookup_start(dane, &machine.danes, &host);
-    while (r == 0 && !machine.looked_up)
-        r = shard_step(&machine.shard, UINT64_MAX);
-    out->dane = dane->dane;
-    memcpy(out->base, dane->base, sizeof(out->base));
-    memcpy(out->why, dane->why, sizeof(out->why));
-    if (dane->set != NULL)
-        out->set = *dane->set;
-    dane_lookup_forget(dane);
-    return r;
+    return look_up_dane(&host, out);
 }
 
 int lookup_run(const struct dns_options *options, const struct resolve_policy *policy,
@@ -151,6 +158,26 @@ int lookup_run(const struct dns_options *options, const struct resolve_policy *p
         fprintf(stderr, "ringpost: DNS: %s: %s\n", what, strerror(-r));
         resolve_forget(&machine.resolves, &machine.request);
     }
+    machine_free();
+    return r;
+}
+
+int lookup_published(const struct dns_options *options, const char *name, uint16_t port,
+                     struct lookup_dane *out)
+{
+    /* As if its addresses were validated: nothing is said of them here. */
+    const struct dane_host host = {
+        .host = name, .canonical = name, .port = port, .secure = true, .mx_secure = true
+    };
+    const char *what = "";
+    memset(&machine, 0, sizeof(machine));
+    *out = (struct lookup_dane) { .dane = HOST_DANE_OFF };
+    int r = machine_make(options, &what);
+    machine.danes.takes_unvalidated = true;
+    if (r == 0)
+        r = look_up_dane(&host, out);
+    if (r < 0)
+        fprintf(stderr, "ringpost: DNS: %s: %s\n", what, strerror(-r));
     machine_free();
     return r;
 }

@@ -15,6 +15,8 @@ struct lookup_dane {
     char base[DNS_NAME_MAX];
     char why[DANE_WHY_MAX];
     struct tls_dane_set set; /* empty unless USABLE */
+    bool validated;          /* by DNSSEC; never not, but by lookup_published */
+    uint32_t ttl_s;          /* of the records */
 };
 
 struct lookup {
@@ -30,6 +32,10 @@ struct lookup {
  * error: no io_uring, no memory, files of options that cannot be used. */
 [[nodiscard]] int lookup_run(const struct dns_options *options, const struct resolve_policy *policy,
                              const struct resolve_hop *hop, struct lookup *lookup);
+/* What is published as TLSA records of a host of ours, by its name alone, and whether DNSSEC
+ * vouches for it or not. 0, or errno as above. */
+[[nodiscard]] int lookup_published(const struct dns_options *options, const char *host,
+                                   uint16_t port, struct lookup_dane *out);
 /* Records of one name and type: told is called once, before it returns 0; or errno as above. */
 [[nodiscard]] int lookup_records(const struct dns_options *options, const char *name,
                                  enum dns_type type,

@@ -105,6 +105,24 @@ Test(dane_lookup, without_signatures_nothing_is_asked)
     cr_assert_eq(danes.numbers.results[HOST_DANE_INSECURE], 3);
 }
 
+/* A command about our own records asks what is published; a delivery never does. */
+Test(dane_lookup, what_is_published_is_told_without_signatures_only_to_who_asks_for_that)
+{
+    for (unsigned secure = 0; secure < 2; secure++) {
+        danes.takes_unvalidated = true;
+        cr_assert_not(start("mx.d.example", "mx.d.example", true, true));
+        expect(DNS_TLSA, "_25._tcp.mx.d.example");
+        answer(DNS_OK, secure == 1, good, 1);
+        cr_assert_eq(lookup.dane, HOST_DANE_USABLE);
+        cr_assert_eq(lookup.validated, secure == 1);
+        danes.takes_unvalidated = false;
+        cr_assert_not(start("mx.d.example", "mx.d.example", true, true));
+        answer(DNS_OK, secure == 1, good, 1);
+        cr_assert_eq(lookup.dane, secure == 1 ? HOST_DANE_USABLE : HOST_DANE_ABSENT);
+        cr_assert_eq(lookup.validated, secure == 1);
+    }
+}
+
 Test(dane_lookup, what_an_answer_means)
 {
     static const struct {
