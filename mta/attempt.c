@@ -276,7 +276,7 @@ static void attempt_expire(struct attempt *a)
                                                         : "deferred by the next hop");
     memcpy(a->why, a->buffer, MIN((size_t)size, sizeof(a->why) - 1));
     const struct smtp_enhanced status =
-        outbound_token_row(parked ? FAULT_CONFIG : hop_token(d))->expiry;
+        hop_status(a->deliver, parked ? FAULT_CONFIG : hop_token(d), true);
     attempt_fail_all(a, SMTP_VERDICT_PERMANENT, 0, status, slice_of_string(a->why));
 }
 

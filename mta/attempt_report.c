@@ -361,7 +361,7 @@ static void warn_default(struct attempt *a, struct outcome *o)
     const struct destination *d = a->unit->destination;
     const bool parked = d == a->deliver->queue->parking;
     const enum outbound_token token = parked ? FAULT_CONFIG : hop_token(d);
-    const struct smtp_enhanced retry = outbound_token_row(token)->retry;
+    const struct smtp_enhanced retry = hop_status(a->deliver, token, false);
     const char *words = parked                   ? "our configuration has no way to this recipient"
                         : d->error[0] != '\0'    ? d->error
                         : token != FAULT_CONNECT ? outbound_token_row(token)->words

@@ -740,7 +740,7 @@ static void hop_target_failed(struct next_hop *hop, const struct link *link,
         return; /* another connection has found that out already */
     if (token == FAULT_LOOP && link->target == 0) { /* the best one: the others send it here */
         const struct attempt_failure failure = {
-            .enhanced = outbound_token_row(token)->expiry,
+            .enhanced = hop_status(hop->deliver, token, true),
             .why = "mail loops back: the first host of the destination calls itself by our name",
         };
         hop->targets_until_ms = 0;
@@ -756,7 +756,7 @@ static void hop_target_failed(struct next_hop *hop, const struct link *link,
     hop->lacking = 0;
     if (all_lack) { /* CONNECTORS 8.4.9: at once; a host that did not answer might have it */
         const struct attempt_failure failure = {
-            .enhanced = outbound_token_row(token)->expiry,
+            .enhanced = hop_status(hop->deliver, token, true),
             .why = "REQUIRETLS is demanded, and no host of the destination offers it",
         };
         hop_refuse_all(hop, &failure);

@@ -184,6 +184,17 @@ enum outbound_token hop_token(const struct destination *destination)
     return token == FAULT_NONE ? FAULT_CONNECT : token;
 }
 
+static enum connector_replies replies_of(const struct config *config)
+{
+    return inbound_defaults(config->inbound)->replies;
+}
+
+struct smtp_enhanced hop_status(const struct deliver *deliver, enum outbound_token token, bool over)
+{
+    return outbound_token_status(token, over, replies_of(deliver->generations->current->config),
+                                 false);
+}
+
 static const char *got(const struct smtp_client *client)
 {
     struct tls_facts facts;
@@ -243,15 +254,16 @@ static void refused(const struct link *link, enum outbound_token token, struct s
     log_end(&line);
 }
 
+static struct smtp_enhanced status_of(const struct link *link, enum outbound_token token)
+{
+    return outbound_token_status(token, false, replies_of(link->generation->config),
+                                 link->policy.dane);
+}
+
 void link_refused(const struct link *link, enum outbound_token token, struct slice text)
 {
-    const struct outbound_token_row *row = outbound_token_row(token);
     const bool answered = token == FAULT_CLIENT_CERT && link->answered.klass != 0;
-    refused(link, token,
-            answered                ? link->answered
-            : row->retry.klass != 0 ? row->retry
-                                    : row->expiry,
-            text);
+    refused(link, token, answered ? link->answered : status_of(link, token), text);
 }
 
 /* ---- replies that are about protection ---- */
@@ -294,7 +306,7 @@ void link_judge_replies(struct link *link, struct smtp_transaction *transaction)
             continue;
         if (token == FAULT_PEER_DEMANDS_TLS) {
             result->verdict = SMTP_VERDICT_TEMPORARY;
-            result->enhanced = outbound_token_row(token)->retry;
+            result->enhanced = status_of(link, token);
         }
         if (result->verdict == SMTP_VERDICT_TEMPORARY)
             link->hop->destination->owner_note = (uint8_t)token;

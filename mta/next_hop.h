@@ -198,6 +198,10 @@ bool link_grants_wish(const struct link *link);
 enum outbound_token link_token(const struct smtp_client_end *end);
 /* Of the last failure of all its hosts: for mail whose time is up. */
 enum outbound_token hop_token(const struct destination *destination);
+/* What is said of that: while it is tried again, or when its time is up. Of what the hosts of a
+ * destination were held to nothing is known any more then. */
+struct smtp_enhanced hop_status(const struct deliver *deliver, enum outbound_token token,
+                                bool over);
 /* It was for want of the protection that is wanted: whoever learns of a change there looks for it.
  */
 bool hop_waits_for_tls(const struct destination *destination);

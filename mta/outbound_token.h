@@ -9,6 +9,7 @@
 #define RINGPOST_MTA_OUTBOUND_TOKEN_H
 
 #include "core/metrics.h"
+#include "mta/connector_token.h"
 #include "mta/smtp_reply.h"
 
 enum outbound_token {
@@ -47,13 +48,20 @@ struct outbound_token_row {
     struct smtp_enhanced retry;  /* while it is tried again; klass 0: it is not */
     struct smtp_enhanced expiry; /* when it bounces; klass 0: it does not */
     const char *report;          /* result type of a TLS report; "": it is not reported there */
-    const char *exchange;        /* what Exchange Online writes; "": nothing of the kind */
-    const char *exchange_dane;   /* the same where DANE governs; "": as above */
-    const char *words;           /* for people */
+    /* What Exchange Online writes, the class aside, which is that of the other two. */
+    struct smtp_enhanced exchange;      /* klass 0: nothing of the kind */
+    struct smtp_enhanced exchange_dane; /* the same where DANE governs; klass 0: as above */
+    const char *words;                  /* for people */
 };
 
 const struct outbound_token_row *outbound_token_row(enum outbound_token token);
 const char *outbound_token_name(enum outbound_token token);
+
+/* The status that follows while it is tried again (the one of a token that is not: when it
+ * bounces), or when its time is up; in the words of Exchange Online where those are wanted and
+ * there are some. dane: DANE governs the host. */
+struct smtp_enhanced outbound_token_status(enum outbound_token token, bool over,
+                                           enum connector_replies replies, bool dane);
 
 /* Of a host that had asked for a certificate of ours: the reply is about that one. 5.7.51 is what
  * Exchange Online and ringpost itself (replies = exchange) say then; others name it in words. */

@@ -164,15 +164,30 @@ class Table(unittest.TestCase):
         with self.subTest(row="T-28"):
             self.refused("t28", "too-weak", "5.7.5", "encrypt")
 
+    def test_as_exchange_online_says_it(self):
+        """replies = exchange is about what could not be delivered, too."""
+        self.begin()
+        self.hop("clear", offers=False, tls="encrypt")
+        self.hop("name", "other.example", tls="name", **{"tls-name": [MX]})
+        self.serve()
+        self.server.sections["inbound-defaults"] = {"replies": "exchange"}
+        self.server.write_config()
+        self.assertEqual(self.server.cli("reload").returncode, 0)
+        for title in self.peers:
+            self.post(title)
+        self.expire(("clear", 1), ("name", 1))
+        self.refused("clear", "starttls-none", "5.4.317", "encrypt")
+        self.refused("name", "name", "5.7.320", "name")
+
     def test_t10(self):
-        """A host without a name, and no name that its certificate could bear: not even loaded."""
+        """T-10. A host without a name, and no name that its certificate could bear: not even loaded."""
         server = Ringpost(self, outbound={"t10": {"domains": ["x.test"], "hosts": ["[192.0.2.1]"], "tls": "name"}})
         done = server.cli("check")
         self.assertEqual(done.returncode, 1)
         self.assertRegex(done.stdout + done.stderr, r'outbound "t10": tls-name: .*\(L-04\)')
 
     def test_t24(self):
-        """The first attempt is deferred; the second one is in clear, on a connection without STARTTLS."""
+        """T-24. The first attempt is deferred; the second one is in clear, on a connection without STARTTLS."""
         self.begin()
 
         def broken(peer, wire, _):
@@ -191,7 +206,7 @@ class Table(unittest.TestCase):
             'ringpost_connector_cleartext_total{connector="t24",reason="handshake-failed"}'), 1)
 
     def test_t29(self):
-        """In clear, and it demands TLS that it does not offer: no bounce, but a wait, and an event."""
+        """T-29. In clear, and it demands TLS that it does not offer: no bounce, but a wait, and an event."""
         self.begin()
         peer = self.hop("t29", offers=False, answers={"MAIL": "530 5.7.0 Must issue a STARTTLS command first"})
         self.serve(**{"retry-initial": "1s", "retry-max": "1s", "retry-jitter": "0"})

@@ -22,6 +22,48 @@ Test(outbound_token, each_has_its_row)
     cr_assert_str_eq(outbound_token_name(FAULT_NONE), "");
 }
 
+static const char *status(enum outbound_token token, bool over, enum connector_replies replies,
+                          bool dane)
+{
+    static char text[32];
+    const struct smtp_enhanced is = outbound_token_status(token, over, replies, dane);
+    snprintf(text, sizeof(text), "%u.%u.%u", is.klass, is.subject, is.detail);
+    return text;
+}
+
+/* CONNECTORS 9, its columns. */
+Test(outbound_token, the_status_is_ours_or_that_of_exchange_online)
+{
+    static const struct {
+        enum outbound_token token;
+        const char *retry, *over, *exchange, *exchange_over, *dane;
+    } rows[] = {
+        { FAULT_STARTTLS_NONE, "4.7.0", "5.7.0", "4.4.317", "5.4.317", "4.7.321" },
+        { FAULT_HANDSHAKE, "4.7.5", "5.7.5", "4.4.317", "5.4.317", "4.4.317" },
+        { FAULT_TOO_WEAK, "4.7.5", "5.7.5", "4.7.5", "5.7.5", "4.7.5" },
+        { FAULT_CHAIN, "4.7.5", "5.7.5", "4.7.320", "5.7.320", "4.7.320" },
+        { FAULT_EXPIRED, "4.7.5", "5.7.5", "4.7.320", "5.7.320", "4.7.322" },
+        { FAULT_NAME, "4.7.5", "5.7.5", "4.7.320", "5.7.320", "4.7.325" },
+        { FAULT_TLSA, "4.7.5", "5.7.5", "4.7.323", "5.7.323", "4.7.323" },
+        { FAULT_DNSSEC, "4.4.3", "5.4.3", "4.7.324", "5.7.324", "4.7.324" },
+        { FAULT_STS_MX, "4.7.5", "5.7.5", "4.4.8", "5.4.8", "4.4.8" },
+        { FAULT_STS_CERT, "4.7.5", "5.7.5", "4.7.5", "5.7.5", "4.7.5" },
+        { FAULT_REQUIRETLS, "5.7.30", "5.7.30", "5.7.30", "5.7.30", "5.7.30" },
+        { FAULT_CLIENT_CERT, "4.7.5", "5.7.5", "4.7.5", "5.7.5", "4.7.5" },
+        { FAULT_CONNECT, "4.4.1", "5.4.7", "4.4.316", "5.4.316", "4.4.316" },
+        { FAULT_LOOP, "5.4.6", "5.4.6", "5.4.14", "5.4.14", "5.4.14" },
+        { FAULT_STS_FETCH, "0.0.0", "0.0.0", "0.0.0", "0.0.0", "0.0.0" },
+    };
+    for (size_t i = 0; i < ARRAY_COUNT(rows); i++) {
+        const enum outbound_token t = rows[i].token;
+        cr_expect_str_eq(status(t, false, CONNECTOR_REPLIES_PLAIN, false), rows[i].retry);
+        cr_expect_str_eq(status(t, true, CONNECTOR_REPLIES_PLAIN, true), rows[i].over);
+        cr_expect_str_eq(status(t, false, CONNECTOR_REPLIES_EXCHANGE, false), rows[i].exchange);
+        cr_expect_str_eq(status(t, true, CONNECTOR_REPLIES_EXCHANGE, false), rows[i].exchange_over);
+        cr_expect_str_eq(status(t, false, CONNECTOR_REPLIES_EXCHANGE, true), rows[i].dane);
+    }
+}
+
 Test(outbound_token, replies_about_our_certificate)
 {
     static const struct {
