@@ -330,7 +330,7 @@ static void build_delivery(struct config_builder *builder)
     d->shard_connections_max = number(&s, "connections-per-shard", 1, 1'000'000, 2'048);
     d->messages_max = number(&s, "messages-per-connection", 1, 1'000'000, 1'000);
     d->recipients_max = number(&s, "recipients-per-transaction", 1, 100'000, 100);
-    d->loop_limit = number(&s, "loop-limit", 5, 1'000, 50);
+    d->loop_limit = number(&s, "loop-limit", 5, 1'000, 100);
     builder->config->limits.received_max = d->loop_limit;
     d->ehlo = config_domain(builder, &s, "ehlo", builder->config->hostname);
     d->private_networks = config_networks(builder, &s, "private-networks", "");
