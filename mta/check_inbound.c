@@ -160,6 +160,37 @@ static void lint_rights(const struct lint *lint, const struct inbound *c)
              "servers by certificate");
 }
 
+/* On a wildcard address, or one that the world reaches. */
+static const char *listener_outside(const struct config *config)
+{
+    static const uint8_t zeros[16];
+    for (unsigned i = 0; i < config->listeners_count; i++) {
+        const struct config_listener *listener = &config->listeners[i];
+        for (unsigned k = 0; k < listener->addresses_count; k++) {
+            const struct net_address *a = &listener->addresses[k];
+            const size_t octets = net_is_v4(a) ? 4 : sizeof(zeros);
+            if (!net_is_special(a) ||
+                memcmp(a->octets + sizeof(zeros) - octets, zeros, octets) == 0)
+                return listener->name;
+        }
+    }
+    return NULL;
+}
+
+/* What is private is so to each network of its own: behind a NAT or a tunnel it may be anybody. */
+static void lint_private(const struct lint *lint, const struct inbound *c,
+                         const struct net_prefix *prefix, const struct net_address *first,
+                         const char *text, unsigned bits)
+{
+    enum { ONE = 128 };
+    const char *outside = listener_outside(lint->config);
+    if (c->type == CONNECTOR_OWN && prefix->bits < ONE && net_is_special(first) && outside != NULL)
+        tell(lint, CONFIG_WARNING, c, "addresses",
+             "%s/%u is private, and listener \"%.64s\" faces the outside (L-14); list those that "
+             "there are, or give them a listener of their own",
+             text, bits, outside);
+}
+
 static void lint_addresses(const struct lint *lint, const struct inbound *c)
 {
     static const struct net_address any_v4 = { .octets = { [10] = 0xff, [11] = 0xff } };
@@ -176,6 +207,8 @@ static void lint_addresses(const struct lint *lint, const struct inbound *c)
             tell(lint, CONFIG_WARNING, c, "addresses",
                  "%s/%u is wide for servers of ours (L-14); list those that there are", text,
                  v4 ? prefix->bits - 96U : prefix->bits);
+        else
+            lint_private(lint, c, prefix, &first, text, v4 ? prefix->bits - 96U : prefix->bits);
     }
 }
 

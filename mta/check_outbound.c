@@ -7,6 +7,7 @@
  * read (config_tls.c, config_outbound.c).
  */
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "mta/check.h"
 #include "mta/config.h"
@@ -209,10 +210,60 @@ static void lint_validated(const struct config *config, struct config_report *re
     json_decref(all);
 }
 
+static int by_text(const void *left, const void *right)
+{
+    const char *const *a = left, *const *b = right;
+    return strcmp(*a, *b);
+}
+
+struct known_labels {
+    const char **labels; /* in order */
+    size_t count;
+};
+
+/* L-02: what never comes by a connector with this label never goes this way. */
+static void lint_labels(const struct config *config, struct config_report *report,
+                        const struct known_labels *known, const char *key, unsigned line,
+                        const struct outbound_labels *labels)
+{
+    for (unsigned i = 0; i < labels->count; i++)
+        if (bsearch(&labels->labels[i], known->labels, known->count, sizeof(const char *),
+                    by_text) == NULL)
+            config_report_add(report, CONFIG_ERROR, config->file, line, key,
+                              "no inbound connector has the label \"%.64s\" (L-02); write label = "
+                              "%.64s into the one that is meant, or take it out here",
+                              labels->labels[i], labels->labels[i]);
+}
+
+static void lint_all_labels(const struct config *config, struct config_report *report)
+{
+    const struct outbound_set *set = &config->outbound;
+    const unsigned count = inbound_count(config->inbound);
+    struct known_labels known = { .labels = calloc(count + 1, sizeof(const char *)) };
+    char key[KEY_MAX];
+    if (known.labels == NULL)
+        return; /* the next look finds it */
+    for (; known.count < count; known.count++)
+        known.labels[known.count] = inbound_at(config->inbound, (unsigned)known.count)->label;
+    qsort(known.labels, known.count, sizeof(const char *), by_text);
+    for (unsigned i = 0; i < set->count; i++) {
+        const struct outbound *c = &set->connectors[i];
+        snprintf(key, sizeof(key), "outbound \"%.64s\": from-labels", c->route.name);
+        lint_labels(config, report, &known, key, c->route.line, &c->from_labels);
+    }
+    for (unsigned i = 0; i < set->rules_count; i++) {
+        const struct outbound_rule *rule = &set->rules[i];
+        snprintf(key, sizeof(key), "rule \"%.64s\": if-label", rule->name);
+        lint_labels(config, report, &known, key, rule->line, &rule->labels);
+    }
+    free(known.labels);
+}
+
 void check_outbound(const struct config *config, struct config_report *report)
 {
     const struct outbound_set *set = &config->outbound;
     lint_validated(config, report);
+    lint_all_labels(config, report);
     for (unsigned i = 0; i < set->count; i++) {
         const struct outbound *c = &set->connectors[i];
         lint_level(config, report, c);

@@ -226,6 +226,44 @@ Test(check_inbound, L_14)
          "inbound a { " OWN "addresses = { 2001:db8::/48 } }\n");
 }
 
+/* A range that is private, where the world comes in too. */
+Test(check_inbound, L_14_private_ranges)
+{
+    static const struct {
+        const char *listener, *addresses, *type;
+        bool told;
+    } cases[] = {
+        { "0.0.0.0:25", "10.1.2.0/28", "own", true },
+        { "[::]:25", "fd00::/64", "own", true },
+        { "198.51.100.1:25", "10.1.2.0/28", "own", false }, /* documentation: as good as private */
+        { "9.9.9.9:25", "10.1.2.0/28", "own", true },
+        { "9.9.9.9:25", "10.1.2.3", "own", false },
+        { "9.9.9.9:25", "9.9.8.0/28", "own", false },
+        { "9.9.9.9:25", "10.1.2.0/28", "partner", false },
+        { "10.0.0.1:25", "10.1.2.0/28", "own", false },
+    };
+    for (size_t i = 0; i < ARRAY_COUNT(cases); i++) {
+        char text[512];
+        struct config *config;
+        unsigned told = 0;
+        snprintf(text, sizeof(text),
+                 "hostname = mx.corp.example\nlistener in { addresses = { \"%s\" } }\n"
+                 "relay { domains = { corp.example } }\n"
+                 "inbound a { type = %s state = enforce addresses = { \"%s\" }%s }\n",
+                 cases[i].listener, cases[i].type, cases[i].addresses,
+                 strcmp(cases[i].type, "own") == 0 ? "" : " sender-domains = { \"*\" }");
+        config_report_init(&report);
+        cr_assert_eq(config_load_text(slice_of_string(text), "test", 1, &report, &config), 0, "%s",
+                     text);
+        check_inbound(config, &report);
+        for (unsigned k = 0; k < report.count; k++)
+            told += strstr(report.messages[k].text, "is private, and listener") != NULL;
+        cr_assert_eq(told, cases[i].told, "%s", text);
+        config_report_free(&report);
+        config_free(config);
+    }
+}
+
 Test(check_inbound, L_15)
 {
     rule("L-15", CONFIG_WARNING,

@@ -35,6 +35,23 @@ static unsigned said(const char *text, enum config_severity severity, const char
 #define ERRORS(text, words) said(text, CONFIG_ERROR, words)
 #define WARNINGS(text, words) said(text, CONFIG_WARNING, words)
 
+#define INBOUND "inbound i { type = own state = off addresses = { 192.0.2.1 } label = l }\n"
+
+Test(check_outbound, L_02_a_label_that_nobody_has)
+{
+    static const char rule[] = "rule r { if-label = { l, m } require = encrypt }\n";
+    static const char by_label[] = HEAD OUTBOUND("a", "domains = { d } from-labels = { l }");
+    char text[1'024];
+    cr_assert_eq(ERRORS(by_label, "(L-02)"), 1);
+    snprintf(text, sizeof(text), "%s%s", by_label, INBOUND);
+    cr_assert_eq(ERRORS(text, "(L-02)"), 0);
+    snprintf(text, sizeof(text), "%s%s", HEAD, rule);
+    cr_assert_eq(ERRORS(text, "(L-02)"), 2);
+    snprintf(text, sizeof(text), "%s%s%s", HEAD, INBOUND, rule);
+    cr_assert_eq(ERRORS(text, "no inbound connector has the label \"m\" (L-02)"), 1);
+    cr_assert_eq(ERRORS(text, "(L-02)"), 1);
+}
+
 Test(check_outbound, L_04_an_address_has_no_name)
 {
     static const char bad[] = HEAD "outbound a { type = own state = enforce hosts = { 192.0.2.1 } "
