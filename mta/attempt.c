@@ -292,6 +292,7 @@ static void attempt_log_unroutable(struct attempt *a)
     log_text(&line, "to", a->transaction.recipients[0].address);
     log_string(&line, "connector",
                a->choice.connector == NULL ? "" : a->choice.connector->route.name);
+    log_string(&line, "token", outbound_token_name(FAULT_CONFIG));
     log_string(&line, "status", "4.3.5");
     log_string(&line, "why", outbound_reason_text(a->choice.reason));
     log_end(&line);
