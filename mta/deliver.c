@@ -183,6 +183,7 @@ static void hop_learn_route(struct next_hop *hop)
     hop->suspended = queue_orders_suspend(deliver->orders, hop->destination->key);
     hop->targets_count = 0;
     hop->targets_until_ms = 0;
+    hop_looked(hop, false);
     hop_site_unknown(hop);
 }
 
@@ -198,6 +199,7 @@ static void hop_free(struct next_hop *hop)
     hop_wait_no_more(hop);
     hop_forget_resolve(hop);
     sts_watch_end(&hop->sts);
+    hop_looked(hop, false);
     hop_stops_waiting(hop);
     generation_drop(deliver->generations, hop->generation);
     list_remove(&hop->node);
@@ -346,6 +348,7 @@ void deliver_drain(struct deliver *deliver)
         struct next_hop *hop = container_of(node, struct next_hop, node);
         hop_forget_resolve(hop);
         sts_watch_end(&hop->sts);
+        hop_looked(hop, false);
         hop_stops_waiting(hop);
         list_each_safe(each, &hop->links)
         {
@@ -362,12 +365,13 @@ void deliver_drain(struct deliver *deliver)
 
 /* ---- all of it fails ---- */
 
-void hop_fail(struct next_hop *hop, enum outbound_token token, struct slice why)
+void hop_backs_off(struct next_hop *hop, enum outbound_token token, struct slice why)
 {
     struct deliver *deliver = hop->deliver;
     struct shard *shard = deliver->shard;
     metric_add(&deliver->metrics.destination_failures, 1);
     hop->destination->owner_note = (uint8_t)token;
+    hop->destination->owner_alone = false;
     hop_all_failed(hop, token);
     queue_destination_failed(deliver->queue, hop->destination, why);
     hop->targets_until_ms = 0;
@@ -393,6 +397,7 @@ void hop_refuse_all(struct next_hop *hop, const struct attempt_failure *failure)
 {
     struct deliver *deliver = hop->deliver;
     struct destination *d = hop->destination;
+    hop_looked(hop, true); /* it has an answer */
     for (unsigned i = 0; i < PUMP_MAX; i++) {
         struct unit *unit = queue_pull(deliver->queue, d);
         if (unit == NULL || !attempt_start(deliver, unit, ATTEMPT_FAIL, NULL, failure))
@@ -518,8 +523,9 @@ static bool link_begin(struct link *link)
 static void hop_fail_here(struct next_hop *hop)
 {
     if (hop->links_count == 0)
-        hop_fail(hop, FAULT_CONNECT,
-                 SLICE("no connection can be made here: out of connections, descriptors or ports"));
+        hop_backs_off(
+            hop, FAULT_CONNECT,
+            SLICE("no connection can be made here: out of connections, descriptors or ports"));
 }
 
 void link_known(struct link *link)
@@ -612,14 +618,18 @@ void hop_pump(struct next_hop *hop)
 {
     struct deliver *deliver = hop->deliver;
     struct destination *d = hop->destination;
-    if (deliver->draining || d->ready_count == 0)
+    if (deliver->draining || d->ready_count == 0) {
+        hop_looked(hop, false);
         return;
+    }
     if (hop->route == NULL) {
         hop_move_all(hop);
         return;
     }
-    if (hop_is_blocked(hop))
+    if (hop_is_blocked(hop)) {
+        hop_looked(hop, false);
         return; /* deliver_unblocked comes by here again */
+    }
     while (d->ready_count > 0 && !list_empty(&hop->idle)) {
         struct link *link = container_of(hop->idle.next, struct link, idle);
         if (!link_has_token(link))
@@ -640,7 +650,7 @@ void hop_pump(struct next_hop *hop)
             MIN(MAX(hop->links_count - hop->connecting, 1U), (unsigned)d->ready_count);
         if (hop->connecting >= most)
             return;
-        if (hop->request.resolve != NULL)
+        if (hop->request.resolve != NULL || !hop_may_look(hop))
             return;
         if (hop->targets_until_ms <= deliver->shard->now_ms) {
             if (!hop_resolve(hop))
@@ -697,6 +707,7 @@ void link_open(struct link *link)
         else
             link_first(link);
         queue_destination_works(hop->deliver->queue, hop->destination);
+        hop_looked(hop, true);
         hop_works(hop);
     }
     link->ready = true;

@@ -10,7 +10,7 @@
  *   hop: pumped --no slot, no token--> waits in its lease --more came--> pumped, in turn
  *
  * Only that no host could be connected to, or spoke SMTP, is a failure of the site. What DNS or TLS
- * said holds for the domain alone, and its back-off is its own (queue_destination_failed).
+ * said holds for the domain alone (hop_own.c).
  *
  * While others of this shard wait for the site, a connection goes to the first of them when it has
  * nothing to do, and after its turn, or ends so that it gets its own; while other shards do, it
@@ -51,7 +51,7 @@ static struct lease_key key_of(const struct next_hop *hop, const struct resolve_
 void hop_site_unknown(struct next_hop *hop)
 {
     hop_stops_waiting(hop);
-    if (hop->told)
+    if (hop->told && !hop->destination->owner_alone)
         queue_destination_works(hop->deliver->queue, hop->destination);
     hop->told = false;
     hop->site_known = hop->route != NULL && !route_by_domain(hop->route);
@@ -103,7 +103,7 @@ static void wants_changed(struct next_hop *hop, struct lease *lease)
 static void hop_waits(struct next_hop *hop, struct lease *lease, uint32_t slots, uint32_t tokens)
 {
     if (hop->site != lease) {
-        const struct lease_limits limits = limits_of(hop);
+        const struct lease_limits limits = lease->limits;
         hop_stops_waiting(hop);
         hop->site = lease_get(lease->holder, &lease->key, &limits);
         CHECK(hop->site == lease);
@@ -170,8 +170,7 @@ static void rest_ends(struct lease *lease)
     link_quit(container_of(lease->resting.next, struct link, site_resting));
 }
 
-/* What the site's health means for a destination that waits there. */
-static void hop_told(struct next_hop *hop, const struct lease *lease)
+void hop_told(struct next_hop *hop, const struct lease *lease)
 {
     struct destination *d = hop->destination;
     if (lease->failures == 0) {
@@ -180,6 +179,7 @@ static void hop_told(struct next_hop *hop, const struct lease *lease)
         hop->told = false;
         return;
     }
+    hop_not_its_turn(hop); /* for want of an answer of DNS it may not have used it */
     hop->told = true;
     d->owner_note = lease->token;
     d->failures = lease->failures;
@@ -197,9 +197,9 @@ static bool is_its_turn(const struct next_hop *hop, const struct lease *lease)
     return hop->its_turn || lease->waiting_slots == hop->wants_slots; /* there is nobody else */
 }
 
-bool hop_take_slot(struct next_hop *hop, uint32_t wanted, struct link_lease *taken)
+bool hop_take_of(struct next_hop *hop, struct lease *lease, uint32_t wanted,
+                 struct link_lease *taken)
 {
-    struct lease *lease = lease_of(hop);
     if (lease == NULL) {
         queue_destination_again(hop->deliver->queue, hop->destination, RETRY_MS);
         return false;
@@ -232,6 +232,14 @@ bool hop_take_slot(struct next_hop *hop, uint32_t wanted, struct link_lease *tak
         rest_ends(lease);
     lease_put(lease);
     return false;
+}
+
+bool hop_take_slot(struct next_hop *hop, uint32_t wanted, struct link_lease *taken)
+{
+    struct lease *lease = lease_of(hop);
+    if (lease != NULL && lease->failures > 0) /* what is wrong is the site's */
+        hop_looked(hop, true);
+    return hop_take_of(hop, lease, wanted, taken);
 }
 
 void hop_give_slot(struct next_hop *hop, struct link_lease *taken)
@@ -329,8 +337,7 @@ void link_works(struct link *link)
     lease_works(lease);
 }
 
-/* Waiting at its end, so that the site is remembered: with the probe, or when it works. */
-static void waits_for_probe(struct next_hop *hop, struct lease *lease)
+void hop_waits_for_probe(struct next_hop *hop, struct lease *lease)
 {
     hop_waits(hop, lease, 1, 0);
     hop->told = true;
@@ -347,17 +354,19 @@ void hop_site_fails(struct next_hop *hop, const struct link *link, enum outbound
         queue_destination_again(deliver->queue, d, CROWDED_MS);
         return;
     }
+    hop_looked(hop, true);
     const bool known = lease->report == LEASE_FAILED || (lease->failures > 0 && !lease->probing);
     if (known) {
         slice_to_string(why, d->error, sizeof(d->error));
+        d->owner_alone = false;
         hop_told(hop, lease);
-        waits_for_probe(hop, lease);
+        hop_waits_for_probe(hop, lease);
         return;
     }
     d->failures = MAX(d->failures, lease->failures);
-    hop_fail(hop, token, why);
+    hop_backs_off(hop, token, why);
     (void)lease_failed(lease, d->failures, d->retry_ms, (uint8_t)token, why);
-    waits_for_probe(hop, lease);
+    hop_waits_for_probe(hop, lease);
     lease_shard_now(deliver->leases, lease);
 }
 

@@ -157,10 +157,11 @@ static void on_back(struct shard *shard, const struct handoff *handoff)
     pool_give(&server->leases.messages, handoff->pointer);
 }
 
-/* Some were left a moment ago, and their connections' slots go back soon. */
+/* Of its site, and its own while that fails; some were left a moment ago, and their connections'
+ * slots go back soon. */
 static uint32_t leases_max(uint32_t hops)
 {
-    return 2 * hops;
+    return 3 * hops;
 }
 
 /* A hash spreads them over the owners: more or less evenly. */

@@ -2,7 +2,8 @@
  * next_hop.h - a destination's connections: where it is, who is connected, what they are doing
  *
  * Shared by deliver.c (next hops and their connections), attempt.c (one unit on its way),
- * hop_targets.c (its addresses), hop_lease.c (limits that all shards keep together), hop_share.c
+ * hop_targets.c (its addresses), hop_lease.c (limits that all shards keep together), hop_own.c
+ * (what fails for it alone), hop_share.c
  * (who gets the shard's connections), link_share.c (a connection goes on for another one),
  * link_policy.c (what a host must show, and what is said when it does not),
  * link_tls.c (how it is asked), link_floor.c (may it have mail, by what it has been capable of),
@@ -46,6 +47,15 @@ struct hop_names {
     char below[PATTERN_TEXT_MAX + 3];
 };
 
+/* What a connection has of a lease. */
+struct link_lease {
+    struct lease *lease; /* NULL: nothing */
+    bool probe;
+    bool serves; /* it counts as one that works */
+    bool leaves; /* it ends, for other shards are to have its slot */
+    uint64_t since_ms;
+};
+
 struct next_hop {
     struct list node;
     struct deliver *deliver;
@@ -78,24 +88,16 @@ struct next_hop {
     uint64_t pause_ms;         /* none at all: it is crowded */
     struct lease_key site_key; /* hop_lease.c: whose limits it keeps */
     bool site_known;
-    bool told;          /* its back-off is the site's */
-    bool its_turn;      /* it takes a slot as soon as it knows where to */
-    struct lease *site; /* that it waits in, or NULL */
+    bool told;             /* its back-off is the site's */
+    bool its_turn;         /* it takes a slot as soon as it knows where to */
+    struct lease *site;    /* that it waits in (its own, hop_own.c, at times), or NULL */
+    struct link_lease own; /* it looks whether its destination works again */
     struct list waits;
     uint32_t wants_slots, wants_tokens;
     uint32_t names_size;
     struct hop_target targets[RESOLVE_TARGETS_MAX];
     char names[HOP_NAMES_BYTES];
     char domain[PATTERN_TEXT_MAX]; /* whose MX it is; "" when the route has hosts */
-};
-
-/* What a connection has of a lease. */
-struct link_lease {
-    struct lease *lease; /* NULL: nothing */
-    bool probe;
-    bool serves; /* it counts as one that works */
-    bool leaves; /* it ends, for other shards are to have its slot */
-    uint64_t since_ms;
 };
 
 /* One connection of a next hop. */
@@ -247,6 +249,13 @@ void hop_site_is(struct next_hop *hop, const struct resolve_site *site);
 /* May a connection be begun? False: the hop is pumped again when it may be. wanted: how many could
  * be begun now. */
 bool hop_take_slot(struct next_hop *hop, uint32_t wanted, struct link_lease *taken);
+/* The same of this lease; the reference becomes taken's, or is given back. */
+bool hop_take_of(struct next_hop *hop, struct lease *lease, uint32_t wanted,
+                 struct link_lease *taken);
+/* What its health means for a destination that waits in it. */
+void hop_told(struct next_hop *hop, const struct lease *lease);
+/* It waits at its end, so that it is remembered: with the probe, or when it works. */
+void hop_waits_for_probe(struct next_hop *hop, struct lease *lease);
 void hop_give_slot(struct next_hop *hop, struct link_lease *taken);
 void hop_stops_waiting(struct next_hop *hop);
 /* True: it is for others of its site now, or ends to make room for them, instead of being given a
@@ -279,8 +288,13 @@ bool hop_sts_known(struct next_hop *hop);
 bool hop_sts_ask(struct next_hop *hop, const struct hop_target *to, struct sts_facts *facts);
 /* What a host in testing would have been refused for is told. The connection is as it will be. */
 void link_sts_tell(const struct link *link);
-/* deliver.c: backs off as a whole. Bounces all that is ready. */
+/* hop_own.c: the destination fails by itself, not with its site: for all shards. May it be looked
+ * at, after that? False: the hop is pumped again when it may be. It was: that is over. */
 void hop_fail(struct next_hop *hop, enum outbound_token token, struct slice why);
+bool hop_may_look(struct next_hop *hop);
+void hop_looked(struct next_hop *hop, bool works);
+/* deliver.c: backs off as a whole. Bounces all that is ready. */
+void hop_backs_off(struct next_hop *hop, enum outbound_token token, struct slice why);
 void hop_refuse_all(struct next_hop *hop, const struct attempt_failure *failure);
 /* hop_targets.c: asks for its addresses; it is pumped when they are there. False: it cannot be
  * asked now. */

@@ -56,6 +56,7 @@ struct destination {
     void *owner; /* of the delivering side; NULL: it has nothing for it */
     uint16_t key_size;
     uint8_t owner_note; /* what the delivering side remembers without it */
+    bool owner_alone;   /* likewise: that it failed by itself, and not with others */
     struct lane_turns turns;
     struct list ready[LANES]; /* units */
     uint32_t ready_count;     /* in all lanes */

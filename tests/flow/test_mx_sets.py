@@ -1,4 +1,4 @@
-"""test_mx_sets.py - domains with the same MX hosts share connections: a real NSD, one mail host
+"""test_mx_sets.py - what domains with the same MX hosts share, and what shards share: a real NSD, one mail host
 
 Domains dN.sets.example have one MX host, 127.0.0.20. Its certificate bears its own name and those of some
 of them.
@@ -13,6 +13,7 @@ from nsd import Nsd
 from tls_wire import TlsPeer, scratch, server_context
 
 ZONE = "sets.example"
+DEAD = "dead.example"   # SERVFAIL
 DOMAINS = 50
 NAMED = 40      # of these the certificate bears the names
 
@@ -27,7 +28,7 @@ class MxSets(unittest.TestCase):
         cls.holder = unittest.TestCase()
         lines = ["$TTL 3600", "@ SOA ns hostmaster 1 3600 600 86400 60", "@ NS ns", "ns A 127.0.0.1", "mx A 127.0.0.20"]
         lines += [f"d{number} MX 10 mx" for number in range(DOMAINS)]
-        cls.nsd = Nsd(cls.holder, {ZONE: f"$ORIGIN {ZONE}.\n" + "\n".join(lines) + "\n"})
+        cls.nsd = Nsd(cls.holder, {ZONE: f"$ORIGIN {ZONE}.\n" + "\n".join(lines) + "\n", DEAD: None})
         cls.authority = pki.Authority()
         cls.context = server_context(cls.authority.leaf(f"mx.{ZONE}", *(f"d{n}.{ZONE}" for n in range(NAMED))))
 
@@ -35,14 +36,14 @@ class MxSets(unittest.TestCase):
     def tearDownClass(cls):
         cls.holder.doCleanups()
 
-    def serve(self, sections=None, answers=None, top=None, **connector):
+    def serve(self, sections=None, answers=None, top=None, retry="1h", **connector):
         self.peer = TlsPeer(self, self.context, host="127.0.0.20", answers={"END": slowly} if answers is None else answers)
         roots = scratch(self) / "roots.pem"
         roots.write_text(self.authority.root.pem)
         self.server = Ringpost(
             self, relay={"domains": ["*.example"]}, top=top,
             outbound={"mx": {"domains": ["*"], "hosts": ["mx"], "port": self.peer.port, "roots": "test", **connector}},
-            delivery={"retry-initial": "1h", "retry-max": "1h", "private-networks": ["127.0.0.0/8"]},
+            delivery={"retry-initial": retry, "retry-max": retry, "retry-jitter": "0", "private-networks": ["127.0.0.0/8"]},
             dns={"forwarders": [f"127.0.0.1:{self.nsd.port}"], "timeout": "5s"},
             **{'roots "test"': {"file": roots}, **(sections or {})}).start()
         self.addCleanup(self.server.stop)
@@ -90,6 +91,35 @@ class MxSets(unittest.TestCase):
         self.assertEqual((event["want"], event["got"]), ("name", "name"))
         self.assertEqual(self.connection_of(2), self.connection_of(1))
         self.assertEqual(len(self.peer.messages), 2)
+
+    def failures(self):
+        return (self.server.metric("ringpost_delivery_destination_failures_total"),
+                self.server.metric("ringpost_lease_failures_total"))
+
+    def one_probe_per_back_off(self, domain):
+        """Mail on both shards; each that has some finds out once, from then on one looks for both."""
+        for number in range(12):
+            self.server.send(recipients=[f"r{number}@{domain}"])
+        self.server.wait_metric("ringpost_lease_failures_total", 6)
+        found, shared = self.failures()
+        self.assertLessEqual(found, shared + 2, "destination_failed beside the lease's")
+
+    def test_dead_dns_is_looked_at_by_one_shard(self):
+        self.serve(retry="1s")
+        self.one_probe_per_back_off(DEAD)
+        self.nsd.change(DEAD, f"$ORIGIN {DEAD}.\n$TTL 1\n@ SOA ns.{ZONE}. hostmaster 1 3600 600 86400 1\n"
+                        f"@ NS ns.{ZONE}.\n@ MX 10 mx.{ZONE}.\n")
+        self.server.wait_log("delivered", count=12)
+
+    def test_a_domain_without_tls_is_looked_at_by_one_shard(self):
+        """And the site is none the worse for it."""
+        self.serve({'rule "strict"': {"if-recipient-domain": [f"d7.{ZONE}"], "require": "encrypt"}}, retry="1s")
+        self.peer.offers = False
+        self.one_probe_per_back_off(f"d7.{ZONE}")
+        self.send(1)
+        self.server.wait_log("delivered", to=f"r@d1.{ZONE}")
+        self.peer.offers = True
+        self.server.wait_log("delivered", count=13)
 
 
 if __name__ == "__main__":
