@@ -2,6 +2,7 @@
 # accept.sh - how fast mail is taken in when each message is on disk before its 250
 #
 #   accept.sh [--help]     all cells, then the large sizes; a table with targets at the end
+#   accept.sh --connectors ringpost alone: 1,000 connectors each way beside one
 #
 # Cells: {many messages per connection, one per connection} x CONNECTIONS ("100 500"), SIZE 1024.
 # ringpost, Postfix 3.7 (stock, mail to its hold queue) and the null server take turns on the same
@@ -14,12 +15,22 @@
 # connections were being served when the time was over. PER_CONNECTION=20 makes each connection end
 # after so many messages, so that all get their turn: another cell, and another figure.
 #
+# --connectors: two of it at once, loaded by turns (turns.sh), 100 connections that are kept:
+# CONNECTORS ("1 1000"), BLOCKS (12) of four turns, SECONDS_EACH (1); about a minute and a half.
+#
 # Environment: BUILD (build directory), BENCH_DIR, SECONDS_EACH (10), WARMUP (2), ROUNDS (3),
 # COMPETITORS ("ringpost postfix null"), TUNED=1 adds Postfix with raised process limits, LARGE=0
 # leaves the large sizes out, CONNECTIONS= all others, SOURCE=smtp-source loads with Postfix's own
 # tool (no null server, no large sizes). About 15 minutes with the defaults. Results:
 # $BENCH_DIR/results/accept
 set -u
+by_turns=
+if [ "${1:-}" = --connectors ]; then
+    by_turns=1
+    SECONDS_EACH=${SECONDS_EACH:-1}
+    LOAD="ringpost-bench, ${BLOCKS:=12} blocks of four turns of $SECONDS_EACH s"
+    shift
+fi
 . "$(dirname "$0")/lib.sh"
 case ${1:-} in '') ;; -h | --help) bench_usage "$0" ;; *) bench_usage "$0" 2 ;; esac
 
@@ -27,6 +38,19 @@ size=${SIZE:-1024}
 large_seconds=${LARGE_SECONDS:-5}
 large_bytes=$((8 << 30))
 bench_begin accept
+
+turn() {
+    local json=$BENCH_RUN/source.json
+    source_run "$1" "${CONNECTIONS:-100}" 0 "$size" "$SECONDS_EACH" "$json" || return 1
+    messages=$(jsonget "$json" messages)
+    [ "$messages" -gt 0 ] && nanoseconds=$((messages * 1000000000 / $(jsonget "$json" messages_per_second)))
+}
+if [ -n "$by_turns" ]; then
+    . "$BENCH_HERE/turns.sh"
+    turns accept hold turn
+    exit
+fi
+
 wanted=${COMPETITORS:-"ringpost postfix null"}
 [ "${TUNED:-0}" = 1 ] && wanted="$wanted postfix-tuned"
 if [ "$SOURCE" = smtp-source ]; then

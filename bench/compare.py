@@ -10,6 +10,7 @@ is absent. Ends with 0; with --strict with 1 when a target is missed or could no
 import argparse
 import collections
 import json
+import math
 import pathlib
 import statistics
 import sys
@@ -42,6 +43,7 @@ QUEUE_LOOK_MAX = 1000           # ms for queue list, queue top
 QUEUE_DRAIN_MIN = 0.7           # messages/s out, of those that are relayed
 TLS_MIN = 10                    # ringpost's messages/s by TLS, of Postfix's
 SHAPES = {"many": "many per connection", "full": "one, full handshake", "resumed": "one, resumed"}
+TURNS_MIN = 0.97                # messages/s with many connectors, of those with one
 RESUMED = {"13-resumed": "13-ecdsa", "12-ticket": "12-ecdsa", "12-id": "12-ecdsa"}
 
 NAMES = {"many": "many per connection", "one": "one per connection", "postfix": "Postfix",
@@ -240,6 +242,47 @@ def relay(rows):
               at_least=False, digits=0)
 
 
+def sure(values):
+    """The range in which the median of more of these would lie, 19 times of 20; by order alone."""
+    values, most = sorted(values), len(values)
+    below = 0
+    for number in range(most // 2):
+        below += math.comb(most, number) / 2 ** most
+        if below > 0.025:
+            return None if number == 0 else (values[number - 1], values[most - number])
+    return None
+
+
+def turns(rows):
+    kind = {"accept": "taken in", "relay": "relayed"}[rows[0]["kind"]]
+    few, many = sorted({row["connectors"] for row in rows})
+    groups, blocks = collections.defaultdict(Runs), collections.defaultdict(Runs)
+    for row in rows:
+        groups[row["connectors"]].rows.append(row)
+        blocks[row["connectors"], row["block"]].rows.append(row)
+
+    def speed(row):
+        return row["messages"] / (row["nanoseconds"] / 1e9)
+
+    def cpu_each(row):
+        return row["cpu_us"] / row["messages"]
+
+    out = [("connectors, each way", "", f"{kind}/s", "range", "CPU us/msg", "turns")]
+    for count in (few, many):
+        runs = groups[count]
+        out.append((shown(count), "", shown(runs.median(speed)), runs.spread(speed), shown(runs.median(cpu_each), 2),
+                    shown(len(runs.rows))))
+    table(out)
+    numbers = sorted({row["block"] for row in rows})
+    for what, pick, at_least in ((f"messages/s {kind}", speed, True), (f"CPU of a message {kind}", cpu_each, False)):
+        # of both turns in a block that each of them had: the middle one of two is their mean
+        ratios = [blocks[many, n].median(pick) / blocks[few, n].median(pick) for n in numbers]
+        between = sure(ratios)
+        judge(f"{what} with {many:,} connectors, of that with {few:,}: median of {len(ratios)} blocks "
+              f"({min(ratios):.3f}-{max(ratios):.3f}; 95 % sure: {'too few' if between is None else '%.3f-%.3f' % between})",
+              statistics.median(ratios), TURNS_MIN if at_least else 2 - TURNS_MIN, at_least=at_least, digits=3)
+
+
 def queue(rows):
     relayed = next((row["rate"] for row in rows if row["competitor"] == "relay"), None)
     rows = sorted((row for row in rows if row["competitor"] != "relay"),
@@ -255,14 +298,15 @@ def queue(rows):
         return (row["restarted_kib"] - row["fresh_kib"]) * 1024 / row["messages"] if "restarted_kib" in row else None
 
     out = [("competitor", "destinations", "messages", "grown by", "bytes each", "empty/s", "full/s", "of empty",
-            "list ms", "top ms", "start ms", "its CPU ms", "drained/s", "of relayed")]
+            "list ms", "top ms", "start ms", "its CPU ms", "drained/s", "of relayed", "last 1 % s")]
     for row in rows:
         full = ratio(number(row, "full"), number(row, "empty"))
         out.append((NAMES.get(row["competitor"], row["competitor"]), shown(row["destinations"]), shown(row["messages"]),
                     shown(message_bytes(row)), shown(restarted_bytes(row)), shown(number(row, "empty")), shown(number(row, "full")), shown(full, 2),
                     shown(number(row, "list_ms")), shown(number(row, "top_ms")), shown(number(row, "start_ms")),
                     shown(row.get("start_cpu_ms")),
-                    shown(number(row, "drain")), shown(ratio(number(row, "drain"), relayed), 2)))
+                    shown(number(row, "drain")), shown(ratio(number(row, "drain"), relayed), 2),
+                    shown(row["drain_tail"] if isinstance(row.get("drain_tail"), int) else None)))
     table(out)
     print(f"relayed, in and out at the same time: {shown(relayed)} messages/s\n")
     for row in rows:
@@ -448,7 +492,8 @@ def main():
     if not rows:
         print(f"no results in {arguments.directory}")
         return 1 if arguments.strict else 0
-    for name, print_table in (("accept", accept), ("relay", relay), ("queue", queue), ("fair", fair), ("idle", idle), ("handshake", handshake), ("tls", tls)):
+    for name, print_table in (("accept", accept), ("relay", relay), ("queue", queue), ("fair", fair), ("idle", idle), ("handshake", handshake), ("tls", tls),
+                              ("turns", turns)):
         if rows[name]:
             print_table(rows[name])
     return 1 if arguments.strict and any(verdict != "PASS" for verdict in verdicts) else 0

@@ -37,6 +37,9 @@ PORT_POSTFIX=$((PORT_BASE + 3))
 PORT_ADMIN=$((PORT_BASE + 4))
 PORT_CLOSED=$((PORT_BASE + 5))  # nobody may listen there
 PORT_NGINX=$((PORT_BASE + 6))   # and the one after it
+PORT_SECOND=$((PORT_BASE + 9))  # of a second ringpost, and its admin port behind it; 8 is queue.sh's
+
+RINGPOST_GROUP=ringpost         # its cgroup
 
 # TLS=ecdsa, rsa, or both in order: what ringpost, Postfix and the sink present, by STARTTLS; empty:
 # no TLS anywhere. SOURCE_TLS: what ringpost-bench source is told about it. SINK_RESUME=0: the sink
@@ -179,7 +182,7 @@ machine_facts() {
 # --- ringpost --------------------------------------------------------------------------------
 
 # bench_config FILE hold|relay [SESSIONS]: the one place that knows the configuration's syntax.
-# INBOUND=N: so many inbound connectors, none of which is about the mail that is sent here.
+# INBOUND=N, OUTBOUND=N: so many connectors more, none of which is about the mail that is sent here.
 # hold: the only next hop is a closed port, so mail stays in the spool; the refused probe and its
 # recorded deferral are ringpost's own cost, Postfix has none of that with its hold queue.
 # QUEUE_DNS=PORT: mail goes to the MX of its domain, as a name server there says, and PORT_CLOSED of it.
@@ -199,6 +202,7 @@ bench_config() {
     {
         bench_config_tls
         bench_config_inbound "${INBOUND:-0}"
+        bench_config_outbound "${OUTBOUND:-0}"
         cat <<CONF
 hostname = mx.example.net
 user = ""
@@ -266,6 +270,11 @@ bench_config_inbound() {
         printf "inbound c%d { type = partner state = enforce restrict = yes addresses = { 10.%d.%d.1 }\n" \
             "    sender-domains = { d%d.example, \"*.d%d.example\" } }\n", i, i / 256 % 256, i % 256, i, i }'
 }
+bench_config_outbound() {
+    awk -v count="$1" -v port="$PORT_CLOSED" 'BEGIN { for (i = 0; i < count; i++)
+        printf "outbound o%d { type = partner state = enforce domains = { d%d.example, \"*.d%d.example\" }\n" \
+            "    hosts = { \"127.0.0.1:%d\" } tls = may }\n", i, i, i, port }'
+}
 
 # An ECDSA P-256 and an RSA-2048 leaf, each below an intermediate of its kind, for all competitors:
 # $BENCH_TLS/{ecdsa,rsa}.{pem,key}, leaf and intermediate in the one, as a server presents them.
@@ -319,7 +328,7 @@ ringpost_start() {  # ringpost_start hold|relay [SESSIONS]: an empty spool, then
     chmod 700 "$BENCH_SPOOL/ringpost" # the server insists
     rm -f "$BENCH_RUN/ringpost.json.log"
     bench_config "$BENCH_RUN/ringpost.conf" "$@"
-    cg_start ringpost "$BENCH_RUN/ringpost.log" "$RINGPOST" serve -c "$BENCH_RUN/ringpost.conf"
+    cg_start "$RINGPOST_GROUP" "$BENCH_RUN/ringpost.log" "$RINGPOST" serve -c "$BENCH_RUN/ringpost.conf"
     wait_port "$PORT_RINGPOST" 20 || { tail -5 "$BENCH_RUN/ringpost.log" >&2; return 1; }
 }
 # ringpost_prepared BYTES: waits until it has so much of its log ready (SPOOL_AHEAD asks for it)
@@ -333,7 +342,7 @@ ringpost_prepared() {
     return 1
 }
 ringpost_stop() {
-    cg_stop ringpost 20
+    cg_stop "$RINGPOST_GROUP" 20
     rm -rf "${BENCH_SPOOL:?}/ringpost"
     sync -f "$BENCH_SPOOL" # blocks of removed files are free once the journal has said so
 }
@@ -513,8 +522,8 @@ bench_open() {  # the part that needs no disk and no Postfix
 bench_end() {
     local name
     [ -z "${SOURCE_PID:-}" ] || kill "$SOURCE_PID" 2> /dev/null
-    for name in holder ringpost ringpost-pool nginx null sink nsd; do cg_stop $name; done
-    rm -rf "${BENCH_SPOOL:?}/ringpost" "$BENCH_SPOOL/disk.bench"
+    for name in holder ringpost ringpost-pool ringpost-few ringpost-many nginx null sink nsd; do cg_stop $name; done
+    rm -rf "${BENCH_SPOOL:?}"/{ringpost,few,many} "$BENCH_SPOOL/disk.bench"
     if [ -n "$(cg_pids postfix)" ]; then postfix_stop; fi
     true
 }

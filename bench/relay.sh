@@ -2,16 +2,27 @@
 # relay.sh - in, on disk, out to a sink: whole relayed messages per second
 #
 #   relay.sh [--help]
+#   relay.sh --connectors  ringpost alone: 1,000 connectors each way beside one
 #
 # CONNECTIONS (100) connections hand in 1 KiB messages for SECONDS_EACH; the clock runs until the sink
 # has received every one that was acknowledged, then messages/s counts. Competitors take turns:
 # ringpost, Postfix (stock, relayhost = the sink), and ringpost that only accepts (hold), against
 # which the CPU per relayed message is judged.
 #
+# --connectors: two of it at once, loaded by turns (turns.sh): CONNECTORS ("1 1000"), BLOCKS (12) of
+# four turns, SECONDS_EACH (2); about three minutes.
+#
 # Environment: as for accept.sh; DRAIN_MAX (300): seconds to wait for the sink; SINK=smtp-sink takes
 # Postfix's sink; with SOURCE=smtp-source MESSAGES (5000) are sent instead of a time. About 3 minutes.
 # Results: $BENCH_DIR/results/relay
 set -u
+by_turns=
+if [ "${1:-}" = --connectors ]; then
+    by_turns=1
+    SECONDS_EACH=${SECONDS_EACH:-2}
+    LOAD="ringpost-bench, ${BLOCKS:=12} blocks of four turns of $SECONDS_EACH s"
+    shift
+fi
 . "$(dirname "$0")/lib.sh"
 case ${1:-} in '') ;; -h | --help) bench_usage "$0" ;; *) bench_usage "$0" 2 ;; esac
 
@@ -79,6 +90,22 @@ measure_accept() {
     fi
     ringpost_stop
 }
+
+turn() {
+    local base began
+    base=$(sink_messages)
+    began=$(date +%s%N)
+    source_run "$1" "$connections" 0 "$size" "$SECONDS_EACH" "$json" || return 1
+    messages=$(jsonget "$json" messages)
+    [ "$messages" -gt 0 ] && drained $((base + messages)) || return 1
+    nanoseconds=$(($(date +%s%N) - began))
+}
+if [ -n "$by_turns" ]; then
+    . "$BENCH_HERE/turns.sh"
+    sink_start || exit 1
+    turns relay relay turn
+    exit
+fi
 
 for ((round = 1; round <= ROUNDS; round++)); do
     for name in $competitors; do
