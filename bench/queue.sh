@@ -13,14 +13,17 @@
 #   start     from its execution to the first 220, with all that waits on disk (COLD=1: nothing cached);
 #             how much more memory it has then than with an empty queue, by message
 #   drain     the MX answers again, and `ringpost queue retry --all` says so: messages/s from the first
-#             one that it gets to the last
+#             one that it gets to the last, until nothing waits any more; and how long the last 1 % of
+#             them took
 #
 # and once what `relay.sh` measures, messages/s in and out, for comparison. Postfix keeps
 # POSTFIX_MESSAGES (100000) in its hold queue: empty, full, list and start. Destinations are tried
 # again after RETRY (5m, as shipped): the probes are part of what is measured.
 #
-# Environment: as for accept.sh; CONNECTIONS (100), COMPETITORS ("ringpost postfix"). About 15 minutes
-# with the defaults, 6 GiB of spool. Results: $BENCH_DIR/results/queue
+# Environment: as for accept.sh; CONNECTIONS (100), COMPETITORS ("ringpost postfix"). A fill may take
+# FILL_MAX (600) seconds, a drain DRAIN_MAX (600); what takes longer is told, and the rest goes on.
+# About 13 minutes with the defaults, of which Postfix takes 4; 6 GiB of spool. Results:
+# $BENCH_DIR/results/queue
 set -u
 SECONDS_EACH=${SECONDS_EACH:-5}
 export ROUNDS=1
@@ -76,7 +79,7 @@ CONF
 load() {
     local port=$1 count=$2
     shift 2
-    "$RINGPOST_BENCH" source --to "127.0.0.1:$port" --connections "$connections" --size "$size" \
+    timeout "${FILL_MAX:-600}" "$RINGPOST_BENCH" source --to "127.0.0.1:$port" --connections "$connections" --size "$size" \
         --from sender@example.org --rcpt "r@d%d.queue.example.com" --numbers "$count" --quiet --json "$json" "$@" \
         > "$BENCH_RUN/source.log" 2>&1 || { tail -5 "$BENCH_RUN/source.log" >&2; return 1; }
 }
@@ -130,7 +133,7 @@ fill() {
 }
 
 measure_ringpost() {
-    local count=$1 base empty full queued list top start began rate before again cpu fresh
+    local count=$1 base empty full queued list top start began before again cpu fresh drained_rate drained_tail
     say "ringpost, $count destinations: filling"
     QUEUE_DNS=$PORT_DNS RETRY=${RETRY:-5m} ringpost_start hold || return 1
     sleep 1
@@ -165,32 +168,57 @@ measure_ringpost() {
     again=$(memory_kib ringpost)
     say "ringpost, $count destinations: first 220 after $start ms ($cpu ms of CPU) with $queued," \
         "$(((again - fresh) * 1024 / queued)) bytes each"
-    rate=$(drain "$queued")
-    say "ringpost, $count destinations: drained at ${rate:-?}/s"
+    drain "$queued"
+    say "ringpost, $count destinations: drained at $drained_rate/s, the last 1 % in $drained_tail s"
     result "$BENCH_RESULTS/queue/ringpost-$count.json" bench=queue competitor=ringpost "destinations=$count" \
         "messages=$queued" "grown_kib=$grown" "grown_messages=$before" "base_kib=$base" "fresh_kib=$fresh" "restarted_kib=$again" \
-        "empty=$empty" "full=$full" "list_ms=$list" "top_ms=$top" "start_ms=$start" "start_cpu_ms=$cpu" "drain=${rate:-null}"
+        "empty=$empty" "full=$full" "list_ms=$list" "top_ms=$top" "start_ms=$start" "start_cpu_ms=$cpu" "drain=$drained_rate" "drain_tail=$drained_tail"
 }
 
-# drain COUNT: the destinations come back; messages/s from the first one to the last
+# emptied SECONDS: once there is less than 1 % of what waits now, and once nothing waits any more, the
+# time of each in nanoseconds of the clock; what was reached in that time. One process that asks now
+# and then: the cores are the server's.
+emptied() {
+    python3 - "http://127.0.0.1:$PORT_ADMIN/metrics" "$1" <<'PY'
+import re, sys, time, urllib.request
+opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+end, marks, first = time.time() + float(sys.argv[2]), [], None
+while time.time() < end and len(marks) < 2:
+    text = opener.open(sys.argv[1], timeout=60).read().decode()
+    now, left = time.time_ns(), sum(int(n) for n in re.findall(r"^ringpost_queue_messages(?:{.*})? (\d+)$", text, re.M))
+    first = first or left
+    if not marks and left <= first / 100:
+        marks.append(now)
+    if marks and left == 0:
+        marks.append(now)
+    time.sleep(0.2)
+print(*marks)
+PY
+}
+
+# drain COUNT: the destinations come back; sets drained_rate, messages/s from the first one to the last,
+# and drained_tail, seconds of the last 1 % of them; null: not within DRAIN_MAX
 drain() {
-    local at before=0 last first end=$((SECONDS + ${DRAIN_MAX:-300}))
+    local at before=0 last most first end=$((SECONDS + ${DRAIN_MAX:-600}))
+    drained_rate=null drained_tail=null
     PORT_SINK=$PORT_CLOSED sink_start || return 1
     "$RINGPOST" queue retry --all -s "$BENCH_RUN/admin.sock" > "$BENCH_RUN/command.log" 2>&1 &
     until [ "$(sink_messages)" -gt 0 ]; do
-        [ $SECONDS -lt $end ] || return 1
+        [ $SECONDS -lt $end ] || { say "nothing goes out"; return 1; }
         sleep 0.02
     done
     first=$(date +%s%N)
     before=$(sink_messages)
-    until [ "$(waiting)" = 0 ]; do
-        [ $SECONDS -lt $end ] || { say "$(waiting) of $1 still wait after ${DRAIN_MAX:-300} s"; return 1; }
-        sleep 0.1
-    done
-    last=$(date +%s%N)
+    read -r most last < <(emptied $((end - SECONDS)))
     at=$(sink_messages)
     PORT_SINK=$PORT_CLOSED sink_stop
-    echo $(((at - before) * 1000 / ((last - first) / 1000000 + 1)))
+    if [ -z "${last:-}" ]; then
+        say "$(waiting) of $1 still wait after ${DRAIN_MAX:-600} s: $at have gone" \
+            "${most:+, all but 1 % of them at $(((at - before) * 1000 / ((most - first) / 1000000 + 1)))/s}"
+        return 1
+    fi
+    drained_rate=$(((at - before) * 1000 / ((last - first) / 1000000 + 1)))
+    drained_tail=$(((last - most) / 1000000000))
 }
 
 # what relay.sh measures, in and out at the same time
@@ -249,3 +277,4 @@ for name in $competitors; do
     cg_stop nsd
 done
 "$BENCH_HERE/compare.py" "$BENCH_RESULTS/queue"
+say "all of it took $((SECONDS / 60)) minutes and $((SECONDS % 60)) seconds"
