@@ -318,26 +318,16 @@ static void connectors_build(struct config_builder *builder, struct outbound_set
 
 /* ---- the index ---- */
 
-static int name_compare(const void *left, const void *right)
-{
-    const struct order *a = left;
-    const struct order *b = right;
-    return strcmp(a->title, b->title);
-}
-
 static void names_index(struct config_builder *builder, struct outbound_set *set)
 {
-    struct order *names = config_take(builder, set->count, sizeof(*names));
-    uint32_t *by_name = config_take(builder, set->count, sizeof(*by_name));
-    if (names == NULL || by_name == NULL) {
+    set->by_name_mask = connector_name_places(set->count) - 1;
+    uint32_t *by_name = config_take(builder, set->by_name_mask + 1, sizeof(*by_name));
+    if (by_name == NULL) {
         set->count = 0;
         return;
     }
     for (unsigned i = 0; i < set->count; i++)
-        names[i] = (struct order) { .title = set->connectors[i].route.name, .section = i };
-    qsort(names, set->count, sizeof(*names), name_compare);
-    for (unsigned i = 0; i < set->count; i++)
-        by_name[i] = names[i].section;
+        connector_name_put(by_name, set->by_name_mask, set->connectors[i].route.name, i);
     set->by_name = by_name;
 }
 

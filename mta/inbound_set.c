@@ -181,20 +181,14 @@ static int pin_order(const void *left, const void *right)
     return order != 0 ? order : (a->connector > b->connector) - (a->connector < b->connector);
 }
 
-static int name_order(const void *left, const void *right)
-{
-    return strcmp((*(const struct inbound *const *)left)->name,
-                  (*(const struct inbound *const *)right)->name);
-}
-
 static int set_index(struct inbound_set *set)
 {
-    set->by_name = calloc(MAX(set->count, 1U), sizeof(*set->by_name));
+    set->by_name_mask = connector_name_places(set->count) - 1;
+    set->by_name = calloc((size_t)set->by_name_mask + 1, sizeof(*set->by_name));
     if (set->by_name == NULL)
         return -ENOMEM;
     for (unsigned i = 0; i < set->count; i++)
-        set->by_name[i] = &set->connectors[i];
-    qsort(set->by_name, set->count, sizeof(*set->by_name), name_order);
+        connector_name_put(set->by_name, set->by_name_mask, set->connectors[i].name, i);
     size_t pins = 0;
     for (unsigned i = 0; i < set->count; i++)
         pins += set->connectors[i].pins_count;
@@ -264,18 +258,15 @@ const struct inbound *inbound_at(const struct inbound_set *set, unsigned index)
 
 const struct inbound *inbound_named(const struct inbound_set *set, struct slice name)
 {
-    unsigned low = 0, high = name.size == 0 ? 0 : set->count;
-    while (low < high) {
-        unsigned middle = low + (high - low) / 2;
-        int order = slice_order(slice_of_string(set->by_name[middle]->name), name);
-        if (order == 0)
-            return set->by_name[middle];
-        if (order < 0)
-            low = middle + 1;
-        else
-            high = middle;
+    if (name.size == 0)
+        return NULL;
+    for (uint32_t at = connector_name_hash(name);; at++) {
+        const uint32_t found = set->by_name[at & set->by_name_mask];
+        if (found == 0)
+            return NULL;
+        if (slice_equal(slice_of_string(set->connectors[found - 1].name), name))
+            return &set->connectors[found - 1];
     }
-    return NULL;
 }
 
 unsigned inbound_index(const struct inbound_set *set, const struct inbound *connector)

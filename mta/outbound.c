@@ -252,20 +252,16 @@ const struct route *outbound_route(const struct outbound_set *set,
 
 const struct outbound *outbound_named(const struct outbound_set *set, struct slice name)
 {
-    unsigned low = 0;
-    unsigned high = name.size == 0 ? 0 : set->count;
-    while (low < high) {
-        unsigned middle = low + (high - low) / 2;
-        const struct outbound *connector = &set->connectors[set->by_name[middle]];
-        int order = slice_order(slice_of_string(connector->route.name), name);
-        if (order == 0)
+    if (name.size == 0 || set->by_name == NULL)
+        return NULL;
+    for (uint32_t at = connector_name_hash(name);; at++) {
+        const uint32_t found = set->by_name[at & set->by_name_mask];
+        if (found == 0)
+            return NULL;
+        const struct outbound *connector = &set->connectors[found - 1];
+        if (slice_equal(slice_of_string(connector->route.name), name))
             return connector;
-        if (order < 0)
-            low = middle + 1;
-        else
-            high = middle;
     }
-    return NULL;
 }
 
 const char *outbound_reason_text(enum outbound_reason reason)
