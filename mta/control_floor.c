@@ -382,7 +382,7 @@ json_t *control_floor_record(struct control *control, const char *host, const ch
                       : floor_store_get(control->floor.store, host, domain, &record);
     look_at(control, r);
     if (r == 0)
-        json_array_append_new(records, record_json(host, domain, &record));
+        json_array_append_new(records, record_json(control, host, domain, &record));
     return json_pack("{s:o}", "records", records);
 }
 
