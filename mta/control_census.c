@@ -137,7 +137,7 @@ static void on_counted(struct shard *shard, const struct handoff *handoff)
                  control->stopping ? "the server is stopping" : "a shard is too busy to be asked");
     else if (!taken)
         snprintf(words + size, sizeof(words) - size,
-                 "queued mail would be less protected; if that is meant: ringpost reload "
+                 "queued mail would be less protected (L-22); if that is meant: ringpost reload "
                  "--accept-weaker (what is queued keeps the level on record even then, except "
                  "where its connector is sticky = no)\n");
     log_counted(control, &all, taken);

@@ -43,7 +43,7 @@ class Outbound(unittest.TestCase):
         counted = 'outbound "bank": of its queued recipients 1 go by another connector, 1 with a lower TLS level\n'
         told = self.refused(**outbound)
         self.assertTrue(told.startswith(counted), told)
-        self.assertIn("--accept-weaker", told)
+        self.assertIn("less protected (L-22); if that is meant: ringpost reload --accept-weaker", told)
         self.assertEqual(self.server.metric("ringpost_config_generation"), generation)
         self.server.process.send_signal(signal.SIGHUP)
         self.server.wait_log("reload_moves", result="refused", count=2)
