@@ -77,6 +77,12 @@ enum record_check record_check(struct slice in, uint64_t position, struct record
     return RECORD_OK;
 }
 
+bool record_zeros(const uint8_t *at)
+{
+    static const uint8_t zeros[RECORD_ZEROS_BYTES];
+    return memcmp(at, zeros, sizeof(zeros)) == 0;
+}
+
 enum record_check record_find(struct slice in, uint64_t position, struct record_keys keys,
                               size_t *offset, size_t *at, struct record *record)
 {
@@ -91,6 +97,8 @@ enum record_check record_find(struct slice in, uint64_t position, struct record_
             }
         }
         *offset += RECORD_ALIGNMENT;
+        while (in.size - *offset >= RECORD_ZEROS_BYTES && record_zeros(in.data + *offset))
+            *offset += RECORD_ZEROS_BYTES;
     }
     *offset = in.size;
     return RECORD_INVALID;

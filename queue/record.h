@@ -18,6 +18,7 @@
 enum {
     RECORD_HEAD_BYTES = 40,
     RECORD_ALIGNMENT = 8,
+    RECORD_ZEROS_BYTES = 256,
     BATCH_ALIGNMENT = 4'096,
     BATCH_PAYLOAD_BYTES = 96,
     BATCH_BYTES = RECORD_HEAD_BYTES + BATCH_PAYLOAD_BYTES,
@@ -85,6 +86,8 @@ enum record_check record_check(struct slice in, uint64_t position, struct record
 enum record_check record_check_head(struct slice in, uint64_t position, struct record_keys keys,
                                     struct record *record);
 
+/* RECORD_ZEROS_BYTES of nothing: what a segment is made of before it is written to. */
+bool record_zeros(const uint8_t *at);
 /* The first intact or damaged record at or behind *offset (8-aligned) of a stretch of the log that
  * starts at position; *offset moves behind it, *at is where it begins. RECORD_INVALID: none left.
  */

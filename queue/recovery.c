@@ -137,6 +137,8 @@ static void identify_unnamed(struct walk *w, struct recovery_file *file, uint32_
 static uint32_t used_bytes(struct slice in)
 {
     size_t size = in.size;
+    while (size >= RECORD_ZEROS_BYTES && record_zeros(in.data + size - RECORD_ZEROS_BYTES))
+        size -= RECORD_ZEROS_BYTES;
     while (size > 0 && in.data[size - 1] == 0)
         size--;
     return (uint32_t)size;
