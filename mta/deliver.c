@@ -614,6 +614,16 @@ static void link_give(struct link *link)
     (void)attempt_start(deliver, unit, ATTEMPT_SEND, link, NULL);
 }
 
+/* It must wait. The timer that was to end that may have been used for something else meanwhile, or
+ * disarmed by a connection that worked. */
+static void hop_comes_back(struct next_hop *hop)
+{
+    struct destination *d = hop->destination;
+    const uint64_t until_ms = MAX(d->retry_ms, hop->pause_ms);
+    if (hop->links_count == 0 && hop->site == NULL && !timer_armed(&d->timer))
+        queue_destination_again(hop->deliver->queue, d, until_ms - hop->deliver->shard->now_ms);
+}
+
 void hop_pump(struct next_hop *hop)
 {
     struct deliver *deliver = hop->deliver;
@@ -638,8 +648,10 @@ void hop_pump(struct next_hop *hop)
         link_give(link);
     }
     for (unsigned i = 0; i < PUMP_MAX; i++) {
-        if (d->retry_ms > deliver->shard->now_ms || hop->pause_ms > deliver->shard->now_ms)
+        if (d->retry_ms > deliver->shard->now_ms || hop->pause_ms > deliver->shard->now_ms) {
+            hop_comes_back(hop);
             return;
+        }
         /* The end of a connection comes by here again; when there is none nothing else would. */
         if (hop->links_count > 0 && hop->grow_ms > deliver->shard->now_ms)
             return;
