@@ -14,6 +14,7 @@
 
 #include "core/check.h"
 #include "core/log.h"
+#include "core/memory.h"
 #include "mta/inspect.h"
 #include "mta/memory_plan.h"
 #include "mta/next_hop.h"
@@ -536,7 +537,7 @@ int server_shard_init(struct server_shard *server, struct ring *ring, struct sha
     uint32_t clients = config->delivery.shard_connections_max;
     uint64_t key[2] = { random_next(&shard->random), random_next(&shard->random) };
     static_assert(sizeof(key) == LIMITS_KEY_BYTES);
-    server->logs = calloc(SERVER_LOGS_MAX, sizeof(*server->logs));
+    server->logs = memory_reserve(SERVER_LOGS_MAX * sizeof(*server->logs));
     server->sockets = calloc(SERVER_SOCKETS_MAX, sizeof(*server->sockets));
     if (server->logs == NULL || server->sockets == NULL)
         return -ENOMEM;
@@ -687,17 +688,24 @@ bool server_shard_ready(const struct server_shard *server)
     return !server->draining && server->logs_count > 0 && spool_room(server->logs[0].spool, 0) == 0;
 }
 
+/* Opened ones, and the one that could not be. */
+unsigned server_shard_logs(const struct server_shard *server)
+{
+    return server->logs == NULL ? 0 : MIN(server->logs_count + 1, (unsigned)SERVER_LOGS_MAX);
+}
+
 void server_shard_close(struct server_shard *server)
 {
     for (unsigned i = 0; i < server->sockets_count; i++)
         server_unlisten(&server->sockets[i]);
     /* A timer that is armed is linked to others: no queue goes before the last spool has. */
-    for (unsigned i = 0; i < SERVER_LOGS_MAX && server->logs != NULL; i++) {
+    const unsigned logs = server_shard_logs(server);
+    for (unsigned i = 0; i < logs; i++) {
         scan_stop(&server->logs[i].queue);
         if (server->logs[i].open)
             spool_close(server->logs[i].spool);
     }
-    for (unsigned i = 0; i < SERVER_LOGS_MAX && server->logs != NULL; i++) {
+    for (unsigned i = 0; i < logs; i++) {
         struct server_log *log = &server->logs[i];
         deliver_free(&log->deliver);
         queue_free(&log->queue);
@@ -717,7 +725,7 @@ void server_shard_close(struct server_shard *server)
     connection_pools_free(&server->pools);
     queue_orders_drop(server->orders);
     server->orders = NULL;
-    free(server->logs);
+    memory_release(server->logs, SERVER_LOGS_MAX * sizeof(*server->logs));
     free(server->sockets);
     server->logs = NULL;
     server->sockets = NULL;

@@ -179,6 +179,8 @@ void server_shard_drain(struct server_shard *server);
 bool server_shard_drained(struct server_shard *server);
 /* Everything is idle: gives it all back. */
 void server_shard_close(struct server_shard *server);
+/* How many of its logs there is something to give back of. */
+unsigned server_shard_logs(const struct server_shard *server);
 /* The start failed: gives back what is not the kernel's to take back. Harmless when init has not
  * run. */
 void server_shard_give_up(struct server_shard *server);

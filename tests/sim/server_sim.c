@@ -14,6 +14,7 @@
 #include <sys/mman.h>
 
 #include "core/check.h"
+#include "core/memory.h"
 #include "queue/spool_internal.h"
 
 enum {
@@ -281,7 +282,7 @@ static void spool_drop(struct spool *spool)
 
 static void shard_drop(struct server_shard *server)
 {
-    for (unsigned i = 0; i < SERVER_LOGS_MAX; i++) {
+    for (unsigned i = 0; i < server_shard_logs(server); i++) {
         struct server_log *log = &server->logs[i];
         if (log->open)
             spool_drop(log->spool);
@@ -299,7 +300,7 @@ static void shard_drop(struct server_shard *server)
     lease_shard_free(&server->leases);
     connection_pools_free(&server->pools);
     queue_orders_drop(server->orders);
-    free(server->logs);
+    memory_release(server->logs, SERVER_LOGS_MAX * sizeof(*server->logs));
     free(server->sockets);
 }
 
