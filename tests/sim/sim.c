@@ -10,6 +10,7 @@
 #include "tests/sim/sim_inside.h"
 
 #include <stdlib.h>
+#include <xxhash.h>
 
 enum { PPM = 1'000'000 };
 static const int64_t WALL_START_US = 1'893'456'000'000'000; /* 2030-01-01T00:00Z */
@@ -42,9 +43,8 @@ uint64_t sim_draw(struct sim *sim, struct sim_range range)
     if (range.max_ns <= range.min_ns)
         return range.min_ns;
     uint64_t low = MAX(range.min_ns, 1);
-    unsigned steps = 0;
-    while (low << steps < range.max_ns)
-        steps++;
+    unsigned steps = (unsigned)(__builtin_clzll(low) - __builtin_clzll(range.max_ns));
+    steps += low << steps < range.max_ns;
     low <<= random_below(&sim->random, steps);
     return sim_between(sim, low, MIN(2 * low, range.max_ns));
 }
@@ -56,23 +56,7 @@ bool sim_chance(struct sim *sim, uint32_t ppm)
 
 uint64_t sim_hash(const void *data, size_t bytes, uint64_t seed)
 {
-    static const uint64_t K = 0x9e3779b97f4a7c15;
-    const uint8_t *p = data;
-    uint64_t lanes[4] = { seed, seed ^ K, seed + K, ~seed };
-    for (; bytes >= sizeof(lanes); bytes -= sizeof(lanes), p += sizeof(lanes)) {
-        uint64_t words[4];
-        memcpy(words, p, sizeof(words));
-        for (unsigned i = 0; i < 4; i++) {
-            lanes[i] = (lanes[i] ^ words[i]) * K;
-            lanes[i] ^= lanes[i] >> 29;
-        }
-    }
-    uint64_t h = bytes;
-    for (unsigned i = 0; i < 4; i++)
-        h = (h ^ lanes[i]) * K, h ^= h >> 32;
-    for (; bytes > 0; bytes--, p++)
-        h = (h ^ *p) * K, h ^= h >> 32;
-    return h;
+    return XXH3_64bits_withSeed(data, bytes, seed);
 }
 
 uint64_t sim_hash_vector(const struct ring_vector *v)
@@ -85,8 +69,12 @@ uint64_t sim_hash_vector(const struct ring_vector *v)
 
 void sim_trace_add(struct sim *sim, uint64_t what, uint64_t value)
 {
-    uint64_t words[3] = { sim->now_ns, what, value };
-    sim->trace = sim_hash(words, sizeof(words), sim->trace);
+    static const uint64_t K = 0x9e3779b97f4a7c15;
+    const uint64_t words[] = { sim->now_ns, what, value };
+    for (unsigned i = 0; i < ARRAY_COUNT(words); i++) {
+        sim->trace = (sim->trace ^ words[i]) * K;
+        sim->trace ^= sim->trace >> 32;
+    }
 }
 
 int sim_fault(struct sim *sim, unsigned machine, enum sim_operation kind, uint32_t ppm, int error)
@@ -205,6 +193,7 @@ void sim_crash(struct sim *sim, unsigned machine, enum sim_crash how)
 static void ring_look(struct sim_ring *r)
 {
     r->timer_ns = UINT64_MAX;
+    r->sim->turn_known = false;
     if (r->shard == NULL)
         return;
     uint64_t due_ms = timers_next(&r->shard->timers);
@@ -230,6 +219,7 @@ static void ring_step(struct sim *sim, struct sim_ring *r)
         CHECK(shard_step(r->shard, sim->now_ns / SIM_MS) == 0);
     else
         (void)ring_wait(&r->ring, 0);
+    sim->turn_known = false;
     if (r->dead)
         return;
     uint64_t busy = sim_draw(sim, sim->options.step);
@@ -237,21 +227,47 @@ static void ring_step(struct sim *sim, struct sim_ring *r)
         busy += sim_draw(sim, (struct sim_range) { SIM_MS, 3 * SIM_S });
     r->busy_until_ns = sim->now_ns + MAX(busy, 1);
     ring_look(r);
+    if (sim->look == NULL || r->shard == NULL || --sim->look_left > 0)
+        return;
+    sim->look_left = sim->look_steps;
+    sim->look(sim->look_argument);
+}
+
+void sim_look(struct sim *sim, unsigned steps, void (*call)(void *), void *argument)
+{
+    CHECK(steps > 0);
+    sim->look = call;
+    sim->look_argument = argument;
+    sim->look_steps = sim->look_left = steps;
+}
+
+/* The ring has more to do than before: it may come earlier. */
+void sim_turn(struct sim_ring *r)
+{
+    struct sim *sim = r->sim;
+    const uint64_t ready = sim->turn_known ? ring_ready(r) : 0;
+    if (!sim->turn_known || ready >= sim->turn_ns)
+        return;
+    sim->turn_ns = ready;
+    sim->turn = r;
+}
+
+static void turn_find(struct sim *sim)
+{
+    sim->turn = NULL;
+    sim->turn_ns = UINT64_MAX;
+    sim->turn_known = true;
+    for (unsigned i = 0; i < sim->alive_count; i++)
+        sim_turn(sim->alive[i]);
 }
 
 /* The next thing, unless it lies after until_ns. stepped: it was a ring's. */
 static bool run_next(struct sim *sim, uint64_t until_ns, bool *stepped)
 {
-    uint64_t at = UINT64_MAX;
-    struct sim_ring *ring = NULL;
-    for (unsigned i = 0; i < sim->alive_count; i++) {
-        uint64_t ready = ring_ready(sim->alive[i]);
-        if (ready < at) {
-            at = ready;
-            ring = sim->alive[i];
-        }
-    }
-    at = MAX(at, sim->now_ns);
+    if (!sim->turn_known)
+        turn_find(sim);
+    struct sim_ring *ring = sim->turn;
+    uint64_t at = MAX(sim->turn_ns, sim->now_ns);
     bool event_first = sim->events_count > 0 && sim->events[0].at_ns <= at;
     if (event_first)
         at = sim->events[0].at_ns;

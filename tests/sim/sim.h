@@ -131,6 +131,8 @@ void sim_run(struct sim *sim, uint64_t until_ms);
 bool sim_run_until(struct sim *sim, uint64_t until_ms, bool (*done)(void *), void *argument);
 /* Exactly one event or one step. False: nothing will ever happen again. */
 bool sim_run_one(struct sim *sim);
+/* Calls from the loop, between steps, after each steps-th step of a shard. NULL: no more. */
+void sim_look(struct sim *sim, unsigned steps, void (*call)(void *), void *argument);
 /* Calls from the loop, between steps, after delay_ns. No way to take it back. */
 void sim_at(struct sim *sim, uint64_t delay_ns, void (*call)(void *), void *argument);
 
@@ -170,6 +172,11 @@ enum sim_host {
 };
 /* What happens to those who connect to this address (any port). */
 void sim_host(struct sim *sim, const struct net_address *address, enum sim_host what);
+/* When the network took over what comes towards this socket is kept from now on; nothing has come
+ * yet. */
+void sim_keep_puts(struct ring *ring, int socket);
+/* When it did that with the octet that has so many before it in the stream. */
+uint64_t sim_put_ns(struct ring *ring, int socket, uint64_t before);
 /* Resets one connection now, seen by both ends. socket: as known to the ring, or raw. */
 void sim_reset(struct sim *sim, struct ring *ring, int socket);
 /* Resets the skip-th of all open connections, in the order of their making; false: fewer there. */

@@ -30,6 +30,7 @@ struct sim_ledger *sim_ledger_new(struct sim *sim, const char *const *domains)
     ledger->sim = sim;
     ledger->seed = sim_options(sim)->seed;
     ledger->count = 1;
+    ledger->protected = -1;
     for (; *domains != NULL; domains++) {
         CHECK(ledger->domains_count < SIM_DOMAINS_MAX);
         ledger->domains[ledger->domains_count++] = *domains;
@@ -46,6 +47,19 @@ void sim_ledger_free(struct sim_ledger *ledger)
     }
     free(ledger->messages);
     free(ledger);
+}
+
+void sim_ledger_protect(struct sim_ledger *ledger, unsigned domain)
+{
+    ledger->protected = (int)domain;
+    ledger->protects = true;
+}
+
+void sim_ledger_unprotect(struct sim_ledger *ledger)
+{
+    for (uint32_t id = 1; id < ledger->count; id++)
+        ledger->messages[id].protected = false;
+    ledger->unprotected = true;
 }
 
 void sim_actor_add(struct sim_ledger *ledger, struct sim_actor *actor)
@@ -75,6 +89,7 @@ struct sim_message *sim_ledger_add(struct sim_ledger *ledger)
     struct sim_message *message = &ledger->messages[ledger->count];
     memset(message, 0, sizeof(*message));
     message->id = ledger->count++;
+    message->protected = ledger->protects;
     return message;
 }
 
@@ -167,6 +182,20 @@ void sim_ledger_print(const struct sim_ledger *ledger, unsigned max)
 
 /* ---- contents ---- */
 
+/* Eight octets of each random number. */
+static size_t printable(struct random *random, uint8_t *to, size_t at, size_t length)
+{
+    enum { OCTETS = 8, PRINTABLE = 95 };
+    for (; length > 0; at += MIN(length, OCTETS), length -= MIN(length, OCTETS)) {
+        uint64_t number = random_next(random);
+        uint8_t octets[OCTETS];
+        for (unsigned i = 0; i < OCTETS; i++, number >>= OCTETS)
+            octets[i] = (uint8_t)(' ' + ((number & UINT8_MAX) * PRINTABLE >> OCTETS));
+        memcpy(to + at, octets, MIN(length, OCTETS));
+    }
+    return at;
+}
+
 uint8_t *sim_content(const struct sim_ledger *ledger, uint32_t id, uint32_t *bytes)
 {
     CHECK(id > 0 && id < ledger->count);
@@ -185,8 +214,7 @@ uint8_t *sim_content(const struct sim_ledger *ledger, uint32_t id, uint32_t *byt
         length = MIN(length, left);
         if (length > 0 && random_below(&random, 6) == 0)
             content[at++] = '.', length--;
-        for (; length > 0; length--)
-            content[at++] = (uint8_t)(' ' + random_below(&random, 95));
+        at = printable(&random, content, at, length);
         memcpy(content + at, "\r\n", 2);
         at += 2;
     }
@@ -345,6 +373,7 @@ bool sim_line_idle(const struct sim_line *line)
 void sim_line_drop(struct sim_line *line, size_t bytes)
 {
     CHECK(bytes <= line->in_bytes);
+    line->dropped += bytes;
     line->in_bytes -= bytes;
     memmove(line->in, line->in + bytes, line->in_bytes);
 }

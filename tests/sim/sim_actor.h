@@ -18,7 +18,7 @@
 
 #include "tests/sim/sim.h"
 
-enum { SIM_RECIPIENTS_MAX = 8, SIM_REPLY_MAX = 128, SIM_DOMAINS_MAX = 32 };
+enum { SIM_RECIPIENTS_MAX = 8, SIM_REPLY_MAX = 128, SIM_DOMAINS_MAX = 128 };
 
 enum sim_verdict {
     SIM_UNSENT,       /* no end of data was sent, and nothing will come of it */
@@ -51,6 +51,8 @@ struct sim_message {
     uint64_t decided_ms;
     bool discarded; /* an operator said so: its recipients may get it, a bounce, or nothing */
     bool returned;  /* likewise: or a bounce that nobody has refused them for */
+    bool protected; /* begun while mail for the protected domain was, and so since */
+    bool exposed;   /* a next hop had it in clear meanwhile */
 };
 
 struct sim_ledger {
@@ -59,11 +61,20 @@ struct sim_ledger {
     struct sim_message *messages; /* id 0 is unused */
     uint32_t count, size;
     uint32_t strangers; /* messages at a next hop that nobody here sent */
+    int protected;      /* index of a domain whose mail must not go in clear; -1: none */
+    bool protects;      /* mail that is begun now; */
+    bool unprotected;   /* some has been let go: a clock that goes back may take new mail for it */
+    uint32_t exposed;   /* acknowledged messages that went in clear in spite of that */
     const char *domains[SIM_DOMAINS_MAX];
     unsigned domains_count;
     struct sim_actor *actors;
     struct sim_actor *clients; /* NULL or more */
 };
+
+/* Mail for this domain must not go in clear, from now on. */
+void sim_ledger_protect(struct sim_ledger *ledger, unsigned domain);
+/* What was begun up to now may go in clear. */
+void sim_ledger_unprotect(struct sim_ledger *ledger);
 
 /* Sums over the ledger; per recipient unless said otherwise. */
 struct sim_balance {
@@ -145,8 +156,8 @@ struct sim_actor *sim_hop(struct sim_ledger *ledger, struct ring *ring,
 struct sim_hop_options *sim_hop_options(struct sim_actor *hop);
 /* So far. */
 uint32_t sim_hop_connections(const struct sim_actor *hop);
-/* The most messages that were begun there beyond what options.rate makes, in any span of time. */
-double sim_hop_ahead(const struct sim_actor *hop);
+/* The most messages that left for it beyond what options.rate makes, in any span of time. */
+double sim_hop_ahead(struct sim_actor *hop);
 
 /* A ring fit for actors, run by sim_run. */
 struct ring *sim_actor_ring(struct sim *sim, unsigned machine);

@@ -23,6 +23,7 @@ struct sim_line {
     size_t sending_bytes, out_bytes, out_size;
     uint8_t *in;
     size_t in_bytes, in_size;
+    uint64_t dropped;          /* octets that have been taken out of in[] */
     bool open, leaving, ended; /* ended: end of file or an error was seen */
     bool freed;
     unsigned waits; /* sim_at calls that still come */

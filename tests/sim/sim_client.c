@@ -138,6 +138,10 @@ static void verdict(struct client_connection *c, enum sim_verdict verdict, int c
         return;
     m->verdict = verdict;
     m->code = code;
+    if (verdict == SIM_ACKNOWLEDGED && c->client->actor.ledger->protects)
+        c->client->actor.ledger->exposed += m->exposed;
+    else
+        m->protected = false; /* another configuration may have taken it */
     snprintf(m->reply, sizeof(m->reply), "%s", text);
     m->decided_ms = sim_now_ms(sim_of(c));
     /* Nobody said no to those: if the message is delivered, they may be among it. */
@@ -378,8 +382,8 @@ static void message_reply(struct client_connection *c, int what, int code, const
             reset_and_go_on(c, code, text);
         return;
     case EXPECT_DATA:
-        if (code != 354) {
-            message_over(c, SIM_REFUSED, code, text);
+        if (code != 354) { /* the envelope is still open (RFC 5321 4.1.4) */
+            reset_and_go_on(c, code, text);
         } else if (c->accepted == 0) {
             /* RFC 2920 3.1: a server that lets an empty envelope through gets an empty content. */
             c->begun = c->ended = true;
@@ -390,7 +394,12 @@ static void message_reply(struct client_connection *c, int what, int code, const
         }
         return;
     case EXPECT_CHUNK: return; /* the last one's reply decides */
-    case EXPECT_CONTENT: message_over(c, good ? SIM_ACKNOWLEDGED : SIM_REFUSED, code, text); return;
+    case EXPECT_CONTENT:
+        if (good)
+            message_over(c, SIM_ACKNOWLEDGED, code, text);
+        else /* after a BDAT that failed it may be open, too (RFC 3030 2) */
+            reset_and_go_on(c, code, text);
+        return;
     default: return;
     }
 }

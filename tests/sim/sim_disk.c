@@ -20,6 +20,7 @@
 
 enum {
     PAGE_BYTES = 4096,
+    ZEROS_BYTES = 1 << 20,
     SECTOR_BYTES = 512,
     FDS_MAX = 4096,
     FD_BIT = 1 << 29,
@@ -33,8 +34,12 @@ struct write {
     uint64_t bytes;
     bool doomed;
     bool truncate; /* the file becomes empty */
-    uint8_t data[];
+    const uint8_t *data;
+    uint8_t own[];
 };
+
+/* Stands for each page, and each write, that holds nothing else: segments begin with them. */
+static uint8_t zeros[ZEROS_BYTES];
 
 struct entry {
     char name[RING_NAME_MAX];
@@ -92,12 +97,12 @@ struct sim_disk {
 
 /* ---- contents ---- */
 
-static uint8_t *content_page(struct content *c, uint64_t page)
+static const uint8_t *content_page(const struct content *c, uint64_t page)
 {
     return page < c->pages_size ? c->pages[page] : NULL;
 }
 
-static uint8_t *content_page_made(struct content *c, uint64_t page)
+static uint8_t **content_place(struct content *c, uint64_t page)
 {
     if (page >= c->pages_size) {
         uint64_t size = MAX(2 * c->pages_size, page + 1);
@@ -105,9 +110,26 @@ static uint8_t *content_page_made(struct content *c, uint64_t page)
         memset(c->pages + c->pages_size, 0, (size - c->pages_size) * sizeof(*c->pages));
         c->pages_size = size;
     }
-    if (c->pages[page] == NULL)
-        c->pages[page] = sim_take(PAGE_BYTES);
-    return c->pages[page];
+    return &c->pages[page];
+}
+
+static uint8_t *content_page_made(struct content *c, uint64_t page)
+{
+    uint8_t **place = content_place(c, page);
+    if (*place == NULL || *place == zeros)
+        *place = sim_take(PAGE_BYTES);
+    return *place;
+}
+
+static void page_free(uint8_t *page)
+{
+    if (page != zeros)
+        free(page);
+}
+
+static bool is_zero(const uint8_t *from, uint64_t bytes)
+{
+    return bytes == 0 || (from[0] == 0 && memcmp(from, from + 1, bytes - 1) == 0);
 }
 
 static void content_put(struct content *c, uint64_t offset, const uint8_t *from, uint64_t bytes)
@@ -116,14 +138,20 @@ static void content_put(struct content *c, uint64_t offset, const uint8_t *from,
     while (bytes > 0) {
         uint64_t in = offset % PAGE_BYTES;
         uint64_t run = MIN(bytes, PAGE_BYTES - in);
-        memcpy(content_page_made(c, offset / PAGE_BYTES) + in, from, run);
+        uint8_t **place = content_place(c, offset / PAGE_BYTES);
+        if ((run == PAGE_BYTES || *place == NULL || *place == zeros) && is_zero(from, run)) {
+            page_free(*place);
+            *place = zeros;
+        } else {
+            memcpy(content_page_made(c, offset / PAGE_BYTES) + in, from, run);
+        }
         offset += run;
         from += run;
         bytes -= run;
     }
 }
 
-static void content_get(struct content *c, uint64_t offset, uint8_t *to, uint64_t bytes)
+static void content_get(const struct content *c, uint64_t offset, uint8_t *to, uint64_t bytes)
 {
     while (bytes > 0) {
         uint64_t in = offset % PAGE_BYTES;
@@ -142,7 +170,7 @@ static void content_get(struct content *c, uint64_t offset, uint8_t *to, uint64_
 static void content_empty(struct content *c)
 {
     for (uint64_t i = 0; i < c->pages_size; i++)
-        free(c->pages[i]);
+        page_free(c->pages[i]);
     free(c->pages);
     *c = (struct content) { 0 };
 }
@@ -493,11 +521,12 @@ int64_t sim_inode_read(struct sim_inode *inode, void *to, uint64_t bytes, uint64
 
 static struct write *write_new(uint64_t mark, uint64_t offset, const void *from, uint64_t bytes)
 {
-    struct write *w = sim_take(sizeof(*w) + bytes);
-    w->mark = mark;
-    w->offset = offset;
-    w->bytes = bytes;
-    memcpy(w->data, from, bytes);
+    const bool zero = bytes <= sizeof(zeros) && is_zero(from, bytes);
+    struct write *w = sim_more(NULL, sizeof(*w) + (zero ? 0 : bytes));
+    *w = (struct write) { .mark = mark, .offset = offset, .bytes = bytes };
+    w->data = zero ? zeros : w->own;
+    if (!zero)
+        memcpy(w->own, from, bytes);
     return w;
 }
 
@@ -787,11 +816,9 @@ int sim_corrupt(struct sim *sim, unsigned machine, const char *path, uint64_t of
         return -EINVAL;
     for (uint64_t at = offset; at < offset + bytes; at++) {
         uint8_t flip = (uint8_t)(1 << random_below(&sim->random, 8));
-        uint8_t *page = content_page_made(&inode->cache, at / PAGE_BYTES);
-        page[at % PAGE_BYTES] ^= flip;
-        page = content_page(&inode->medium, at / PAGE_BYTES);
-        if (page != NULL)
-            page[at % PAGE_BYTES] ^= flip;
+        content_page_made(&inode->cache, at / PAGE_BYTES)[at % PAGE_BYTES] ^= flip;
+        if (content_page(&inode->medium, at / PAGE_BYTES) != NULL)
+            content_page_made(&inode->medium, at / PAGE_BYTES)[at % PAGE_BYTES] ^= flip;
     }
     return 0;
 }

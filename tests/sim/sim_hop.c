@@ -49,8 +49,8 @@ struct hop {
     struct op accept;
     int listener;
     uint32_t connections_count;
-    double level, level_most; /* of a bucket that leaks by options.rate */
-    uint64_t level_ns;
+    uint64_t *begun_ns; /* when the first octet of each message's MAIL left, if there is a rate */
+    uint32_t begun_count, begun_size;
     struct hop_connection *connections, *idle;
 };
 
@@ -75,18 +75,22 @@ static const char *text_find(const char *text, const char *end, const char *what
     return NULL;
 }
 
+static bool is_whole(const struct hop_connection *c, uint32_t id)
+{
+    const char *content = (const char *)c->content, *end = content + c->content_bytes;
+    const char *start = text_find(content, end, "X-Sim-Id: ");
+    uint32_t bytes;
+    uint8_t *right = sim_content(c->hop->actor.ledger, id, &bytes);
+    const bool whole = start != NULL && (start == content || start[-1] == '\n') &&
+                       (size_t)(end - start) == bytes && memcmp(start, right, bytes) == 0;
+    free(right);
+    return whole;
+}
+
 /* Counts a copy for a recipient that is told 250. */
 static void settle_message(struct hop_connection *c, struct sim_message *m, unsigned k, bool told)
 {
     struct sim_ledger *ledger = c->hop->actor.ledger;
-    const char *content = (const char *)c->content, *end = content + c->content_bytes;
-    const char *start = text_find(content, end, "X-Sim-Id: ");
-    uint32_t bytes;
-    uint8_t *right = sim_content(ledger, m->id, &bytes);
-    if (start == NULL || (start != content && start[-1] != '\n') ||
-        (size_t)(end - start) != bytes || memcmp(start, right, bytes) != 0)
-        m->damaged++;
-    free(right);
     if (k >= m->recipients_count)
         ledger->strangers++;
     else if (told)
@@ -129,19 +133,38 @@ static void settle_bounce(struct sim_ledger *ledger, const char *content, size_t
     }
 }
 
+/* Nobody here has TLS. */
+static void look_at_protection(struct sim_ledger *ledger, struct sim_message *m, unsigned k)
+{
+    if (!m->protected || k >= m->recipients_count || m->domains[k] != ledger->protected)
+        return;
+    if (m->verdict == SIM_ACKNOWLEDGED && !m->exposed)
+        ledger->exposed++;
+    m->exposed = true; /* if it is acknowledged later, that counts then */
+}
+
 static void content_settle(struct hop_connection *c, bool told)
 {
     struct sim_ledger *ledger = c->hop->actor.ledger;
+    uint32_t looked_at = 0; /* the message that the content was held against last */
+    bool whole = false;
     for (unsigned i = 0; i < c->recipients_count; i++) {
         const struct hop_recipient *r = &c->recipients[i];
         struct sim_message *m = sim_ledger_find(ledger, r->id);
+        if (m != NULL && r->recipient >= 0)
+            look_at_protection(ledger, m, (unsigned)r->recipient);
         if (!r->taken)
             continue;
-        if (m == NULL || (r->recipient < 0 && !c->null_sender))
+        if (m != NULL && r->recipient >= 0 && looked_at != m->id) {
+            looked_at = m->id;
+            whole = is_whole(c, m->id);
+        }
+        if (m == NULL || (r->recipient < 0 && !c->null_sender)) {
             ledger->strangers++;
-        else if (r->recipient >= 0)
+        } else if (r->recipient >= 0) {
+            m->damaged += !whole;
             settle_message(c, m, (unsigned)r->recipient, told);
-        else if (told)
+        } else if (told)
             settle_bounce(ledger, (const char *)c->content, c->content_bytes);
     }
 }
@@ -349,14 +372,18 @@ static void hello(struct hop_connection *c)
     reply(c, "250 SIZE 100000000");
 }
 
-static void count_rate(struct hop *hop)
+/* at: where its MAIL stands in the stream. */
+static void count_rate(struct hop_connection *c, uint64_t at)
 {
-    const double minute_ns = 60e9;
-    const uint64_t now_ns = sim_now_ns(hop->actor.ledger->sim);
-    const double leaked = (double)(now_ns - hop->level_ns) * hop->options.rate / minute_ns;
-    hop->level = (hop->level > leaked ? hop->level - leaked : 0) + 1;
-    hop->level_ns = now_ns;
-    hop->level_most = MAX(hop->level_most, hop->level);
+    struct hop *hop = c->hop;
+    if (hop->options.rate == 0)
+        return;
+    if (hop->begun_count == hop->begun_size) {
+        hop->begun_size = MAX(2 * hop->begun_size, 64);
+        hop->begun_ns = realloc(hop->begun_ns, hop->begun_size * sizeof(*hop->begun_ns));
+        CHECK(hop->begun_ns != NULL);
+    }
+    hop->begun_ns[hop->begun_count++] = sim_put_ns(c->line.ring, c->line.socket, at);
 }
 
 static bool is(const char *text, const char *verb)
@@ -364,7 +391,7 @@ static bool is(const char *text, const char *verb)
     return slice_starts_nocase(slice_of_string(text), slice_of_string(verb));
 }
 
-static void command(struct hop_connection *c, const char *text)
+static void command(struct hop_connection *c, const char *text, uint64_t at)
 {
     unsigned chunk;
     if (is(text, c->hop->options.lmtp ? "LHLO " : "EHLO ")) {
@@ -378,7 +405,7 @@ static void command(struct hop_connection *c, const char *text)
             return;
         }
         transaction_end(c);
-        count_rate(c->hop);
+        count_rate(c, at);
         c->mail = true;
         c->null_sender = text[11] == '>';
         reply(c, "250 2.1.0 ok");
@@ -431,6 +458,7 @@ static void hop_run(struct hop_connection *c)
 {
     char text[1024];
     while (!c->busy && !c->line.leaving) {
+        const uint64_t at = c->line.dropped;
         if (c->in_chunk) {
             if (c->line.in_bytes == 0 && c->chunk_left > 0)
                 break;
@@ -443,7 +471,7 @@ static void hop_run(struct hop_connection *c)
         } else if (!sim_line_take(&c->line, text, sizeof(text))) {
             break;
         } else {
-            command(c, text);
+            command(c, text, at);
         }
     }
     if (c->line.ended && !c->line.leaving && !c->settles)
@@ -506,6 +534,8 @@ static void hop_begin(struct hop *hop, int raw)
         hop->idle = c;
         return;
     }
+    if (hop->options.rate > 0)
+        sim_keep_puts(hop->ring, c->line.socket);
     if (sim_chance(sim_of(c), hop->options.busy_ppm)) {
         c->leaves = true;
         reply(c, sim_chance(sim_of(c), 500'000) ? "421 4.3.2 busy" : "554 5.3.2 no service");
@@ -532,6 +562,7 @@ static void hop_free(struct sim_actor *actor)
         free(c->content);
         free(c);
     }
+    free(hop->begun_ns);
     free(hop);
 }
 
@@ -545,9 +576,26 @@ uint32_t sim_hop_connections(const struct sim_actor *actor)
     return container_of(actor, struct hop, actor)->connections_count;
 }
 
-double sim_hop_ahead(const struct sim_actor *actor)
+static int sooner(const void *left, const void *right)
 {
-    return container_of(actor, struct hop, actor)->level_most;
+    const uint64_t *a = left, *b = right;
+    return (*a > *b) - (*a < *b);
+}
+
+double sim_hop_ahead(struct sim_actor *actor)
+{
+    const double minute_ns = 60e9;
+    struct hop *hop = container_of(actor, struct hop, actor);
+    double level = 0, most = 0; /* of a bucket that leaks by the rate */
+    if (hop->begun_count > 0)   /* connections are late, each in its own way */
+        qsort(hop->begun_ns, hop->begun_count, sizeof(*hop->begun_ns), sooner);
+    for (uint32_t i = 0; i < hop->begun_count; i++) {
+        const uint64_t passed_ns = i == 0 ? 0 : hop->begun_ns[i] - hop->begun_ns[i - 1];
+        const double leaked = (double)passed_ns * hop->options.rate / minute_ns;
+        level = (level > leaked ? level - leaked : 0) + 1;
+        most = MAX(most, level);
+    }
+    return most;
 }
 
 struct sim_hop_options sim_hop_plain(const struct net_address *address)

@@ -114,10 +114,11 @@ struct sim_ring {
     struct sim_completion *completions; /* circular */
     uint32_t completions_size, completions_head, completions_count;
     struct sim_slot *slots;
-    uint32_t slots_count, slots_free, slots_used;
+    uint32_t slots_max, slots_count, slots_size, slots_free, slots_used; /* count: ever taken */
     uint32_t *buffers_idle; /* stack of indices with the kernel */
     uint32_t buffers_idle_count;
     bool *buffer_held;
+    uint32_t *buffer_bytes; /* what was last put into each */
 };
 
 struct sim_listener {
@@ -131,6 +132,8 @@ struct sim_listener {
     struct sim_end *backlog[SIM_BACKLOG_MAX]; /* first come, first served */
     uint32_t backlog_count;
 };
+
+struct sim_put;
 
 /* One end of a connection, and the stream that flows towards it. */
 struct sim_end {
@@ -155,6 +158,15 @@ struct sim_end {
     bool recv_scheduled, pump_scheduled;
     struct sim_flight *recv, *send, *connect;
     unsigned ops;
+    struct sim_put *puts; /* when octets towards it were taken over, if it wants to know */
+    uint32_t puts_count, puts_size;
+    uint64_t put_bytes;
+    bool puts_kept;
+};
+
+struct sim_put {
+    uint64_t end; /* of the octets, in the stream */
+    uint64_t at_ns;
 };
 
 struct sim_connection {
@@ -220,7 +232,13 @@ struct sim {
         unsigned count;
     } most[SIM_HOSTS_MAX]; /* connections towards it at a time */
     unsigned most_count;
-    struct sim_dns *dns; /* list */
+    struct sim_dns *dns;   /* list */
+    struct sim_ring *turn; /* whose it is next, and when; unless it is not known any more */
+    uint64_t turn_ns;
+    bool turn_known;
+    void (*look)(void *argument);
+    void *look_argument;
+    unsigned look_steps, look_left;
 };
 
 /* ---- sim.c ---- */
@@ -232,6 +250,7 @@ static inline struct sim_ring *sim_ring_of(struct ring *ring)
     return r;
 }
 
+void sim_turn(struct sim_ring *r);
 void *sim_take(size_t bytes);            /* zeroed */
 void *sim_more(void *old, size_t bytes); /* realloc */
 uint64_t sim_draw(struct sim *sim, struct sim_range range);

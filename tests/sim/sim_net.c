@@ -456,8 +456,10 @@ void sim_net_exit(struct sim *sim, unsigned machine, bool power)
 void sim_net_free(struct sim *sim)
 {
     for (uint32_t i = 0; i < sim->connections_count; i++) {
-        free(sim->connections[i]->end[0].bytes);
-        free(sim->connections[i]->end[1].bytes);
+        for (unsigned side = 0; side < 2; side++) {
+            free(sim->connections[i]->end[side].bytes);
+            free(sim->connections[i]->end[side].puts);
+        }
         free(sim->connections[i]);
     }
     free(sim->connections);

@@ -17,6 +17,7 @@ enum {
     SLOT_BITS = 20,
     SLOT_GENERATIONS = 1 << 9, /* numbers stay below bit 29, which marks descriptors */
     RUBBISH = 0xdb,
+    RUBBISH_BEHIND = 64, /* what was received, for who reads too far */
 };
 
 /* ---- flights ---- */
@@ -101,6 +102,7 @@ void sim_post(struct sim *sim, struct sim_flight *flight, int res, unsigned flag
     r->completions[(r->completions_head + r->completions_count++) % r->completions_size] =
         (struct sim_completion) { .flight = flight->index, .res = res, .flags = flags };
     flight->posted = !(flags & RING_MORE);
+    sim_turn(r);
 }
 
 /* Who changes bytes that the kernel still reads is found here, at the latest. */
@@ -130,6 +132,9 @@ static void ring_land(struct sim_ring *r, struct sim_completion completion)
         uint32_t buffer = ring_buffer_index(completion.flags);
         ring->buffers_free--;
         r->buffer_held[buffer] = true;
+        r->buffer_bytes[buffer] = (uint32_t)completion.res;
+        memset(ring_buffer(ring, buffer) + completion.res, RUBBISH,
+               MIN(ring->buffer_bytes - (uint32_t)completion.res, (uint32_t)RUBBISH_BEHIND));
         sim_trace_add(sim, buffer, sim_hash(ring_buffer(ring, buffer), (size_t)completion.res, 0));
     }
     if (!(completion.flags & RING_MORE)) {
@@ -153,10 +158,19 @@ static void ring_land(struct sim_ring *r, struct sim_completion completion)
 
 uint32_t sim_slot_take(struct sim_ring *r, enum sim_slot_kind kind)
 {
-    if (r->slots_free == UINT32_MAX)
-        return UINT32_MAX;
     uint32_t slot = r->slots_free;
-    r->slots_free = r->slots[slot].next_free;
+    if (slot != UINT32_MAX) {
+        r->slots_free = r->slots[slot].next_free;
+    } else if (r->slots_count == r->slots_max) {
+        return UINT32_MAX;
+    } else {
+        if (r->slots_count == r->slots_size) {
+            r->slots_size = MAX(2 * r->slots_size, 64);
+            r->slots = sim_more(r->slots, r->slots_size * sizeof(*r->slots));
+        }
+        slot = r->slots_count++;
+        r->slots[slot] = (struct sim_slot) { .kind = SLOT_FREE };
+    }
     r->slots_used++;
     r->slots[slot] = (struct sim_slot) { .kind = kind, .generation = r->slots[slot].generation };
     return slot;
@@ -197,8 +211,10 @@ void sim_slot_give(struct sim_ring *r, struct sim_slot *slot)
 static void wake_fire(struct sim *sim, const struct sim_event *event)
 {
     struct sim_ring *r = sim->rings[event->index];
-    if (!r->dead)
-        r->woken = true;
+    if (r->dead)
+        return;
+    r->woken = true;
+    sim_turn(r);
 }
 
 static void sim_ring_wake(struct ring *from, struct ring *to)
@@ -254,7 +270,7 @@ static void sim_buffer_give(struct ring *ring, uint32_t index)
     CHECK(r->buffer_held[index]); /* given back twice */
     r->buffer_held[index] = false;
     /* Who still reads it shall see rubbish. */
-    memset(ring_buffer(ring, index), RUBBISH, ring->buffer_bytes);
+    memset(ring_buffer(ring, index), RUBBISH, r->buffer_bytes[index]);
     r->buffers_idle[r->buffers_idle_count++] = index;
     ring->buffers_free++;
 }
@@ -304,18 +320,21 @@ static void sim_ring_poll(struct ring *ring, struct op *op, int fd)
 void sim_ring_die(struct sim_ring *r)
 {
     r->dead = true;
+    r->sim->turn_known = false;
     r->ring.buffers_free = 0;
     free(r->completions);
     free(r->slots);
     free(r->ring.buffers);
     free(r->buffers_idle);
     free(r->buffer_held);
+    free(r->buffer_bytes);
     r->completions = NULL;
     r->completions_count = 0;
     r->slots = NULL;
     r->ring.buffers = NULL;
     r->buffers_idle = NULL;
     r->buffer_held = NULL;
+    r->buffer_bytes = NULL;
     CHECK(r->sim->machines[r->machine].rings > 0);
     r->sim->machines[r->machine].rings--;
     unsigned i = 0;
@@ -397,23 +416,23 @@ struct ring *sim_ring(struct sim *sim, unsigned machine, const struct ring_optio
     r->machine = machine;
     r->timer_ns = UINT64_MAX;
     random_seed(&r->entropy, random_next(&sim->random));
-    r->slots_count = options->sockets_max;
-    r->slots = sim_take(r->slots_count * sizeof(*r->slots));
-    for (uint32_t i = 0; i < r->slots_count; i++)
-        r->slots[i].next_free = i + 1 < r->slots_count ? i + 1 : UINT32_MAX;
+    r->slots_max = options->sockets_max;
+    r->slots_free = UINT32_MAX;
     r->ring.ops = &ops;
     r->ring.buffer_give = sim_buffer_give;
     r->ring.buffers_count = options->recv_buffers;
     r->ring.buffer_bytes = options->recv_buffer_bytes;
     r->ring.buffers_free = options->recv_buffers;
-    r->ring.buffers = sim_take((size_t)options->recv_buffers * options->recv_buffer_bytes);
+    r->ring.buffers = sim_more(NULL, (size_t)options->recv_buffers * options->recv_buffer_bytes);
     r->buffers_idle = sim_take(options->recv_buffers * sizeof(*r->buffers_idle));
+    r->buffer_bytes = sim_take(options->recv_buffers * sizeof(*r->buffer_bytes));
     r->buffer_held = sim_take(options->recv_buffers * sizeof(*r->buffer_held));
     for (uint32_t i = 0; i < options->recv_buffers; i++)
         r->buffers_idle[i] = i;
     r->buffers_idle_count = options->recv_buffers;
     sim->rings[sim->rings_count++] = r;
     sim->alive[sim->alive_count++] = r;
+    sim->turn_known = false;
     sim->machines[machine].rings++;
     return &r->ring;
 }

@@ -97,7 +97,9 @@ static void connection_forget(struct sim *sim, struct sim_connection *c)
     for (unsigned side = 0; side < 2; side++) {
         CHECK(c->end[side].ops == 0);
         free(c->end[side].bytes);
+        free(c->end[side].puts);
         c->end[side].bytes = NULL;
+        c->end[side].puts = NULL;
     }
     c->generation++;
     c->used = false;
@@ -109,7 +111,7 @@ void sim_end_buffer(struct sim *sim, struct sim_end *e)
 {
     e->capacity = (uint32_t)sim_draw(
         sim, (struct sim_range) { sim->options.socket_bytes_min, sim->options.socket_bytes_max });
-    e->bytes = sim_take(e->capacity);
+    e->bytes = sim_more(NULL, e->capacity);
 }
 
 enum sim_host sim_host_is(const struct sim *sim, const struct net_address *address)
@@ -267,6 +269,35 @@ static uint32_t piece(struct sim *sim, const struct sim_end *e, uint64_t left)
 }
 
 /* Copies bytes of the vector from its position done on behind what flies towards e. */
+static void put_keep(struct sim *sim, struct sim_end *e, uint32_t bytes)
+{
+    e->put_bytes += bytes;
+    if (!e->puts_kept)
+        return;
+    if (e->puts_count == e->puts_size) {
+        e->puts_size = MAX(2 * e->puts_size, 32);
+        e->puts = sim_more(e->puts, e->puts_size * sizeof(*e->puts));
+    }
+    e->puts[e->puts_count++] = (struct sim_put) { .end = e->put_bytes, .at_ns = sim->now_ns };
+}
+
+void sim_keep_puts(struct ring *ring, int socket)
+{
+    struct sim_end *e = sim_slot_end(sim_ring_of(ring), socket);
+    CHECK(e->put_bytes == 0);
+    e->puts_kept = true;
+}
+
+uint64_t sim_put_ns(struct ring *ring, int socket, uint64_t before)
+{
+    const struct sim_end *e = sim_slot_end(sim_ring_of(ring), socket);
+    uint32_t i = 0;
+    while (i < e->puts_count && e->puts[i].end <= before)
+        i++;
+    CHECK(i < e->puts_count); /* else it has not come yet */
+    return e->puts[i].at_ns;
+}
+
 static void stream_put(struct sim_end *e, const struct ring_vector *v, uint64_t done,
                        uint32_t bytes)
 {
@@ -334,6 +365,7 @@ static void pump_fire(struct sim *sim, const struct sim_event *event)
             break;
         uint32_t bytes = piece(sim, e, MIN(left, room));
         stream_put(to, flight->vector, flight->done, bytes);
+        put_keep(sim, to, bytes);
         flight->done += bytes;
         fly(sim, to, bytes);
     }
