@@ -28,6 +28,8 @@ unsigned fail_each_run(uint64_t n, bool verbose);
 /* From now on the n-th pool_take that may be refused is; UINT64_MAX: none. Counts anew. */
 void fail_pool(uint64_t n);
 uint64_t fail_pool_count(void);
+/* No more than so many of this one pool at a time; one such order. */
+void fail_pool_most(const char *pool, uint32_t most);
 /* Meanwhile none is refused, nor counted: a start takes what it made room for. */
 void fail_pool_pause(bool on);
 

@@ -14,6 +14,8 @@ void *__wrap_pool_take(struct pool *pool);
 
 static uint64_t taken, failing = UINT64_MAX;
 static bool paused;
+static const char *limited;
+static uint32_t limit;
 
 void fail_pool(uint64_t n)
 {
@@ -42,8 +44,16 @@ static bool is_reserved(const struct pool *pool)
     return false;
 }
 
+void fail_pool_most(const char *pool, uint32_t most)
+{
+    limited = pool;
+    limit = most;
+}
+
 void *__wrap_pool_take(struct pool *pool)
 {
+    if (limited != NULL && pool->used >= limit && strcmp(pool->name, limited) == 0)
+        return NULL;
     if (!paused && !is_reserved(pool) && ++taken == failing) {
         pool->refused++;
         return NULL;

@@ -76,17 +76,20 @@ bool server_sim_verbs_over(void *argument)
     return true;
 }
 
-void server_sim_suspend(struct server_sim *s, const char *destination)
+/* The next set; without the orders that suspend, or without those about ways. */
+static struct queue_orders *orders_next(const struct server_sim *s, bool suspending)
 {
-    struct queue_orders *next = queue_orders_new(s->orders == NULL ? 1 : s->orders->generation + 1);
+    struct queue_orders *next =
+        s->orders == NULL ? queue_orders_new(1) : queue_orders_copy(s->orders);
     CHECK(next != NULL);
-    if (destination != NULL) {
-        struct queue_order order = { .kind = ORDER_SUSPEND, .number = next->generation };
-        char why[SELECT_WHY_MAX];
-        queue_select_init(&order.what);
-        CHECK(queue_select_add(&order.what, "destination", destination, 0, why) == 0);
-        queue_orders_add(next, &order);
-    }
+    for (uint32_t i = next->count; i-- > 0;)
+        if ((next->orders[i].kind == ORDER_SUSPEND) == suspending)
+            queue_orders_remove(next, i);
+    return next;
+}
+
+static void orders_take(struct server_sim *s, struct queue_orders *next)
+{
     queue_orders_drop(s->orders);
     s->orders = next;
     for (unsigned i = 0; s->up && i < s->shards; i++) {
@@ -94,4 +97,36 @@ void server_sim_suspend(struct server_sim *s, const char *destination)
         queue_orders_use(next);
         s->servers[i].shard.handlers[HANDOFF_ORDERS](&s->servers[i].shard, &handoff);
     }
+}
+
+void server_sim_suspend(struct server_sim *s, const char *destination)
+{
+    struct queue_orders *next = orders_next(s, true);
+    if (destination != NULL) {
+        struct queue_order order = { .kind = ORDER_SUSPEND, .number = next->generation };
+        char why[SELECT_WHY_MAX];
+        queue_select_init(&order.what);
+        CHECK(queue_select_add(&order.what, "destination", destination, 0, why) == 0);
+        queue_orders_add(next, &order);
+    }
+    orders_take(s, next);
+}
+
+bool server_sim_order(struct server_sim *s, const struct queue_order *order)
+{
+    if (order == NULL) {
+        orders_take(s, orders_next(s, false));
+        return true;
+    }
+    CHECK(order->kind != ORDER_SUSPEND);
+    if (s->orders != NULL && s->orders->count == ORDERS_MAX)
+        return false;
+    struct queue_orders *next =
+        s->orders == NULL ? queue_orders_new(1) : queue_orders_copy(s->orders);
+    CHECK(next != NULL);
+    struct queue_order given = *order;
+    given.number = next->generation;
+    queue_orders_add(next, &given);
+    orders_take(s, next);
+    return true;
 }

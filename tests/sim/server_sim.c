@@ -149,15 +149,16 @@ static const struct config *server_sim_keep(struct server_sim *s, const char *te
     return config;
 }
 
-void server_sim_reload(struct server_sim *s, const char *text)
+bool server_sim_reload(struct server_sim *s, const char *text)
 {
     if (!s->up || s->draining || s->generations_count == SERVER_SIM_GENERATIONS_MAX)
-        return;
+        return false;
     const struct config *config = server_sim_keep(s, text);
     for (unsigned i = 0; i < s->shards; i++)
         CHECK(shard_handoff(&s->control, i,
                             (struct handoff) { .kind = HANDOFF_CONFIG,
                                                .pointer = (void *)(uintptr_t)config }) == 0);
+    return true;
 }
 
 /* ---- start ---- */
@@ -168,6 +169,7 @@ void server_sim_init(struct server_sim *s, struct sim *sim, unsigned machine, st
     *s = (struct server_sim) { .sim = sim, .dns = dns, .machine = machine };
     s->recv_buffers = SERVER_RECV_BUFFERS;
     s->recv_buffer_bytes = SERVER_RECV_BUFFER_BYTES;
+    s->destinations_max = DESTINATIONS_MAX;
     size_t size = strlen(config_text);
     CHECK(size < sizeof(s->text));
     memcpy(s->text, config_text, size + 1);
@@ -201,7 +203,7 @@ static int start_rings(struct server_sim *s)
         s->servers[i].dns = sim_dns_of(s->dns);
         s->servers[i].messages_max = MESSAGES_MAX;
         s->servers[i].recipients_max = RECIPIENTS_MAX_SIM;
-        s->servers[i].destinations_max = DESTINATIONS_MAX;
+        s->servers[i].destinations_max = s->destinations_max;
         s->servers[i].shard.log = s->logs[i];
         struct floor_shard *floors = &s->servers[i].floors;
         floors->owner = &s->servers[i];
@@ -472,9 +474,8 @@ bool server_sim_empty(void *argument)
 
 /* ---- the world ---- */
 
-static const char *const domains[] = { "a.example", "b.example", "c.example", "gone.example",
-                                       NULL };
-static const char *const hop_texts[WORLD_HOPS] = { "20.0.2.1", "20.0.2.2", "20.0.2.3", "20.0.2.4" };
+static const char *const hop_texts[WORLD_HOPS] = { "20.0.2.1", "20.0.2.2", "20.0.2.3",
+                                                   "20.0.2.4", "20.0.2.5", "20.0.2.6" };
 
 struct world_options world_calm(uint64_t seed)
 {
@@ -495,6 +496,13 @@ struct world_options world_calm(uint64_t seed)
 void world_config(const struct world_options *o, unsigned variant,
                   char text[static SERVER_SIM_TEXT_MAX])
 {
+    char strict[256] = "";
+    if (o->strict)
+        snprintf(
+            strict, sizeof(strict),
+            "outbound \"s\" { type = partner state = enforce domains = { s.example } hosts = { "
+            "\"20.0.2.6:25\" } tls = %s }\n",
+            variant == WORLD_LAX ? "none" : "encrypt");
     int size = snprintf(
         text, SERVER_SIM_TEXT_MAX,
         "hostname = mx.example\nuser = \"\"\n"
@@ -507,6 +515,7 @@ void world_config(const struct world_options *o, unsigned variant,
         "outbound \"b\" { type = partner state = enforce domains = { b.example }  hosts = { "
         "\"20.0.2.2:25\" }\n"
         "            max-connections = %u }\n"
+        "%s"
         "%s"
         "outbound \"c\" { type = partner state = enforce domains = { c.example }  protocol = lmtp  "
         "hosts = { \"20.0.2.3:24\" }  max-rate = %u }\n"
@@ -527,7 +536,7 @@ void world_config(const struct world_options *o, unsigned variant,
         variant % 2 == 0 ? ""
                          : "outbound \"a\" { type = partner state = enforce domains = { a.example "
                            "}  hosts = { \"20.0.2.1:25\" } }\n",
-        o->rate_c, (unsigned long long)o->age_max_s, (unsigned long long)o->warn_after_s,
+        strict, o->rate_c, (unsigned long long)o->age_max_s, (unsigned long long)o->warn_after_s,
         o->connections_per_hop, o->connections_per_shard, variant % 2 == 0 ? "defer" : "alert",
         variant % 3 == 0
             ? "class \"c\" { priority = urgent  retry-initial = 2s  recipient-domains = { "
@@ -537,9 +546,33 @@ void world_config(const struct world_options *o, unsigned variant,
     CHECK(size > 0 && size < SERVER_SIM_TEXT_MAX);
 }
 
-static void world_names(struct world *w)
+static struct sim_ledger *world_ledger(struct world *w, const struct world_options *o)
+{
+    static const char *const always[] = { "a.example", "b.example", "c.example", "gone.example" };
+    const char *domains[ARRAY_COUNT(always) + 1 + WORLD_MANY_MAX + 1];
+    unsigned count = 0;
+    for (; count < ARRAY_COUNT(always); count++)
+        domains[count] = always[count];
+    const unsigned strict = count;
+    if (o->strict)
+        domains[count++] = "s.example";
+    for (unsigned i = 0; i < o->many; i++) {
+        snprintf(w->many[i], sizeof(w->many[i]), "d%u.example", i);
+        domains[count++] = w->many[i];
+    }
+    domains[count] = NULL;
+    struct sim_ledger *ledger = sim_ledger_new(w->sim, domains);
+    if (o->strict)
+        sim_ledger_protect(ledger, strict);
+    return ledger;
+}
+
+static void world_names(struct world *w, const struct world_options *o)
 {
     struct sim_dns *dns = w->dns;
+    for (unsigned i = 0; i < o->many; i++)
+        sim_dns_mx(dns, w->many[i], 10, "mx5.hops.example");
+    sim_dns_a(dns, "mx5.hops.example", hop_texts[4]);
     sim_dns_mx(dns, "a.example", 10, "mx1.hops.example");
     sim_dns_mx(dns, "a.example", 20, "mx2.hops.example");
     sim_dns_mx(dns, "sender.example", 10, "mx4.hops.example");
@@ -553,15 +586,16 @@ static void world_names(struct world *w)
 
 void world_init(struct world *w, const struct world_options *o)
 {
+    CHECK(o->many <= WORLD_MANY_MAX);
     *w = (struct world) { .shards = o->shards };
     w->sim = sim_new(&o->sim);
     unsigned machine = sim_machine(w->sim, "20.0.0.1");
     w->clients_machine = sim_machine(w->sim, "20.0.1.1");
     w->clients = sim_actor_ring(w->sim, w->clients_machine);
     w->dns = sim_dns_new(w->sim);
-    w->ledger = sim_ledger_new(w->sim, domains);
+    w->ledger = world_ledger(w, o);
     CHECK(net_parse(SLICE("20.0.0.1"), 25, &w->in) == 0);
-    world_names(w);
+    world_names(w, o);
     for (unsigned i = 0; i < WORLD_HOPS; i++) {
         uint16_t port = i == 2 ? 24 : 25;
         CHECK(net_parse(slice_of_string(hop_texts[i]), port, &w->hop_addresses[i]) == 0);
@@ -579,6 +613,8 @@ void world_init(struct world *w, const struct world_options *o)
     server_sim_init(&w->server, w->sim, machine, w->dns, text);
     w->server.recv_buffers = o->recv_buffers;
     w->server.recv_buffer_bytes = o->recv_buffer_bytes;
+    if (o->destinations > 0)
+        w->server.destinations_max = o->destinations;
 }
 
 void world_free(struct world *w)

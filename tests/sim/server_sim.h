@@ -22,7 +22,7 @@ enum {
     SERVER_SIM_SHARDS_MAX = 3,
     SERVER_SIM_GENERATIONS_MAX = 8,
     SERVER_SIM_TEXT_MAX = 4'096, /* of a configuration */
-    SERVER_SIM_FLOORS_MAX = 32,
+    SERVER_SIM_FLOORS_MAX = 256,
     SERVER_SIM_JOBS_MAX = 4,
 };
 
@@ -57,6 +57,7 @@ struct server_sim {
     char text[SERVER_SIM_TEXT_MAX];
     uint32_t recv_buffers; /* of each shard's ring; a power of two */
     uint32_t recv_buffer_bytes;
+    uint32_t destinations_max; /* of each shard */
     struct log_writer *writer; /* NULL: nothing is logged */
     char why[SERVER_PATH_MAX]; /* of a start that failed */
 
@@ -93,8 +94,8 @@ void server_sim_drain(struct server_sim *s);
 bool server_sim_drained(void *server_sim);
 /* Of a drained one. Everything must be back in its place. */
 void server_sim_close(struct server_sim *s);
-/* A new generation with this text, if there is room for one. */
-void server_sim_reload(struct server_sim *s, const char *config_text);
+/* A new generation with this text; false: there is no room for one. */
+bool server_sim_reload(struct server_sim *s, const char *config_text);
 /* ---- tests/sim/server_operator.c ---- */
 
 /* Begins a verb on all shards. False: it is not up, or too many are under way. */
@@ -103,9 +104,18 @@ bool server_sim_verb(struct server_sim *s, const struct queue_job *job);
 bool server_sim_verbs_over(void *server_sim);
 /* Nothing goes to these destinations any more; NULL: to all of them again. */
 void server_sim_suspend(struct server_sim *s, const char *destination);
+/* An order about ways, beside those that there are; NULL: none of that kind holds any more. What
+ * waits already looks for its way by a verb. False: there are too many. */
+bool server_sim_order(struct server_sim *s, const struct queue_order *order);
 /* For server_sim.c: an incarnation begins, and has ended. */
 void server_sim_operator_start(struct server_sim *s);
 void server_sim_operator_end(struct server_sim *s);
+
+/* ---- tests/sim/server_watch.c ---- */
+
+/* True: there is ready mail at a destination that nobody will look at again; with units, or a
+ * deferred unit without a timer. Between steps. */
+bool server_sim_forgets(struct server_sim *s, bool units, char why[static SERVER_PATH_MAX]);
 
 /* Kills it if it is up, gives everything back. */
 void server_sim_free(struct server_sim *s);
@@ -119,7 +129,12 @@ bool server_sim_empty(void *server_sim);
 
 /* ---- the world around it ---- */
 
-enum { WORLD_HOPS = 4, WORLD_CLIENTS_MAX = 2 };
+enum {
+    WORLD_HOPS = 6,
+    WORLD_CLIENTS_MAX = 2,
+    WORLD_MANY_MAX = 120,
+    WORLD_LAX = 3, /* the variant of a configuration by which s.example wants no TLS */
+};
 
 struct world_options {
     struct sim_options sim;
@@ -134,10 +149,15 @@ struct world_options {
     uint32_t recv_buffer_bytes;
     uint64_t age_max_s;
     uint64_t warn_after_s; /* 0: no news of delays */
+    unsigned many;         /* domains d<i>.example */
+    bool strict;           /* there is s.example */
+    uint32_t destinations; /* of each shard; 0: enough */
 };
 
 /* Domains: a.example by two MX hosts (hops 0 and 1), b.example by a route (hop 1), c.example by a
- * route with LMTP (hop 2), gone.example does not exist; bounces go to sender.example (hop 3). */
+ * route with LMTP (hop 2), gone.example does not exist; bounces go to sender.example (hop 3). All
+ * of d<i>.example by one MX host (hop 4). Mail for s.example is to go by TLS, which its host (hop
+ * 5) has not, nor has any other. */
 struct world {
     struct sim *sim;
     struct sim_dns *dns;
@@ -149,6 +169,7 @@ struct world {
     unsigned clients_machine;
     struct sim_actor *hops[WORLD_HOPS];
     struct net_address hop_addresses[WORLD_HOPS];
+    char many[WORLD_MANY_MAX][16]; /* names */
 };
 
 enum { WORLD_DOMAIN_GONE = 3 }; /* index in the ledger's domains */

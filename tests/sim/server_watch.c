@@ -1,0 +1,150 @@
+/*
+ * server_watch.c - is there mail that nobody will look at again?
+ *
+ * Ready mail needs a timer of its destination, or a next hop that waits for something which is sure
+ * to come: an answer of DNS, the end of a connection, its turn among the shard's connections, or
+ * news of its lease. The last is followed to the lease's owner on another shard: it must know that
+ * something is wanted, and have a reason to give it later. Deferred mail needs a timer.
+ *
+ * Looks from outside, at the queue's and the next hops' own structures, between steps; a shard that
+ * has something to do at once is left out, for it may be about to set right what is found.
+ */
+#include <stdio.h>
+
+#include "core/check.h"
+#include "mta/next_hop.h"
+#include "tests/sim/server_sim.h"
+
+struct watch {
+    const struct server_sim *sim;
+    const struct server_shard *server;
+    char *why;
+    bool found;
+};
+
+/* ---- leases ---- */
+
+static const struct lease_site *site_of(const struct lease_owner *owner,
+                                        const struct lease_key *key)
+{
+    const struct list *chain = &owner->hashes[key->word[1] & owner->mask];
+    if (chain->next == NULL)
+        return NULL;
+    list_each (node, chain) {
+        const struct lease_site *site = container_of(node, const struct lease_site, node);
+        if (site->key.word[0] == key->word[0] && site->key.word[1] == key->word[1])
+            return site;
+    }
+    return NULL;
+}
+
+static bool wants_slots(const struct lease_share *share)
+{
+    return share->known && (int32_t)(share->asked - share->granted) > 0;
+}
+
+static bool wants_tokens(const struct lease_share *share)
+{
+    return share->known && (int32_t)(share->tokens_asked - share->tokens) > 0;
+}
+
+/* Why no news will come to who waits in this lease; NULL: some will. */
+static const char *lease_is_silent(const struct watch *w, const struct next_hop *hop)
+{
+    const struct lease *lease = hop->site;
+    const unsigned self = w->server->shard.index;
+    const unsigned owner = (unsigned)(lease->key.word[0] % w->sim->shards);
+    if (!list_empty(&lease->dirty) || !list_empty(&lease->wake) || lease->number != lease->heard)
+        return NULL;
+    if (lease->slots_used > 0)
+        return NULL; /* the end of that connection wakes it */
+    if (lease->waiting_turns > (hop->its_turn ? 1U : 0U))
+        return NULL; /* another one is about to take what there is, and asks DNS first */
+    const struct lease_site *site = site_of(&w->sim->servers[owner].leases.owner, &lease->key);
+    if (site == NULL)
+        return "its lease's owner does not know of it";
+    const struct lease_share *share = &site->shares[self];
+    if (!list_empty(&share->dirty) || share->number != lease->seen)
+        return NULL; /* the owner is about to tell it, or has */
+    if (!wants_slots(share) && !wants_tokens(share))
+        return "nothing is asked for in its lease";
+    const uint32_t others = site->held - (share->granted - share->returned);
+    if (timer_armed(&site->timer) || site->probed || others > 0 || site->outstanding > 0)
+        return NULL;
+    return "its lease's owner has no reason to give it anything";
+}
+
+/* ---- destinations ---- */
+
+/* Why nobody will look at it again; NULL: somebody will. */
+static const char *is_forgotten(const struct watch *w, const struct destination *d)
+{
+    const struct next_hop *hop = d->owner;
+    if (timer_armed(&d->timer))
+        return NULL;
+    if (hop == NULL)
+        return "it has neither a timer nor a next hop";
+    if (hop->request.resolve != NULL || hop->sts.sts != NULL || hop_is_blocked(hop))
+        return NULL;
+    if (!list_empty(&hop->waiting))
+        return timer_armed(&hop->deliver->share.timer) ? NULL : "nobody gives out connections";
+    list_each (node, &hop->links) {
+        const struct link *link = container_of(node, const struct link, node);
+        if (!link->ready || link->attempt != NULL)
+            return NULL; /* its end is a new look */
+    }
+    if (hop->site != NULL)
+        return lease_is_silent(w, hop);
+    return hop->links_count > 0 ? "its connections have nothing to do"
+                                : "its next hop waits for nothing";
+}
+
+static void look_at(void *argument, struct destination *d)
+{
+    struct watch *w = argument;
+    const char *why = w->found ? NULL : is_forgotten(w, d);
+    if (why == NULL)
+        return;
+    const int64_t now_ms = (int64_t)w->server->shard.now_ms;
+    const struct next_hop *hop = d->owner;
+    w->found = true;
+    snprintf(w->why, SERVER_PATH_MAX,
+             "shard %u, %s, %u units ready: %s (failures %u, back-off %lld ms, pause %lld ms, "
+             "links %u, told %d)",
+             w->server->shard.index, d->key, d->ready_count, why, d->failures,
+             d->retry_ms == 0 ? 0 : (long long)((int64_t)d->retry_ms - now_ms),
+             hop == NULL || hop->pause_ms == 0 ? 0 : (long long)((int64_t)hop->pause_ms - now_ms),
+             hop == NULL ? 0 : hop->links_count, hop != NULL && hop->told);
+}
+
+static void look_at_deferred(struct watch *w, struct queue *queue)
+{
+    uint32_t cursor = 0;
+    const struct message *m;
+    while (!w->found && (m = queue_next(queue, &cursor)) != NULL)
+        for (const struct unit *unit = m->units; unit != NULL; unit = unit->sibling)
+            if (unit->state == UNIT_DEFERRED && !timer_armed(&unit->timer)) {
+                w->found = true;
+                snprintf(w->why, SERVER_PATH_MAX, "shard %u, %s: a unit is deferred for ever",
+                         w->server->shard.index, unit->destination->key);
+            }
+}
+
+bool server_sim_forgets(struct server_sim *s, bool units, char why[static SERVER_PATH_MAX])
+{
+    struct watch w = { .sim = s, .why = why };
+    for (unsigned i = 0; s->up && !s->draining && i < s->shards; i++) {
+        struct server_shard *server = &s->servers[i];
+        if (server->draining || server->shard.woken || !list_empty(&server->shard.runnable))
+            continue;
+        w.server = server;
+        for (unsigned k = 0; k < server->logs_count; k++) {
+            struct queue *queue = &server->logs[k].queue;
+            if (queue->metrics.units_ready > 0)
+                queue_each_ready(queue, look_at, &w);
+            if (units && queue->metrics.units_deferred > 0)
+                look_at_deferred(&w, queue);
+        }
+    }
+    return w.found;
+}
