@@ -620,11 +620,13 @@ static void hop_comes_back(struct next_hop *hop)
 {
     struct destination *d = hop->destination;
     const uint64_t until_ms = MAX(d->retry_ms, hop->pause_ms);
+    if (hop->its_turn)
+        hop_stops_waiting(hop);
     if (hop->links_count == 0 && hop->site == NULL && !timer_armed(&d->timer))
         queue_destination_again(hop->deliver->queue, d, until_ms - hop->deliver->shard->now_ms);
 }
 
-void hop_pump(struct next_hop *hop)
+static void hop_begin_all(struct next_hop *hop)
 {
     struct deliver *deliver = hop->deliver;
     struct destination *d = hop->destination;
@@ -683,6 +685,14 @@ void hop_pump(struct next_hop *hop)
             return;
         }
     }
+}
+
+void hop_pump(struct next_hop *hop)
+{
+    hop_begin_all(hop);
+    /* What a lease keeps for it others are to have, unless it asks where to connect to. */
+    if (hop->its_turn && hop->request.resolve == NULL && hop->sts.sts == NULL)
+        hop_stops_waiting(hop);
 }
 
 static void link_first(struct link *link)
