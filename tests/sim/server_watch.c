@@ -99,6 +99,20 @@ static const char *is_forgotten(const struct watch *w, const struct destination 
                                 : "its next hop waits for nothing";
 }
 
+/* What its lease looks like, for who reads it. */
+static void lease_words(const struct lease *lease, char *words, size_t size)
+{
+    words[0] = '\0';
+    if (lease != NULL)
+        snprintf(words, size,
+                 "; lease: slots %u of %u, %u usable, %u wanted, %u turns, tokens %u; failures %u, "
+                 "probe %d, probing %d, report %u, timer %d",
+                 lease->slots_used, lease->slots_granted - lease->slots_returned,
+                 lease_usable_slots(lease), lease->slots_wanted, lease->waiting_turns,
+                 lease_tokens(lease), lease->failures, lease->probe, lease->probing, lease->report,
+                 timer_armed(&lease->timer));
+}
+
 static void look_at(void *argument, struct destination *d)
 {
     struct watch *w = argument;
@@ -107,14 +121,17 @@ static void look_at(void *argument, struct destination *d)
         return;
     const int64_t now_ms = (int64_t)w->server->shard.now_ms;
     const struct next_hop *hop = d->owner;
+    char lease[256];
+    lease_words(hop == NULL ? NULL : hop->site, lease, sizeof(lease));
     w->found = true;
     snprintf(w->why, SERVER_PATH_MAX,
              "shard %u, %s, %u units ready: %s (failures %u, back-off %lld ms, pause %lld ms, "
-             "links %u, told %d)",
+             "links %u, told %d%s)",
              w->server->shard.index, d->key, d->ready_count, why, d->failures,
              d->retry_ms == 0 ? 0 : (long long)((int64_t)d->retry_ms - now_ms),
              hop == NULL || hop->pause_ms == 0 ? 0 : (long long)((int64_t)hop->pause_ms - now_ms),
-             hop == NULL ? 0 : hop->links_count, hop != NULL && hop->told);
+             hop == NULL ? 0 : hop->links_count, hop != NULL && hop->told,
+             lease);
 }
 
 static void look_at_deferred(struct watch *w, struct queue *queue)
