@@ -1,19 +1,30 @@
 /*
- * fail_each.c - one run of a fixed number of messages, again and again: each time the next
- * operation fails
+ * fail_each.c - a run of a fixed number of messages; at each operation of a kind a copy of it is
+ * made, in which that operation fails
  *
- *   start (again, if that is what failed) --> clients --> settled, drained | power cut, started
- *     --> settled, drained --> started once more: nothing comes back --> the ledger is judged
+ *   whole run: start --> clients --> settled, drained --> started once more: nothing comes back
+ *                |  |  |  |  each operation: fork()
+ *   copy:        fails --> AFTER_MESSAGES more --> settled, drained, started --> judged
+ *                            '--fork()--> power cut, started --> settled, drained, started -->
+ * judged
  *
- * Until the operation fails all runs are the same, bit by bit. Half of the runs of each n end by a
- * power cut when the clients have heard all their replies: a 250 that was given in spite of the
- * failure is found out then.
+ * So nothing is done twice for the sake of the next operation, and each copy is as long as a
+ * failure needs to show. It ends once in order and once by a power cut when the clients have heard
+ * all their replies: a 250 that was given in spite of the failure is found out then. What is done
+ * after a power cut has a whole run of its own, in which copies begin there. With nth there are no
+ * copies: this process becomes what one would be.
  */
 #include "tests/sim/fail_each.h"
 
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/time.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
 
 #include "core/check.h"
 #include "tests/sim/server_sim.h"
@@ -25,7 +36,9 @@ enum {
     CLIENTS = 2,
     CONNECTIONS = 4,
     CONTENT_MAX = 20'000,
+    AFTER_MESSAGES = 6, /* of each client */
     ALLOCATE = SIM_OPERATIONS,
+    TOLD_S = 5,
 };
 
 static const struct {
@@ -42,15 +55,24 @@ static const struct {
     { "allocate", ALLOCATE, 0 },
 };
 
-static struct fail_each options;
-static unsigned operation; /* index */
-
 struct run {
+    const struct fail_each *options;
+    unsigned operation; /* index */
     struct world world;
-    uint64_t n; /* 0: nothing fails */
-    bool cut;   /* ends by a power cut */
+    struct sim_actor *clients[CLIENTS];
+    uint64_t asked;     /* operations so far */
+    uint64_t copied_to; /* up to this one copies have been made by the other run */
+    uint64_t nth;       /* the one that failed; 0: none yet */
+    bool cut;           /* it ends by a power cut */
+    bool is_copy;
     bool verbose;
+    pid_t other; /* a copy's copy that ends by a power cut; 0: none */
     unsigned failed;
+    /* of the whole run */
+    unsigned running; /* copies */
+    uint64_t all;     /* operations, as counted before */
+    struct fail_each_numbers *numbers;
+    double begun_s, told_s;
 };
 
 static void fail(struct run *run, const char *format, ...) PRINTF_LIKE(2, 3);
@@ -58,7 +80,7 @@ static void fail(struct run *run, const char *format, ...)
 {
     va_list arguments;
     va_start(arguments, format);
-    fprintf(stderr, "%s %llu%s: ", options.operation, (unsigned long long)run->n,
+    fprintf(stderr, "%s %llu%s: ", run->options->operation, (unsigned long long)run->nth,
             run->cut ? ", power cut" : "");
     vfprintf(stderr, format, arguments);
     fputc('\n', stderr);
@@ -76,23 +98,110 @@ const char *fail_each_names(void)
     return names;
 }
 
-/* ---- parts of a run ---- */
+/* ---- copies ---- */
 
-static void arm(struct run *run)
+static double seconds_now(void)
 {
-    const unsigned kind = operations[operation].kind;
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+static void tell(struct run *run)
+{
+    const struct fail_each_numbers *n = run->numbers;
+    const double now_s = seconds_now();
+    if (now_s - run->told_s < TOLD_S)
+        return;
+    run->told_s = now_s;
+    fprintf(stderr, "%s%s: %llu of %llu, %llu runs, %llu went wrong, %.1f a second\n",
+            run->options->operation, run->cut ? " after a power cut" : "",
+            (unsigned long long)run->asked, (unsigned long long)run->all,
+            (unsigned long long)n->runs, (unsigned long long)n->wrong,
+            (double)n->runs / (now_s - run->begun_s));
+}
+
+/* One copy has ended. */
+static void copy_wait(struct run *run)
+{
+    int status;
+    const pid_t pid = wait(&status);
+    CHECK(pid > 0);
+    CHECK(run->running > 0);
+    run->running--;
+    run->numbers->wrong += !WIFEXITED(status) || WEXITSTATUS(status) != 0;
+    tell(run);
+}
+
+static void watch_no_more(struct run *run)
+{
+    sim_watch(run->world.sim, 0, SIM_OPEN, NULL, NULL);
+    fail_pool_watch(NULL, NULL);
+}
+
+/* This process is where it fails, from inside the operation. */
+static void fail_here(struct run *run)
+{
     struct world *w = &run->world;
-    fail_pool(kind == ALLOCATE && run->n > 0 ? run->n : UINT64_MAX);
-    if (kind != ALLOCATE && run->n > 0)
-        sim_fail(w->sim, w->server.machine, kind, run->n - 1, 1, operations[operation].error);
+    run->nth = run->asked;
+    watch_no_more(run);
+    for (unsigned i = 0; i < CLIENTS; i++)
+        if (run->clients[i] != NULL)
+            sim_client_more(run->clients[i], AFTER_MESSAGES);
+    if (operations[run->operation].kind == ALLOCATE)
+        fail_pool_now();
+    else
+        sim_fail(w->sim, w->server.machine, (enum sim_operation)operations[run->operation].kind, 0,
+                 1, operations[run->operation].error);
 }
 
-static uint64_t counted(const struct run *run)
+/* True: this is the copy. Output that waits must not be written twice. */
+static bool copied(struct run *run, pid_t *pid)
 {
-    const unsigned kind = operations[operation].kind;
-    const struct world *w = &run->world;
-    return kind == ALLOCATE ? fail_pool_count() : sim_count(w->sim, w->server.machine, kind);
+    fflush(NULL);
+    *pid = fork();
+    CHECK(*pid >= 0);
+    if (*pid > 0)
+        return false;
+    const struct itimerval most = { .it_value.tv_sec = (time_t)run->options->seconds };
+    setitimer(ITIMER_PROF, &most, NULL);
+    run->is_copy = true;
+    run->other = 0;
+    return true;
 }
+
+static void on_operation(void *argument)
+{
+    struct run *run = argument;
+    const struct fail_each *o = run->options;
+    pid_t pid;
+    run->asked++;
+    if (o->nth > 0) {
+        if (run->asked == o->nth)
+            fail_here(run);
+        return;
+    }
+    if (run->asked <= run->copied_to || run->numbers == NULL || (run->asked - 1) % o->every != 0)
+        return;
+    while (run->running >= o->jobs)
+        copy_wait(run);
+    run->numbers->runs++;
+    run->running++;
+    if (copied(run, &pid))
+        fail_here(run);
+}
+
+static void watch(struct run *run)
+{
+    const unsigned kind = operations[run->operation].kind;
+    struct world *w = &run->world;
+    if (kind == ALLOCATE)
+        fail_pool_watch(on_operation, run);
+    else
+        sim_watch(w->sim, w->server.machine, (enum sim_operation)kind, on_operation, run);
+}
+
+/* ---- parts of a run ---- */
 
 static bool start(struct run *run)
 {
@@ -145,10 +254,13 @@ static void send_mail(struct run *run)
 {
     struct world *w = &run->world;
     for (unsigned i = 0; i < CLIENTS; i++) {
-        struct sim_client_options o = sim_client_plain(&w->in, (options.messages + i) / CLIENTS);
+        struct sim_client_options o =
+            sim_client_plain(&w->in, (run->options->messages + i) / CLIENTS);
         o.connections = CONNECTIONS;
         o.content_max = CONTENT_MAX;
-        (void)sim_client(w->ledger, w->clients, &o);
+        if (run->nth > 0) /* it failed before */
+            o.messages = MIN(o.messages, (uint32_t)AFTER_MESSAGES);
+        run->clients[i] = sim_client(w->ledger, w->clients, &o);
     }
 }
 
@@ -172,8 +284,8 @@ static void judge(struct run *run)
         fail(run, "%u damaged copies", b.damaged);
     if (ledger->strangers > 0)
         fail(run, "%u deliveries of mail that nobody sent", ledger->strangers);
-    if (run->n == 0 && b.sent != options.messages) /* else a client may have been sent away */
-        fail(run, "%u messages were sent of %u", b.sent, options.messages);
+    if (run->nth == 0 && b.sent != run->options->messages)
+        fail(run, "%u messages were sent of %u", b.sent, run->options->messages);
     if (run->failed > 0)
         sim_ledger_print(ledger, 10);
 }
@@ -191,7 +303,10 @@ static bool run_on(struct run *run)
         return false;
     }
     look(run, "when the clients are done");
+    if (run->is_copy)
+        run->cut = copied(run, &run->other);
     if (run->cut) {
+        run->copied_to = run->asked;
         server_sim_crash(&w->server, SIM_POWER);
         if (!start(run))
             return false;
@@ -205,45 +320,68 @@ static bool run_on(struct run *run)
     return drain(run);
 }
 
-/* How often the operation was asked for. */
-static uint64_t run_once(struct run *run)
+static void copy_end(struct run *run)
 {
-    struct world_options o = world_calm(options.seed);
-    o.shards = options.shards;
+    int status = 0;
+    if (run->other > 0 && waitpid(run->other, &status, 0) == run->other)
+        run->failed += !WIFEXITED(status) || WEXITSTATUS(status) != 0;
+    if (run->failed > 0 && run->other > 0)
+        fprintf(stderr,
+                "FAILED: ringpost-sim --fail-each %s --messages %u --shards %u --seed %llu --nth "
+                "%llu --verbose\n",
+                run->options->operation, run->options->messages, run->options->shards,
+                (unsigned long long)run->options->seed, (unsigned long long)run->nth);
+    exit(run->failed > 0 ? 1 : 0); /* exit, not _exit: leaks are looked for */
+}
+
+static void run_once(struct run *run)
+{
+    struct world_options o = world_calm(run->options->seed);
+    o.shards = run->options->shards;
     world_init(&run->world, &o);
-    arm(run);
+    watch(run);
     const bool whole = run_on(run);
-    const uint64_t count = counted(run);
+    watch_no_more(run);
     if (whole)
         judge(run);
     world_free(&run->world);
-    return count;
+    if (run->is_copy)
+        copy_end(run);
+    while (run->running > 0)
+        copy_wait(run);
 }
 
-uint64_t fail_each_begin(const struct fail_each *given)
+bool fail_each(const struct fail_each *options, struct fail_each_numbers *numbers)
 {
     static struct run run;
-    options = *given;
-    operation = 0;
+    unsigned operation = 0;
     while (operation < ARRAY_COUNT(operations) &&
-           strcmp(operations[operation].name, options.operation) != 0)
+           strcmp(operations[operation].name, options->operation) != 0)
         operation++;
+    *numbers = (struct fail_each_numbers) { .operations = 0 };
     if (operation == ARRAY_COUNT(operations))
-        return 0;
-    run = (struct run) { .n = 0 };
-    const uint64_t count = run_once(&run);
-    CHECK(run.failed == 0); /* nothing failed, and yet */
-    return count;
-}
-
-unsigned fail_each_run(uint64_t n, bool verbose)
-{
-    static struct run run;
-    unsigned failed = 0;
-    for (unsigned cut = 0; cut < 2; cut++) {
-        run = (struct run) { .n = n, .cut = cut == 1, .verbose = verbose };
-        (void)run_once(&run);
-        failed += run.failed;
+        return false;
+    uint64_t counted = 0;
+    const double begun_s = seconds_now();
+    if (options->nth == 0) {
+        run = (struct run) { .options = options, .operation = operation };
+        run_once(&run);
+        CHECK(run.failed == 0); /* nothing failed, and yet */
+        counted = numbers->operations = run.asked;
     }
-    return failed;
+    for (unsigned cut = 0; cut < 2; cut++) {
+        run = (struct run) { .options = options,
+                             .operation = operation,
+                             .cut = cut == 1,
+                             .copied_to = cut == 1 ? UINT64_MAX : 0, /* until it is cut */
+                             .verbose = options->verbose,
+                             .all = counted,
+                             .numbers = options->nth == 0 ? numbers : NULL,
+                             .begun_s = begun_s,
+                             .told_s = seconds_now() };
+        run_once(&run);
+        numbers->runs += options->nth > 0;
+        numbers->wrong += run.failed > 0;
+    }
+    return true;
 }

@@ -12,25 +12,33 @@ struct fail_each {
     uint32_t messages;
     unsigned shards;
     uint64_t seed;
+    uint64_t every;   /* only each so-many-th */
+    uint64_t nth;     /* only this one, in this process; 0: all */
+    uint64_t seconds; /* of a processor, that one run may take */
+    unsigned jobs;
+    bool verbose;
+};
+
+struct fail_each_numbers {
+    uint64_t operations; /* of this kind in a run in which nothing fails */
+    uint64_t runs;       /* in which one failed */
+    uint64_t wrong;      /* of those; each was told */
 };
 
 /* "open read write ..": what --fail-each knows. */
 const char *fail_each_names(void);
-/* How many operations of this kind a run has in which nothing fails; 0: no such kind. What follows
- * is about these options. */
-uint64_t fail_each_begin(const struct fail_each *options);
-/* A run whose n-th (1, 2, ..) one fails, once to an orderly end and once to a power cut. How much
- * was wrong, which was said. */
-unsigned fail_each_run(uint64_t n, bool verbose);
+/* False: there is no such operation. */
+bool fail_each(const struct fail_each *options, struct fail_each_numbers *numbers);
 
 /* ---- fail_pool.c ---- */
 
-/* From now on the n-th pool_take that may be refused is; UINT64_MAX: none. Counts anew. */
-void fail_pool(uint64_t n);
-uint64_t fail_pool_count(void);
-/* No more than so many of this one pool at a time; one such order. */
-void fail_pool_most(const char *pool, uint32_t most);
+/* Calls before each pool_take that may be refused, but for pauses; NULL: no more. */
+void fail_pool_watch(void (*call)(void *argument), void *argument);
+/* From inside that call: this one is refused. */
+void fail_pool_now(void);
 /* Meanwhile none is refused, nor counted: a start takes what it made room for. */
 void fail_pool_pause(bool on);
+/* No more than so many of this one pool at a time; one such order. */
+void fail_pool_most(const char *pool, uint32_t most);
 
 #endif

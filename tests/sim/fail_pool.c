@@ -12,20 +12,22 @@
 void *__real_pool_take(struct pool *pool);
 void *__wrap_pool_take(struct pool *pool);
 
-static uint64_t taken, failing = UINT64_MAX;
+static void (*watch)(void *argument);
+static void *watch_argument;
+static bool refused_now;
 static bool paused;
 static const char *limited;
 static uint32_t limit;
 
-void fail_pool(uint64_t n)
+void fail_pool_watch(void (*call)(void *argument), void *argument)
 {
-    taken = 0;
-    failing = n;
+    watch = call;
+    watch_argument = argument;
 }
 
-uint64_t fail_pool_count(void)
+void fail_pool_now(void)
 {
-    return taken;
+    refused_now = true;
 }
 
 void fail_pool_pause(bool on)
@@ -54,9 +56,11 @@ void *__wrap_pool_take(struct pool *pool)
 {
     if (limited != NULL && pool->used >= limit && strcmp(pool->name, limited) == 0)
         return NULL;
-    if (!paused && !is_reserved(pool) && ++taken == failing) {
-        pool->refused++;
-        return NULL;
-    }
-    return __real_pool_take(pool);
+    if (watch != NULL && !paused && !is_reserved(pool))
+        watch(watch_argument);
+    if (!refused_now)
+        return __real_pool_take(pool);
+    refused_now = false;
+    pool->refused++;
+    return NULL;
 }

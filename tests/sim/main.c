@@ -34,10 +34,9 @@ struct job {
 };
 
 struct options {
-    uint64_t from, seeds, seconds, every;
+    uint64_t from, seeds, seconds;
     unsigned jobs;
     bool verbose;
-    unsigned (*run)(uint64_t number, bool verbose);
     struct fail_each each; /* operation NULL: seeds */
 };
 
@@ -48,7 +47,7 @@ static double seconds_now(void)
     return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
-static void job_start(struct job *job, const struct options *o, uint64_t seed)
+static void job_start(struct job *job, uint64_t seed)
 {
     fflush(NULL);
     job->seed = seed;
@@ -61,7 +60,7 @@ static void job_start(struct job *job, const struct options *o, uint64_t seed)
         return;
     const struct itimerval most = { .it_value.tv_sec = SEED_SECONDS_MAX };
     setitimer(ITIMER_PROF, &most, NULL);
-    unsigned failed = o->run(seed, false);
+    unsigned failed = seed_run(seed, false);
     exit(failed > 0 ? 1 : 0); /* exit, not _exit: leaks are looked for */
 }
 
@@ -83,14 +82,7 @@ static bool job_wait(struct job *jobs, const struct options *o)
             fprintf(stderr, "seed %llu: ended by signal %d (%s)\n", seed, WTERMSIG(status),
                     WTERMSIG(status) == SIGPROF ? "turns in a circle"
                                                 : strsignal(WTERMSIG(status)));
-        if (o->each.operation == NULL)
-            fprintf(stderr, "FAILED: ringpost-sim --seed %llu --verbose\n", seed);
-        else
-            fprintf(stderr,
-                    "FAILED: ringpost-sim --fail-each %s --messages %u --shards %u --seed %llu "
-                    "--nth %llu --verbose\n",
-                    o->each.operation, o->each.messages, o->each.shards,
-                    (unsigned long long)o->each.seed, seed);
+        fprintf(stderr, "FAILED: ringpost-sim --seed %llu --verbose\n", seed);
         return false;
     }
     CHECK(pid < 0); /* a child that nobody started */
@@ -110,7 +102,7 @@ static int run_many(const struct options *o)
             unsigned i = 0;
             while (jobs[i].pid != 0)
                 i++;
-            job_start(&jobs[i], o, o->from + o->every * begun++);
+            job_start(&jobs[i], o->from + begun++);
             running++;
             continue;
         }
@@ -122,44 +114,42 @@ static int run_many(const struct options *o)
         now_s = seconds_now();
         if (now_s - told_s >= 5) {
             told_s = now_s;
-            fprintf(stderr, "%llu %s, %llu failed, %.1f a second\n", (unsigned long long)done,
-                    o->each.operation == NULL ? "seeds" : o->each.operation,
+            fprintf(stderr, "%llu seeds, %llu failed, %.1f a second\n", (unsigned long long)done,
                     (unsigned long long)failed, (double)done / (now_s - start_s));
         }
     }
-    if (o->each.operation == NULL)
-        printf("%llu seeds from %llu, %llu failed, %.1f s\n", (unsigned long long)done,
-               (unsigned long long)o->from, (unsigned long long)failed, seconds_now() - start_s);
-    else
-        printf("%s: %llu of them failed, one in each run, %llu runs went wrong, %.1f s\n",
-               o->each.operation, (unsigned long long)done, (unsigned long long)failed,
-               seconds_now() - start_s);
+    printf("%llu seeds from %llu, %llu failed, %.1f s\n", (unsigned long long)done,
+           (unsigned long long)o->from, (unsigned long long)failed, seconds_now() - start_s);
     return failed > 0 ? 1 : 0;
 }
 
 /* operation: one, or "all". */
-static int run_each(struct options *o, uint64_t nth)
+static int run_each(struct fail_each *each)
 {
     char names[256];
     char *rest = names;
-    int result = 0;
-    const bool all = strcmp(o->each.operation, "all") == 0;
-    snprintf(names, sizeof(names), "%s", all ? fail_each_names() : o->each.operation);
-    o->run = fail_each_run;
-    while ((o->each.operation = strsep(&rest, " ")) != NULL) {
-        const uint64_t count = fail_each_begin(&o->each);
-        if (count == 0) {
-            fprintf(stderr, "%s: not one of %s, or there is none in such a run\n",
-                    o->each.operation, fail_each_names());
+    struct fail_each_numbers n, sum = { .operations = 0 };
+    const bool all = strcmp(each->operation, "all") == 0;
+    snprintf(names, sizeof(names), "%s", all ? fail_each_names() : each->operation);
+    while ((each->operation = strsep(&rest, " ")) != NULL) {
+        const double start_s = seconds_now();
+        if (!fail_each(each, &n)) {
+            fprintf(stderr, "%s: not one of %s\n", each->operation, fail_each_names());
             return 2;
         }
-        if (nth > 0)
-            return fail_each_run(nth, o->verbose) > 0 ? 1 : 0;
-        o->from = 1;
-        o->seeds = (count + o->every - 1) / o->every;
-        result |= run_many(o);
+        printf("%s: %llu operations, %llu of them failed, one in each run, %llu runs went wrong, "
+               "%.1f s\n",
+               each->operation, (unsigned long long)n.operations, (unsigned long long)n.runs,
+               (unsigned long long)n.wrong, seconds_now() - start_s);
+        sum.operations += n.operations;
+        sum.runs += n.runs;
+        sum.wrong += n.wrong;
     }
-    return result;
+    if (all)
+        printf("all: %llu operations, %llu failed, %llu runs went wrong\n",
+               (unsigned long long)sum.operations, (unsigned long long)sum.runs,
+               (unsigned long long)sum.wrong);
+    return sum.wrong > 0 ? 1 : 0;
 }
 
 static void usage(void)
@@ -218,9 +208,10 @@ int main(int argc, char **argv)
         { "repeat", required_argument, NULL, 'r' },
         { NULL, 0, NULL, 0 },
     };
-    struct options o = { .from = 1, .seeds = 100, .every = 1, .jobs = 1, .run = seed_run };
-    uint64_t nth = 0;
-    o.each = (struct fail_each) { .messages = 1'000, .shards = 2, .seed = 1 };
+    struct options o = { .from = 1, .seeds = 100, .jobs = 1 };
+    o.each = (struct fail_each) {
+        .messages = 1'000, .shards = 2, .seed = 1, .every = 1, .seconds = SEED_SECONDS_MAX
+    };
     uint64_t seed = 0;
     bool one = false;
     seed_repeat(REPEAT_EVERY);
@@ -238,10 +229,10 @@ int main(int argc, char **argv)
         case 'k':
             o.each.shards = (unsigned)MIN(MAX(number(optarg), 1), (uint64_t)SERVER_SIM_SHARDS_MAX);
             break;
-        case 'y': o.every = MAX(number(optarg), 1); break;
-        case 'N': nth = number(optarg); break;
+        case 'y': o.each.every = MAX(number(optarg), 1); break;
+        case 'N': o.each.nth = number(optarg); break;
         case 'r': seed_repeat(number(optarg)); break;
-        case 'v': o.verbose = true; break;
+        case 'v': o.verbose = o.each.verbose = true; break;
         case 't':
             o.seconds = number(optarg);
             if (o.seeds == 100)
@@ -252,8 +243,9 @@ int main(int argc, char **argv)
         }
     }
     take_once();
+    o.each.jobs = o.jobs;
     if (o.each.operation != NULL)
-        return run_each(&o, nth);
+        return run_each(&o.each);
     if (!one)
         return run_many(&o);
     unsigned failed = seed_run(seed, o.verbose);

@@ -83,6 +83,8 @@ int sim_fault(struct sim *sim, unsigned machine, enum sim_operation kind, uint32
     struct sim_order *order = &m->orders[kind];
     m->counts[kind]++;
     sim->operations++;
+    if (sim->watch != NULL && kind == sim->watch_kind && machine == sim->watch_machine)
+        sim->watch(sim->watch_argument);
     if (order->count > 0) {
         if (order->skip == 0) {
             order->count--;
@@ -410,6 +412,15 @@ void sim_fail(struct sim *sim, unsigned machine, enum sim_operation kind, uint64
     CHECK(count == 0 || error < 0);
     sim->machines[machine].orders[kind] =
         (struct sim_order) { .skip = skip, .count = count, .error = error };
+}
+
+void sim_watch(struct sim *sim, unsigned machine, enum sim_operation kind, void (*call)(void *),
+               void *argument)
+{
+    sim->watch = call;
+    sim->watch_argument = argument;
+    sim->watch_machine = machine;
+    sim->watch_kind = kind;
 }
 
 uint64_t sim_count(const struct sim *sim, unsigned machine, enum sim_operation kind)

@@ -150,6 +150,10 @@ void sim_crash(struct sim *sim, unsigned machine, enum sim_crash how);
  * (negative errno). One order per kind and machine; count 0 withdraws it. */
 void sim_fail(struct sim *sim, unsigned machine, enum sim_operation kind, uint64_t skip,
               uint64_t count, int error);
+/* Calls before the fate of each operation of this kind there is decided: sim_fail from inside the
+ * call, with skip 0, is about that one. NULL: no more. One such order. */
+void sim_watch(struct sim *sim, unsigned machine, enum sim_operation kind, void (*call)(void *),
+               void *argument);
 /* How many operations of this kind were started on the machine so far: for "n = 1..all" loops. */
 uint64_t sim_count(const struct sim *sim, unsigned machine, enum sim_operation kind);
 /* While on, nothing of this kind (SIM_READ, SIM_WRITE, SIM_SYNC, SIM_OPEN) finishes on this

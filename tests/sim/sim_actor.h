@@ -127,6 +127,8 @@ struct sim_actor *sim_client(struct sim_ledger *ledger, struct ring *ring,
 bool sim_client_done(const struct sim_actor *client);
 /* No new messages. */
 void sim_client_stop(struct sim_actor *client);
+/* So many new ones at most. */
+void sim_client_more(struct sim_actor *client, uint32_t messages);
 /* All clients of the ledger are done; for sim_run_until. */
 bool sim_clients_done(void *ledger);
 

@@ -535,6 +535,12 @@ void sim_client_stop(struct sim_actor *actor)
     container_of(actor, struct client, actor)->stopped = true;
 }
 
+void sim_client_more(struct sim_actor *actor, uint32_t messages)
+{
+    struct client *client = container_of(actor, struct client, actor);
+    client->options.messages = MIN(client->options.messages, client->begun + messages);
+}
+
 struct sim_client_options sim_client_plain(const struct net_address *to, uint32_t messages)
 {
     return (struct sim_client_options) {

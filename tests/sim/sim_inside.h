@@ -236,6 +236,10 @@ struct sim {
     struct sim_ring *turn; /* whose it is next, and when; unless it is not known any more */
     uint64_t turn_ns;
     bool turn_known;
+    void (*watch)(void *argument); /* operations of a kind on a machine */
+    void *watch_argument;
+    unsigned watch_machine;
+    enum sim_operation watch_kind;
     void (*look)(void *argument);
     void *look_argument;
     unsigned look_steps, look_left;
