@@ -558,6 +558,37 @@ Test(server_sim, limits_hold_over_all_shards_at_any_time)
     }
 }
 
+static void nobody_is_forgotten(void *argument)
+{
+    struct world *w = argument;
+    char why[SERVER_PATH_MAX];
+    cr_assert(!server_sim_forgets(&w->server, true, why), "at %lu ms: %s", sim_now_ms(w->sim), why);
+}
+
+/* Many domains of one host that refuses, resets and answers late, and its connections are few. */
+Test(server_sim, ready_mail_has_somebody_who_looks_at_it_again)
+{
+    for (uint64_t seed = 1; seed <= 8; seed++) {
+        struct world_options o = world_calm(seed);
+        o.sim.refuse_ppm = o.sim.reset_ppm = 50'000;
+        o.many = 40;
+        o.connections_per_hop = 2;
+        o.shards = 1 + seed % 2;
+        struct world *w = world_new(&o);
+        *sim_hop_options(w->hops[4]) = sim_hop_wild(&w->hop_addresses[4]);
+        sim_hop_options(w->hops[4])->busy_ppm = 300'000;
+        sim_dns_faults(w->dns, 50'000, 50'000, 5'000);
+        start(w);
+        sim_faults(w->sim, w->server.machine, true);
+        sim_look(w->sim, 16, nobody_is_forgotten, w);
+        clients(w, SEVERAL, 1'500);
+        run_for(w, 5 * MINUTE_MS);
+        sim_faults(w->sim, w->server.machine, false);
+        (void)finish(w);
+        world_free(w);
+    }
+}
+
 Test(server_sim, a_dead_next_hop_costs_one_probe_a_back_off_for_all_shards)
 {
     struct world_options o = world_calm(30);
