@@ -514,7 +514,7 @@ static bool link_begin(struct link *link)
     if (r < 0)
         link_free(link);
     if (r == -ENOBUFS && hop->links_count == 0) { /* the shard's other logs have all clients */
-        hop_wait(hop);
+        hop_share_lacks(hop);
         return true;
     }
     return r == 0;

@@ -31,6 +31,7 @@ struct hop_share {
     unsigned holders;    /* next hops that have some */
     unsigned ending;     /* connections, so that others have one */
     unsigned promised;   /* connections, to next hops that look for their addresses */
+    bool lacks;          /* the shard's other logs have all clients: until the next tick */
     struct lane_turns turns;
     struct task task;
     struct timer timer;

@@ -166,7 +166,7 @@ static void share_run(struct task *task)
 {
     struct deliver *deliver = container_of(task, struct deliver, share.task);
     struct hop_share *share = &deliver->share;
-    for (unsigned i = 0; i < GRANTS_MAX && !deliver->draining; i++) {
+    for (unsigned i = 0; i < GRANTS_MAX && !deliver->draining && !share->lacks; i++) {
         unsigned present = 0;
         for (unsigned rank = 0; rank < LANE_RANKS; rank++)
             if (!list_empty(&share->waiting[rank]) && share_room(deliver, (enum lane)rank) > 0)
@@ -181,6 +181,7 @@ static void share_run(struct task *task)
 static void share_on_timer(struct timer *timer)
 {
     struct deliver *deliver = container_of(timer, struct deliver, share.timer);
+    deliver->share.lacks = false;
     if (deliver->draining || share_waiting(deliver, LANE_PROBE) == 0)
         return;
     for (unsigned rank = 0; rank < LANE_RANKS; rank++)
@@ -193,8 +194,14 @@ static void share_on_timer(struct timer *timer)
 
 void hop_share_freed(struct deliver *deliver)
 {
-    if (share_waiting(deliver, LANE_PROBE) > 0 && !deliver->draining)
+    if (share_waiting(deliver, LANE_PROBE) > 0 && !deliver->draining && !deliver->share.lacks)
         shard_run_later(deliver->shard, &deliver->share.task);
+}
+
+void hop_share_lacks(struct next_hop *hop)
+{
+    hop->deliver->share.lacks = true;
+    hop_wait(hop); /* which sees to the tick */
 }
 
 /* ---- connections ---- */

@@ -229,6 +229,8 @@ void hop_wait_no_more(struct next_hop *hop);
 void hop_promise_end(struct next_hop *hop);
 /* A connection, or a look-up of addresses, is over. */
 void hop_share_freed(struct deliver *deliver);
+/* There is room for its connection, and none for its client: it waits, and nobody is asked soon. */
+void hop_share_lacks(struct next_hop *hop);
 void hop_share_init(struct deliver *deliver);
 /* It counts among its next hop's links; it does not any more, and is about to be freed. */
 void link_shares(struct link *link);
