@@ -130,8 +130,7 @@ static void look_at(void *argument, struct destination *d)
              w->server->shard.index, d->key, d->ready_count, why, d->failures,
              d->retry_ms == 0 ? 0 : (long long)((int64_t)d->retry_ms - now_ms),
              hop == NULL || hop->pause_ms == 0 ? 0 : (long long)((int64_t)hop->pause_ms - now_ms),
-             hop == NULL ? 0 : hop->links_count, hop != NULL && hop->told,
-             lease);
+             hop == NULL ? 0 : hop->links_count, hop != NULL && hop->told, lease);
 }
 
 static void look_at_deferred(struct watch *w, struct queue *queue)
