@@ -15,6 +15,7 @@
 #include "mta/config.h"
 #include "mta/config_build.h"
 #include "mta/config_text.h"
+#include "tests/core/fewer.h"
 
 #define DATA "tests/mta/data/"
 #define EXAMPLE "deploy/ringpost.conf.example"
@@ -161,11 +162,14 @@ Test(config, bounds_on_numbers_of_things)
         size += (size_t)sprintf(text + size, ", 10.0.%u.%u", i / 256, i % 256);
     sprintf(text + size, " } }");
     refused(text, "more than 16384 networks");
-    size = (size_t)sprintf(text, GOOD "relay { domains = { x");
-    for (unsigned i = 0; i < PATTERNS_MAX; i++)
-        size += (size_t)sprintf(text + size, ", a%u.b", i);
-    sprintf(text + size, " } }");
-    refused(text, "more than 65536 patterns");
+    if (!UNDER_ASAN) { /* libConfuse makes room for one more each time, and ASan moves all of them
+                        */
+        size = (size_t)sprintf(text, GOOD "relay { domains = { x");
+        for (unsigned i = 0; i < PATTERNS_MAX; i++)
+            size += (size_t)sprintf(text + size, ", a%u.b", i);
+        sprintf(text + size, " } }");
+        refused(text, "more than 65536 patterns");
+    }
     size = (size_t)sprintf(
         text, GOOD "outbound r { type = partner state = enforce domains = { d } hosts = { h0");
     for (unsigned i = 1; i <= ROUTE_HOSTS_MAX; i++)

@@ -11,6 +11,7 @@
 #include "core/random.h"
 #include "mta/config.h"
 #include "tls/tls_server.h"
+#include "tests/core/fewer.h"
 
 static const char head[] = "hostname = mx.corp.example\n"
                            "listener in { addresses = { 127.0.0.1:25 } }\n"
@@ -759,7 +760,7 @@ static bool same(const struct answer *a, const struct answer *b)
 
 Test(inbound, the_order_in_the_file_decides_nothing)
 {
-    for (uint64_t seed = 1; seed <= 40; seed++) {
+    for (uint64_t seed = 1; seed <= FEWER(40); seed++) {
         static char sections[MANY][512], one[MANY * 512], other[MANY * 512];
         struct random random;
         unsigned count, order[MANY];
@@ -793,7 +794,7 @@ Test(inbound, the_order_in_the_file_decides_nothing)
  * without the partners nothing less. */
 Test(inbound, own_connectors_grant_and_partners_never)
 {
-    for (uint64_t seed = 1; seed <= 40; seed++) {
+    for (uint64_t seed = 1; seed <= FEWER(40); seed++) {
         static char all[MANY * 512], own[MANY * 512], partners[MANY * 512], section[512];
         struct random random;
         random_seed(&random, 1'000 + seed);
@@ -827,7 +828,7 @@ Test(inbound, own_connectors_grant_and_partners_never)
 Test(inbound, better_tls_is_never_worse_off)
 {
     static const unsigned ladder[] = { PLAIN, V12, V13, 0 };
-    for (uint64_t seed = 1; seed <= 40; seed++) {
+    for (uint64_t seed = 1; seed <= FEWER(40); seed++) {
         static char text[MANY * 512], section[512];
         struct random random;
         random_seed(&random, 2'000 + seed);

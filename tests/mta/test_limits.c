@@ -6,6 +6,7 @@
 
 #include "core/random.h"
 #include "mta/limits.h"
+#include "tests/core/fewer.h"
 
 static const uint8_t key[LIMITS_KEY_BYTES] = "sixteen octets!";
 
@@ -143,7 +144,7 @@ Test(limits, agrees_with_a_model)
 {
     enum { CAPACITY = 200, ADDRESSES = 256 };
     static struct net_address open[CAPACITY];
-    for (uint64_t seed = 1; seed <= 30; seed++) {
+    for (uint64_t seed = 1; seed <= FEWER(30); seed++) {
         struct random random;
         random_seed(&random, seed);
         struct limits *limits = limits_for(CAPACITY);

@@ -6,6 +6,7 @@
 
 #include "core/random.h"
 #include "mta/networks.h"
+#include "tests/core/fewer.h"
 
 static struct net_prefix prefix_of(const char *text)
 {
@@ -102,7 +103,7 @@ Test(networks, edges)
 Test(networks, agrees_with_a_model)
 {
     static struct net_prefix prefixes[600];
-    for (uint64_t seed = 1; seed <= 60; seed++) {
+    for (uint64_t seed = 1; seed <= FEWER(60); seed++) {
         struct random random;
         random_seed(&random, seed);
         struct networks *networks;

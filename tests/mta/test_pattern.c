@@ -7,6 +7,7 @@
 
 #include "core/random.h"
 #include "mta/pattern.h"
+#include "tests/core/fewer.h"
 
 static struct pattern_set *set_of(const char *const *patterns, unsigned count)
 {
@@ -181,7 +182,7 @@ static int model_find(const struct model *model, const char *domain, unsigned *m
 Test(pattern, agrees_with_a_model)
 {
     static struct model model;
-    for (uint64_t seed = 1; seed <= 40; seed++) {
+    for (uint64_t seed = 1; seed <= FEWER(40); seed++) {
         struct random random;
         random_seed(&random, seed);
         struct pattern_set *set = set_of(NULL, 0);

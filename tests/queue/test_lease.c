@@ -12,6 +12,7 @@
 
 #include "core/random.h"
 #include "queue/lease.h"
+#include "tests/core/fewer.h"
 
 enum {
     HOLDERS_MAX = 6,
@@ -474,7 +475,7 @@ Test(lease, a_lower_limit_is_reached_as_connections_end_their_messages)
 Test(lease, the_rate_is_kept_and_used)
 {
     static const uint32_t rates[] = { 1, 7, 60, 300, 6'000, 60'000 };
-    for (unsigned r = 0; r < ARRAY_COUNT(rates); r++) {
+    for (unsigned r = 0; r < ARRAY_COUNT(rates) - UNDER_ASAN; r++) {
         struct world *w = world_new(20 + r, 3, 40, rates[r]);
         w->work_max_ms = 20;
         w->delay_max_ms = 3;
@@ -528,7 +529,7 @@ Test(lease, a_dead_next_hop_costs_one_probe_in_all)
 
 Test(lease, a_probe_that_nobody_uses_goes_to_another)
 {
-    for (uint64_t seed = 50; seed < 60; seed++) {
+    for (uint64_t seed = 50; seed < 50 + FEWER(10); seed++) {
         struct world *w = world_new(seed, 4, 20, 0);
         w->dead = true;
         w->work_max_ms = 2'000;
@@ -670,6 +671,6 @@ static void mixed(uint64_t seed)
 
 Test(lease, no_interleaving_exceeds_a_limit_or_starves_anybody)
 {
-    for (uint64_t seed = 1'000; seed < 1'016; seed++)
+    for (uint64_t seed = 1'000; seed < 1'000 + FEWER(16); seed++)
         mixed(seed);
 }

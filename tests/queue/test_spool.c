@@ -2,6 +2,7 @@
  * test_spool.c - the promise of the spool: before power cuts, failed writes, and full disks
  */
 #include "tests/queue/spool_world.h"
+#include "tests/core/fewer.h"
 
 Test(spool, a_log_of_another_number_or_size_is_refused)
 {
@@ -288,7 +289,7 @@ static uint64_t first_seed(void)
 static uint64_t seeds(void)
 {
     const char *text = getenv("SPOOL_TEST_SEEDS");
-    return text != NULL ? strtoull(text, NULL, 10) : 20;
+    return text != NULL ? strtoull(text, NULL, 10) : FEWER(20);
 }
 
 Test(spool, nothing_acknowledged_is_lost_in_power_cuts)
