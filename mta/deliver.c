@@ -237,8 +237,14 @@ static struct next_hop *hop_new(struct deliver *deliver)
         list_push(&deliver->open, &old->node);
         struct destination *d = old->destination;
         bool waits = old->skipped || hop_waits_for_tls(d);
-        if (!hop_is_idle(old) || (waits && i < HOPS_LOOKS_MAX / 2))
+        if (waits && i < HOPS_LOOKS_MAX / 2)
             continue;
+        if (!hop_is_idle(old))
+            old = hop_last_in_line(old);
+        if (old == NULL)
+            continue;
+        d = old->destination;
+        hop_steps_aside(old);
         hop_free(old);
         if (d->ready_count > 0 && !timer_armed(&d->timer))
             deliver_again(deliver, d); /* it waited for something that it knew of: a lease's news */
@@ -256,6 +262,7 @@ static struct next_hop *hop_of(struct deliver *deliver, struct destination *d)
     struct next_hop *hop = hop_new(deliver);
     if (hop == NULL)
         return NULL;
+    destination_not_aside(d);
     memset(hop, 0, offsetof(struct next_hop, targets));
     hop->deliver = deliver;
     hop->destination = d;
@@ -273,8 +280,10 @@ bool deliver_unwanted(void *argument, struct destination *d)
 {
     (void)argument;
     struct next_hop *hop = d->owner;
-    if (hop == NULL)
+    if (hop == NULL) {
+        destination_not_aside(d);
         return true;
+    }
     if (hop->links_count > 0)
         return false;
     hop_free(hop);

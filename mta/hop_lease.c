@@ -92,11 +92,12 @@ static struct lease *lease_of(struct next_hop *hop)
 
 /* ---- waiting ---- */
 
-static void wants_changed(struct next_hop *hop, struct lease *lease)
+void lease_wants_changed(struct lease_shard *leases, struct lease *lease)
 {
-    lease_want(lease, (uint32_t)MIN(lease->waiting_slots, (uint64_t)UINT32_MAX),
+    const uint64_t aside = list_empty(&lease->aside) ? 0 : 1; /* they want to hear of it */
+    lease_want(lease, (uint32_t)MIN(MAX(lease->waiting_slots, aside), (uint64_t)UINT32_MAX),
                (uint32_t)MIN(lease->waiting_tokens, (uint64_t)UINT32_MAX));
-    lease_shard_now(hop->deliver->leases, lease);
+    lease_shard_now(leases, lease);
 }
 
 /* Whoever waits for a token only has a connection: it does not wait behind those without. */
@@ -107,6 +108,7 @@ static void hop_waits(struct next_hop *hop, struct lease *lease, uint32_t slots,
         hop_stops_waiting(hop);
         hop->site = lease_get(lease->holder, &lease->key, &limits);
         CHECK(hop->site == lease);
+        lease->waiting_count++;
         if (slots == 0)
             list_push_front(&lease->waiting, &hop->waits);
         else
@@ -118,7 +120,7 @@ static void hop_waits(struct next_hop *hop, struct lease *lease, uint32_t slots,
     lease->waiting_tokens += tokens - (uint64_t)hop->wants_tokens;
     hop->wants_slots = slots;
     hop->wants_tokens = tokens;
-    wants_changed(hop, lease);
+    lease_wants_changed(hop->deliver->leases, lease);
 }
 
 /* Its turn is over, used or not. */
@@ -147,17 +149,18 @@ void hop_stops_waiting(struct next_hop *hop)
     hop_not_its_turn(hop);
     hop->site = NULL;
     list_remove(&hop->waits);
+    lease->waiting_count--;
     lease->waiting_slots -= hop->wants_slots;
     lease->waiting_tokens -= hop->wants_tokens;
     hop->wants_slots = hop->wants_tokens = 0;
-    wants_changed(hop, lease);
+    lease_wants_changed(hop->deliver->leases, lease);
     if (hop->told && d->retry_ms > now_ms) { /* nobody else wakes it then; many may do that */
         const uint64_t wait_ms = d->retry_ms - now_ms;
         queue_destination_again(
             hop->deliver->queue, d,
             wait_ms + random_below(&hop->deliver->shard->random, wait_ms / SPREAD_PART + 1));
     }
-    if (!list_empty(&lease->waiting) && slots_left(lease) > 0)
+    if ((!list_empty(&lease->waiting) && slots_left(lease) > 0) || lease_has_room(lease))
         lease_shard_wake(hop->deliver->leases, lease);
     lease_put(lease);
 }
@@ -419,5 +422,6 @@ void hop_lease_changed(void *owner, struct lease *lease)
         }
         hop_has_its_turn(hop);
     }
+    lease_calls_back(leases, lease);
     lease_put(lease);
 }

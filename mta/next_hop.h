@@ -3,7 +3,7 @@
  *
  * Shared by deliver.c (next hops and their connections), attempt.c (one unit on its way),
  * hop_targets.c (its addresses), hop_lease.c (limits that all shards keep together), hop_own.c
- * (what fails for it alone), hop_share.c
+ * (what fails for it alone), hop_aside.c (who waits without being one), hop_share.c
  * (who gets the shard's connections), link_share.c (a connection goes on for another one),
  * link_policy.c (what a host must show, and what is said when it does not),
  * link_tls.c (how it is asked), link_floor.c (may it have mail, by what it has been capable of),
@@ -248,6 +248,8 @@ void link_yield(struct link *link);
 /* hop_lease.c: its way is another one; its site is known by its MX hosts. */
 void hop_site_unknown(struct next_hop *hop);
 void hop_site_is(struct next_hop *hop, const struct resolve_site *site);
+/* Those that wait are others, or want something else. */
+void lease_wants_changed(struct lease_shard *leases, struct lease *lease);
 /* May a connection be begun? False: the hop is pumped again when it may be. wanted: how many could
  * be begun now. */
 bool hop_take_slot(struct next_hop *hop, uint32_t wanted, struct link_lease *taken);
@@ -290,6 +292,17 @@ bool hop_sts_known(struct next_hop *hop);
 bool hop_sts_ask(struct next_hop *hop, const struct hop_target *to, struct sts_facts *facts);
 /* What a host in testing would have been refused for is told. The connection is as it will be. */
 void link_sts_tell(const struct link *link);
+/* hop_aside.c: it is about to give way to another one: its destination waits in its lease. */
+void hop_steps_aside(struct next_hop *hop);
+/* The last one of its line, if that is long, and nothing is under way for that one; or NULL. */
+struct next_hop *hop_last_in_line(const struct next_hop *hop);
+/* It has a next hop again, or is not wanted any more. */
+void destination_not_aside(struct destination *destination);
+/* Some of those that wait get a next hop, if the lease lets them. */
+void lease_calls_back(struct lease_shard *leases, struct lease *lease);
+/* The line is short enough for some of them. */
+bool lease_has_room(const struct lease *lease);
+
 /* hop_own.c: the destination fails by itself, not with its site: for all shards. May it be looked
  * at, after that? False: the hop is pumped again when it may be. It was: that is over. */
 void hop_fail(struct next_hop *hop, enum outbound_token token, struct slice why);

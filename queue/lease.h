@@ -142,11 +142,13 @@ struct lease {
     char why[LEASE_WHY_MAX];
     /* of the user */
     struct list waiting; /* next hops */
+    struct list aside;   /* destinations that wait without one */
     struct list resting; /* connections that have nothing to do */
     struct list wake;
     uint64_t waiting_slots, waiting_tokens; /* wanted by those that wait */
-    uint32_t waiting_turns;                 /* of them, about to take a slot */
-    uint32_t waiting_round;                 /* of health, that they know of */
+    uint32_t waiting_count;
+    uint32_t waiting_turns; /* of them, about to take a slot */
+    uint32_t waiting_round; /* of health, that they know of */
 };
 
 struct lease_holder {

@@ -306,6 +306,7 @@ struct destination *queue_destination(struct queue *queue, const char *key, size
     timer_init(&d->timer, destination_on_timer);
     list_push(hash_list(queue, hash), &d->node);
     list_init(&d->idle);
+    list_init(&d->aside);
     destination_idle(d, true);
     metric_add(&queue->metrics.destinations, 1);
     return d;

@@ -67,7 +67,9 @@ struct destination {
     uint64_t ordered_ms; /* an operator said that it is to be tried, and it was not yet; or 0 */
     uint64_t age_max_ms; /* of its units; 0: as their class says */
     struct list idle;    /* of the queue's list, while it has no unit */
-    struct timer timer;  /* the end of its back-off */
+    struct list aside;   /* of the delivering side: where it waits without an owner, and in what */
+    void *aside_in;
+    struct timer timer; /* the end of its back-off */
     char key[DESTINATION_KEY_MAX];
     char error[QUEUE_TEXT_MAX];
 };

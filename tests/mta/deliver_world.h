@@ -270,8 +270,27 @@ static bool upload_is_done(void *argument)
     return ((struct deliver_upload *)argument)->done;
 }
 
-/* A durable message with content of about so many octets to recipients in these domains (indexes in
- * the ledger, one letter each: x, y, z, v). Its id in the ledger. */
+/* Domains a.many.test to z.many.test, with this MX host. */
+static MAYBE_UNUSED void deliver_many_domains(struct deliver_world *w, const char *host)
+{
+    static char names[26][16];
+    for (unsigned i = 0; i < ARRAY_COUNT(names); i++) {
+        snprintf(names[i], sizeof(names[i]), "%c.many.test", 'a' + i);
+        sim_dns_mx(w->names, names[i], 10, host);
+        cr_assert_lt(w->ledger->domains_count, SIM_DOMAINS_MAX);
+        w->ledger->domains[w->ledger->domains_count++] = names[i];
+    }
+}
+
+static MAYBE_UNUSED uint8_t deliver_domain_index(char letter)
+{
+    if (letter >= 'A' && letter <= 'Z')
+        return (uint8_t)(4 + letter - 'A');
+    return letter == 'v' ? 3 : (uint8_t)(letter - 'x');
+}
+
+/* A durable message with content of about so many octets to recipients in these domains (one letter
+ * each: x, y, z, v; A to Z for a.many.test ...). Its id in the ledger. */
 static MAYBE_UNUSED uint32_t deliver_mail(struct deliver_world *w, const char *to, uint32_t bytes)
 {
     struct sim_message *m = sim_ledger_add(w->ledger);
@@ -284,7 +303,7 @@ static MAYBE_UNUSED uint32_t deliver_mail(struct deliver_world *w, const char *t
     for (; *to != '\0'; to++) {
         unsigned k = m->recipients_count++;
         cr_assert_lt(k, SIM_RECIPIENTS_MAX);
-        m->domains[k] = *to == 'v' ? 3 : (uint8_t)(*to - 'x');
+        m->domains[k] = deliver_domain_index(*to);
         m->recipients[k].accepted = true;
         int size = snprintf(texts[k], sizeof(texts[k]), "r%u.m%u@%s", k, m->id,
                             w->ledger->domains[m->domains[k]]);
