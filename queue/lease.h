@@ -20,8 +20,9 @@
  * tells (mta/lease_shard.c) must keep their order for each pair of shards, and may be as late as
  * it likes. Slots have no time limit: shards live as long as the process.
  *
- * Bounds: leases of a holder, sites of an owner, LEASE_SHARDS_MAX. A key without a site is asked
- * for again each LEASE_KEEP_MS.
+ * Bounds: leases of a holder, sites of an owner, LEASE_SHARDS_MAX. A site that is only remembered
+ * for its back-off gives way to one that is wanted. A key without a site is asked for again each
+ * LEASE_KEEP_MS.
  */
 #ifndef RINGPOST_QUEUE_LEASE_H
 #define RINGPOST_QUEUE_LEASE_H
@@ -230,6 +231,7 @@ struct lease_share { /* of one holder */
 
 struct lease_site {
     struct list node;
+    struct list remembered; /* of the owner's, while no holder has anything */
     struct timer timer;
     struct lease_owner *owner;
     struct lease_key key;
@@ -262,7 +264,8 @@ struct lease_owner {
     struct pool sites;
     struct list *hashes;
     uint32_t mask;
-    struct list dirty; /* shares */
+    struct list dirty;      /* shares */
+    struct list remembered; /* sites, the longest so first: they give way to new ones */
     struct lease_numbers *numbers;
 };
 

@@ -10,8 +10,9 @@
  * rate makes in it and that, wherever they were used.
  *
  * A site is forgotten when no holder has or wants anything, its bucket is full and its back-off
- * over. Owns the sites. A failure counts when its reporter knew the present state of health:
- * several that fail at the same time are one failure.
+ * over; earlier if there is no room for another one, and it has no bucket. Owns the sites. A
+ * failure counts when its reporter knew the present state of health: several that fail at the same
+ * time are one failure.
  */
 #include <errno.h>
 
@@ -90,6 +91,7 @@ int lease_owner_init(struct lease_owner *owner, unsigned shards, uint32_t sites_
         .timers = timers, .now_ms = now_ms, .shards = shards, .numbers = numbers
     };
     list_init(&owner->dirty);
+    list_init(&owner->remembered);
     owner->mask = chains(sites_max) - 1;
     owner->hashes = memory_reserve(sizeof(struct list) * ((size_t)owner->mask + 1));
     if (owner->hashes == NULL)
@@ -130,9 +132,31 @@ static uint32_t burst(const struct lease_site *site)
 
 static void site_on_timer(struct timer *timer);
 
-static struct lease_site *site_new(struct lease_owner *owner, const struct lease_ask *ask)
+static void site_free(struct lease_site *site)
+{
+    struct lease_owner *owner = site->owner;
+    CHECK(site->known == 0);
+    CHECK(site->held == 0);
+    timer_disarm(owner->timers, &site->timer);
+    list_remove(&site->node);
+    list_remove(&site->remembered);
+    pool_give(&owner->sites, site);
+    metric_sub(&owner->numbers->sites, 1);
+}
+
+/* There may be more that are dead than there is room for. What is forgotten costs one look more. */
+static struct lease_site *site_take(struct lease_owner *owner)
 {
     struct lease_site *site = pool_take(&owner->sites);
+    if (site != NULL || list_empty(&owner->remembered))
+        return site;
+    site_free(container_of(owner->remembered.next, struct lease_site, remembered));
+    return pool_take(&owner->sites);
+}
+
+static struct lease_site *site_new(struct lease_owner *owner, const struct lease_ask *ask)
+{
+    struct lease_site *site = site_take(owner);
     if (site == NULL) {
         metric_add(&owner->numbers->full, 1);
         return NULL;
@@ -144,6 +168,7 @@ static struct lease_site *site_new(struct lease_owner *owner, const struct lease
     site->credit = (uint64_t)burst(site) * MINUTE_MS;
     site->credit_ms = *owner->now_ms;
     timer_init(&site->timer, site_on_timer);
+    list_init(&site->remembered);
     for (unsigned i = 0; i < owner->shards; i++) {
         site->shares[i] = (struct lease_share) { .site = site, .holder = (uint8_t)i };
         list_init(&site->shares[i].dirty);
@@ -151,17 +176,6 @@ static struct lease_site *site_new(struct lease_owner *owner, const struct lease
     list_push(chain_of(owner, &ask->key), &site->node);
     metric_add(&owner->numbers->sites, 1);
     return site;
-}
-
-static void site_free(struct lease_site *site)
-{
-    struct lease_owner *owner = site->owner;
-    CHECK(site->known == 0);
-    CHECK(site->held == 0);
-    timer_disarm(owner->timers, &site->timer);
-    list_remove(&site->node);
-    pool_give(&owner->sites, site);
-    metric_sub(&owner->numbers->sites, 1);
 }
 
 /* ---- tokens ---- */
@@ -449,6 +463,8 @@ static bool site_decide(struct lease_site *site)
             site_free(site);
             return false;
         }
+        if (site->limits.rate == 0 && list_empty(&site->remembered)) /* a bucket is to be kept */
+            list_push(&owner->remembered, &site->remembered);
         timer_arm(owner->timers, &site->timer, until_ms);
         return true;
     }
@@ -500,6 +516,7 @@ static void share_open(struct lease_share *share, const struct lease_ask *ask)
     share->tokens_used = ask->tokens_used;
     share->tokens_back = ask->tokens_returned;
     share->probe = false;
+    list_remove(&site->remembered);
     site->known++;
     site->held += held(share);
     site->outstanding += tokens;

@@ -613,6 +613,49 @@ Test(lease, an_order_costs_one_probe_whoever_passes_it_on)
     }
 }
 
+/* What an owner remembers of the dead must not keep the living from having a place. */
+Test(lease, a_site_that_is_only_remembered_gives_way)
+{
+    struct timers timers;
+    struct lease_owner owner;
+    struct lease_numbers numbers = { 0 };
+    uint64_t now_ms = 1'000;
+    timers_init(&timers, now_ms);
+    cr_assert_eq(lease_owner_init(&owner, 1, 4, &timers, &now_ms, &numbers), 0);
+    for (uint64_t i = 1; i <= 20; i++) {
+        struct lease_ask ask = {
+            .key = { { i, i } }, .limits = { .slots = 2 }, .number = 1, .slots_wanted = 1
+        };
+        struct lease_tell tell;
+        lease_owner_hear(&owner, 0, &ask);
+        struct lease_share *share = lease_owner_next(&owner);
+        cr_assert_not_null(share, "%lu: there is no place", i);
+        lease_owner_say(share, &tell);
+        lease_owner_said(share);
+        cr_assert_eq(tell.key.word[0], i);
+        cr_assert_eq(tell.slots, 1);
+        ask = (struct lease_ask) {
+            .key = ask.key,
+            .limits = ask.limits,
+            .number = 2,
+            .seen = tell.number,
+            .slots_granted = 1,
+            .slots_returned = 1,
+            .report = LEASE_FAILED,
+            .failures = 1,
+            .failed_ms = now_ms,
+            .retry_ms = now_ms + MINUTE_MS,
+        };
+        lease_owner_hear(&owner, 0, &ask);
+        while ((share = lease_owner_next(&owner)) != NULL)
+            lease_owner_said(share);
+        cr_assert_leq(numbers.sites, 4);
+    }
+    cr_assert_eq(numbers.sites, 4);
+    cr_assert_eq(numbers.full, 0);
+    lease_owner_free(&owner);
+}
+
 /* ---- anything ---- */
 
 static void mixed(uint64_t seed)
