@@ -182,7 +182,7 @@ static void hop_learn_route(struct next_hop *hop)
     hop_find_route(hop);
     hop->suspended = queue_orders_suspend(deliver->orders, hop->destination->key);
     hop->targets_count = 0;
-    hop->targets_until_ms = 0;
+    hop->targets_until_ms = hop->sts_until_ms = 0;
     hop_looked(hop, false);
     hop_site_unknown(hop);
 }
@@ -385,6 +385,7 @@ void hop_backs_off(struct next_hop *hop, enum outbound_token token, struct slice
     queue_destination_failed(deliver->queue, hop->destination, why);
     hop->targets_until_ms = 0;
     hop->target_next = 0;
+    hop->sts_until_ms = 0;
     hop->lacking = 0;
     hop->told = false;
     hop_stops_waiting(hop);
@@ -790,6 +791,7 @@ static void hop_target_failed(struct next_hop *hop, const struct link *link,
         return;
     }
     hop->target_next++;
+    hop->sts_until_ms = 0;
     hop->lacking += token == FAULT_REQUIRETLS;
     if (hop->target_next < hop->targets_count)
         return;

@@ -10,6 +10,8 @@
 
 #include "mta/next_hop.h"
 
+enum { BELIEVED_MS = 60'000 }; /* while it waits for a connection */
+
 /* Whose policy counts for this host; "": nobody's. */
 static const char *subject_of(const struct next_hop *hop, const struct hop_target *to)
 {
@@ -29,6 +31,11 @@ static void on_answered(struct sts_watch *watch)
 
 bool hop_sts_ask(struct next_hop *hop, const struct hop_target *to, struct sts_facts *facts)
 {
+    const bool same = to == &hop->targets[hop->target_next] || hop->sts_facts.mode == STS_MODE_NONE;
+    if (same && hop->deliver->shard->now_ms < hop->sts_until_ms) {
+        *facts = hop->sts_facts; /* it waits in line with many: the shard's copy may be gone */
+        return true;
+    }
     const char *domain = subject_of(hop, to);
     *facts = (struct sts_facts) { .domain = "", .mode = STS_MODE_NONE };
     hop->sts.answered = on_answered;
@@ -37,7 +44,11 @@ bool hop_sts_ask(struct next_hop *hop, const struct hop_target *to, struct sts_f
 
 bool hop_sts_known(struct next_hop *hop)
 {
-    return hop_sts_ask(hop, &hop->targets[hop->target_next], &hop->sts_facts);
+    hop->sts_until_ms = 0;
+    if (!hop_sts_ask(hop, &hop->targets[hop->target_next], &hop->sts_facts))
+        return false;
+    hop->sts_until_ms = hop->deliver->shard->now_ms + BELIEVED_MS;
+    return true;
 }
 
 static enum outbound_token testing_fault(const struct link *link)
@@ -79,9 +90,12 @@ void deliver_sts_changed(struct deliver *deliver, const char *domain)
 {
     list_each (node, &deliver->open) {
         struct next_hop *hop = container_of(node, struct next_hop, node);
+        const char *subject = hop->sts_facts.domain;
+        if (subject != NULL && strcmp(subject, domain) == 0)
+            hop->sts_until_ms = 0;
         bool refused = hop_token(hop->destination) == FAULT_STS_MX ||
                        hop_token(hop->destination) == FAULT_STS_CERT;
-        if (!refused || hop->sts_facts.domain == NULL || strcmp(hop->sts_facts.domain, domain) != 0)
+        if (!refused || subject == NULL || strcmp(subject, domain) != 0)
             continue;
         queue_destination_works(deliver->queue, hop->destination);
         queue_destination_again(deliver->queue, hop->destination, 0);

@@ -53,6 +53,7 @@ static void hop_keep_targets(struct next_hop *hop, const struct resolve_result *
     ttl_ms = MIN(MAX(ttl_ms, (uint64_t)TARGETS_TTL_MIN_MS), (uint64_t)TARGETS_TTL_MAX_MS);
     hop->targets_until_ms = hop->deliver->shard->now_ms + ttl_ms;
     hop->target_next = 0;
+    hop->sts_until_ms = 0;
     hop->lacking = 0;
 }
 

@@ -67,6 +67,7 @@ struct next_hop {
     struct resolve_request request;
     struct sts_watch sts;
     struct sts_facts sts_facts; /* of the target that is next */
+    uint64_t sts_until_ms;      /* so long they may be taken for what the policy still says */
     struct list waiting;        /* of hop_share, while it has no connection and may have one */
     uint8_t waiting_rank;
     bool turn;        /* it was let go ahead, and has no connection yet */
@@ -288,7 +289,7 @@ void hop_works(struct next_hop *hop);
 /* hop_sts.c: what the policy of MTA-STS says of the target that is next is in sts_facts; false: it
  * is being asked for, and the hop is pumped again. */
 bool hop_sts_known(struct next_hop *hop);
-/* The same of any target; no other question is under way. */
+/* The same of any target, while the next one is known or no question is under way. */
 bool hop_sts_ask(struct next_hop *hop, const struct hop_target *to, struct sts_facts *facts);
 /* What a host in testing would have been refused for is told. The connection is as it will be. */
 void link_sts_tell(const struct link *link);
