@@ -413,6 +413,9 @@ void hop_lease_changed(void *owner, struct lease *lease)
     }
     for (unsigned i = 0; !list_empty(&lease->waiting); i++) {
         struct next_hop *hop = container_of(lease->waiting.next, struct next_hop, waits);
+        if (lease->limits.rate > 0 && hop->wants_tokens == 0 && lease_tokens(lease) == 0)
+            hop_waits(hop, lease, hop->wants_slots, /* it waited for the probe alone */
+                      MIN(MAX(hop->destination->ready_count, 1U), (uint32_t)TOKENS_WANTED));
         bool token = lease->limits.rate == 0 || lease_tokens(lease) > 0;
         if (hop->its_turn || !token || (hop->wants_slots > 0 && slots_left(lease) == 0))
             break;
