@@ -153,12 +153,16 @@ static int identify_rest(struct walk *w, struct recovery_file *file, const char 
     uint64_t seed = w->recovery->seed;
     uint32_t step = seed != 0 ? BATCH_ALIGNMENT : w->options->block_bytes;
     uint32_t end = (uint32_t)MIN(file->size, (uint64_t)w->options->segment_bytes), used = 0;
+    recovery_disk_ahead(&w->disk, file);
     for (uint32_t block = 0; block < end; block += w->options->block_bytes) {
         struct slice in;
         int r = recovery_disk_read(&w->disk, file, block, &in);
         if (r < 0)
             return r;
-        used = used_bytes(in) > 0 ? block + used_bytes(in) : used;
+        const uint32_t bytes = used_bytes(in);
+        if (bytes == 0)
+            continue;
+        used = block + bytes;
         for (uint32_t i = 0; i < in.size; i += step) {
             struct batch batch;
             uint32_t sequence;
