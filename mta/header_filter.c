@@ -53,6 +53,7 @@ enum verdict {
 };
 
 static const struct slice value_no = { (const uint8_t *)"no", 2 };
+static const struct slice id_name = { (const uint8_t *)"message-id", 10 };
 
 static bool is_blank(uint8_t c)
 {
@@ -91,15 +92,20 @@ void header_rules_seal(struct header_rules *rules)
     CHECK(rules->count <= HEADER_RULES_MAX);
     memset(rules->first, 0, sizeof(rules->first));
     rules->heads_count = 0;
+    unsigned id_kinds = 0;
     for (unsigned i = 0; i < rules->count; i++) {
         const struct slice name = rules->rules[i].name;
         CHECK(name.size > 0);
+        if (slice_equal(rules->rules[i].is_prefix ? slice_part(id_name, 0, name.size) : id_name,
+                        name))
+            id_kinds |= rules->rules[i].kinds;
         uint8_t c = name.data[0];
         uint8_t upper = c >= 'a' && c <= 'z' ? (uint8_t)(c - ('a' - 'A')) : c;
         rules->first[c >> 6] |= UINT64_C(1) << (c & 63);
         rules->first[upper >> 6] |= UINT64_C(1) << (upper & 63);
         add_head(rules, name);
     }
+    rules->only_id = id_kinds == HEADER_MESSAGE_ID;
 }
 
 /* Whether a line that begins so may be one of a field of the rules. Never false by mistake. */
@@ -439,6 +445,22 @@ void header_filter_begin(struct header_filter *f, const struct header_rules *rul
     f->keeps = keeps;
 }
 
+/* A Message-ID that is whole on its line, as it mostly is. Octets of that line; 0: it is another
+ * one, or is looked at octet by octet. */
+static size_t pass_id(struct header_filter *f, struct slice in)
+{
+    if (!f->rules->only_id || f->id_size > 0 || in.size <= id_name.size ||
+        in.data[id_name.size] != ':' || !slice_starts_nocase(in, id_name))
+        return 0;
+    const uint8_t *newline = memchr(in.data, '\n', in.size);
+    const size_t size = newline == NULL ? in.size : (size_t)(newline - in.data) + 1;
+    if (size == in.size || is_blank(in.data[size])) /* it may go on */
+        return 0;
+    f->at = VALUE_BEFORE;
+    id_octets(f, slice_part(in, id_name.size + 1, size - id_name.size - 1));
+    return size;
+}
+
 /* Over lines that stay, for they are of no field in the rules: to one that may be, or to the end.
  * The header of most mail is nothing else. */
 static size_t pass_lines(struct header_filter *f, struct slice in, size_t index)
@@ -446,8 +468,15 @@ static size_t pass_lines(struct header_filter *f, struct slice in, size_t index)
     while (index < in.size) {
         if (f->state == FILTER_LINE) {
             const uint8_t c = in.data[index];
-            if (c == '\r' || c == '\n' || looks_like_one(f->rules, slice_from(in, index)))
+            if (c == '\r' || c == '\n')
                 return index;
+            if (looks_like_one(f->rules, slice_from(in, index))) {
+                const size_t size = pass_id(f, slice_from(in, index));
+                if (size == 0)
+                    return index;
+                index += size;
+                continue;
+            }
         }
         const uint8_t *newline = memchr(in.data + index, '\n', in.size - index);
         f->state = newline == NULL ? FILTER_REST : FILTER_LINE;

@@ -54,6 +54,7 @@ struct header_rules {
     const struct header_rule *rules;
     unsigned count;
     struct slice identifier; /* ours, in Authentication-Results; lower case */
+    bool only_id;            /* Message-ID is nothing but that */
     /* How names begin, for a first look. */
     uint64_t first[4]; /* the octets, in either case */
     unsigned heads_count;
