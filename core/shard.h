@@ -101,6 +101,12 @@ static inline int64_t shard_date_us(const struct shard *shard, int64_t steady_us
 {
     return steady_us + (shard->wall_us - shard->steady_us);
 }
+/* In whole seconds, both: the two clocks may be microseconds apart. */
+static inline int64_t shard_date_s(const struct shard *shard, int64_t steady_s)
+{
+    const int64_t second_us = 1'000'000;
+    return (shard_date_us(shard, steady_s * second_us) + second_us / 2) / second_us;
+}
 
 /* One turn of the loop; waits at most until limit_ms (monotonic). 0, or an errno of the ring. */
 [[nodiscard]] int shard_step(struct shard *shard, uint64_t limit_ms);

@@ -33,7 +33,7 @@ static int64_t now_s(const struct control *control)
 
 static json_int_t date_s(const struct control *control, int64_t at_s)
 {
-    return at_s == 0 ? 0 : shard_date_us(&control->shard, at_s * US_IN_S) / US_IN_S;
+    return at_s == 0 ? 0 : shard_date_s(&control->shard, at_s);
 }
 
 /* ---- trouble ---- */

@@ -47,7 +47,7 @@ static int64_t now_s(const struct floor_shard *floors)
 /* As the wall clock shows it now. */
 static int64_t date_s(const struct floor_shard *floors, int64_t at_s)
 {
-    return shard_date_us(floors->shard, at_s * US_IN_S) / US_IN_S;
+    return shard_date_s(floors->shard, at_s);
 }
 
 /* ---- copies ---- */

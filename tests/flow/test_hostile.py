@@ -196,7 +196,8 @@ class OutOfTurn(Hostile):
                 self.assertEqual([client.reply().code for _ in range(2)], [250, 250])
                 self.assertTrue(client.rest().startswith(b"503 5.5.0 "))
         self.assertEqual(server.metric('ringpost_smtp_refused_total{reason="early_content"}'), 4)
-        self.assertEqual({(e["code"], e["text"]) for e in server.log("refused")}, {(503, "Content before the reply to DATA")})
+        told = server.wait_log("refused", 4)
+        self.assertEqual({(e["code"], e["text"]) for e in told}, {(503, "Content before the reply to DATA")})
         self.nothing_but()
 
     def test_content_that_does_not_wait_may_be_allowed(self):

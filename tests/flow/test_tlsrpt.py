@@ -221,9 +221,9 @@ class Tlsrpt(unittest.TestCase):
         entry, = self.wait(f"mismatch.{SIGNED}", ("tlsa", f"mx.mismatch.{SIGNED}", 0, 1)).values()
         self.failure(entry, "validation-failure", f"mx.mismatch.{SIGNED}")
 
-        # each handshake at a peer is a session in a report, and there is one without
+        # three domains of one host: they may share a connection, which counts for each
         after = {host: len(peer.handshakes) for host, peer in self.peers.items()}
-        self.assertEqual(after["good"] - before["good"], 3)
+        self.assertIn(after["good"] - before["good"], (1, 2, 3))
         self.assertEqual(server.metric('ringpost_tlsrpt_sessions_total{result="good"}'), 4)
         self.assertEqual(server.metric('ringpost_tlsrpt_sessions_total{result="failed"}'), 4)
         self.assertEqual(server.metric("ringpost_tlsrpt_lost_total"), 0)

@@ -56,6 +56,7 @@ class Message(Trace):
         (by_reply,) = self.trace_json(word)
         self.assertEqual(by_reply["id"], ids[1], reply)
         server.send(content="Subject: x\r\nMessage-ID:\r\n <one.\x1b%2@mail.example>\r\n\r\nx\r\n")
+        server.wait_log("received", 4)
         third = server.send(content="Message-ID: <two\\3@mail.example>\r\nSubject: x\r\n\r\nx\r\n")
         server.wait_log("received", 5)
         fourth = server.send(content="Message-ID: <four-4@mail.example> (x)\r\nSubject: x\r\n\r\nx\r\n")
