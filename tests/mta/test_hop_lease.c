@@ -191,8 +191,8 @@ Test(hop_lease, many_domains_of_a_site_that_comes_back_go_at_once)
         unsigned count = 0;
         while (w->deliver.hops.used + 5 < w->deliver.hops.count && count < ARRAY_COUNT(taken))
             taken[count++] = pool_take(&w->deliver.hops);
-        for (char letter = 'A'; letter <= 'Z'; letter++) {
-            const char to[] = { letter, '\0' };
+        for (int letter = 'A'; letter <= 'Z'; letter++) {
+            const char to[] = { (char)letter, '\0' };
             deliver_mail(w, to, 500);
             deliver_mail(w, to, 500);
         }
