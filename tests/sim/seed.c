@@ -347,7 +347,7 @@ static void order_way(struct run *run)
     struct queue_job job = { .verb = QUEUE_REROUTE, .by = "operator" };
     char text[64];
     queue_select_init(&order.what);
-    order.before_us = w->server.control.wall_us + 1;
+    order.before_us = w->server.control.steady_us + 1;
     if (run->options.strict && one_in(run, 6)) {
         order.kind = ORDER_RELAX;
         order.level = TLS_LEVEL_NONE;
