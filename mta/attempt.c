@@ -238,8 +238,10 @@ static bool attempt_move(struct attempt *a)
         moved += r >= 0;
     }
     metric_add(&deliver->metrics.rerouted, moved);
-    if (a->word != NULL)
+    if (a->word != NULL) {
         a->word->done = moved > 0;
+        a->word->lacks = failed;
+    }
     if (moved == 0 && !failed)
         return false;
     if (failed) /* what stayed here must not be sent from here */

@@ -155,6 +155,7 @@ struct attempt_word {
     void (*ended)(struct attempt_word *word, bool done);
     bool was_held; /* so it is again, when it could not be done */
     bool done;
+    bool lacks; /* REROUTE: there was no room where some of it should go */
 };
 
 struct attempt_failure {

@@ -186,7 +186,9 @@ static void slot_on_marked(void *argument, int result)
 
 static void slot_on_attempt(struct attempt_word *word, bool done)
 {
-    slot_done(container_of(word, struct queue_slot, word), done);
+    struct queue_slot *slot = container_of(word, struct queue_slot, word);
+    metric_add(&slot->part->numbers.failed, word->lacks);
+    slot_done(slot, done);
 }
 
 static void slot_mark(struct queue_slot *slot, struct unit *unit)

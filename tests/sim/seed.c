@@ -30,6 +30,8 @@ enum {
     VARIANTS = 4, /* of a configuration; the connector for b has up to as many connections */
     RELOAD_TRIES = 600,
     RELOAD_PAUSE_MS = 1'000,
+    REROUTE_TRIES = 60,
+    REROUTE_PAUSE_MS = 60'000,
     LOOK_STEPS = 64,
     LOOKS_AT_UNITS = 16, /* each so-many-th of them */
 };
@@ -424,6 +426,21 @@ static void do_with_all(struct run *run, enum queue_verb verb)
         fail(run, "%s does not come to an end", queue_verb_name(verb));
 }
 
+/* Where some of it should go there may be no room, until other mail is gone: then once more. */
+static void to_its_own_way(struct run *run)
+{
+    struct server_sim *s = &run->world.server;
+    for (unsigned i = 0; run->failed == 0; i++) {
+        const uint64_t failed = s->verbs_failed;
+        do_with_all(run, QUEUE_REROUTE);
+        if (s->verbs_failed == failed)
+            return;
+        if (i == REROUTE_TRIES)
+            fail(run, "there is no room for destinations");
+        sim_run(run->world.sim, sim_now_ms(run->world.sim) + REROUTE_PAUSE_MS);
+    }
+}
+
 /* Nothing is protected any more, whenever it comes. */
 static void let_go_in_clear(struct run *run)
 {
@@ -457,8 +474,7 @@ static void let_go(struct run *run)
     if (run->failed > 0)
         return;
     do_with_all(run, QUEUE_RELEASE);
-    if (run->failed == 0)
-        do_with_all(run, QUEUE_REROUTE);
+    to_its_own_way(run);
     say(run, "let go");
 }
 

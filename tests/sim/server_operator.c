@@ -15,11 +15,11 @@ static void on_told(struct shard *shard, const struct handoff *handoff)
 {
     struct queue_part *part = handoff->pointer;
     struct server_sim_job *job = part->owner;
-    (void)shard;
     if (handoff->number != PART_OVER)
         return;
     CHECK(part->numbers.looked <= part->numbers.total + 10'000);
     CHECK(part->slots_used == 0);
+    container_of(shard, struct server_sim, control)->verbs_failed += part->numbers.failed;
     for (unsigned i = 0; i < SERVER_SIM_SHARDS_MAX; i++)
         if (job->parts[i] == part)
             job->parts[i] = NULL;

@@ -78,6 +78,7 @@ struct server_sim {
     struct floor_question *floor_late; /* answered when the next one comes */
     struct log *logs[SERVER_SIM_SHARDS_MAX];
     struct server_sim_job jobs[SERVER_SIM_JOBS_MAX];
+    uint64_t verbs_failed;       /* messages that a verb could do nothing for, all verbs */
     struct queue_orders *orders; /* over incarnations, as the file is; NULL: none yet */
 };
 
