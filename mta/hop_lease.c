@@ -92,12 +92,27 @@ static struct lease *lease_of(struct next_hop *hop)
 
 /* ---- waiting ---- */
 
-void lease_wants_changed(struct lease_shard *leases, struct lease *lease)
+static bool has_slot(const struct lease *lease)
+{
+    return lease->slots_used > 0 || lease_usable_slots(lease) > 0;
+}
+
+static void say_wants(struct lease_shard *leases, struct lease *lease, bool tokens)
 {
     const uint64_t aside = list_empty(&lease->aside) ? 0 : 1; /* they want to hear of it */
     lease_want(lease, (uint32_t)MIN(MAX(lease->waiting_slots, aside), (uint64_t)UINT32_MAX),
-               (uint32_t)MIN(lease->waiting_tokens, (uint64_t)UINT32_MAX));
+               tokens ? (uint32_t)MIN(lease->waiting_tokens, (uint64_t)UINT32_MAX) : 0);
     lease_shard_now(leases, lease);
+}
+
+/* Tokens are for who has a slot: with few of both one shard would have a slot without a token,
+ * others a token without a slot, each until it has not been used for too long, and then again. */
+void lease_wants_changed(struct lease_shard *leases, struct lease *lease)
+{
+    const bool had = has_slot(lease);
+    say_wants(leases, lease, had);
+    if (!had && lease->waiting_tokens > 0 && has_slot(lease)) /* its owner is on this shard */
+        say_wants(leases, lease, true);
 }
 
 /* Whoever waits for a token only has a connection: it does not wait behind those without. */
@@ -212,7 +227,7 @@ bool hop_take_of(struct next_hop *hop, struct lease *lease, uint32_t wanted,
     const uint32_t tokens = MIN(hop->destination->ready_count, (uint32_t)TOKENS_WANTED);
     const bool slow = lease->limits.rate > 0;
     if (slow && lease_tokens(lease) == 0)
-        hop_waits(hop, lease, 0, tokens);
+        hop_waits(hop, lease, wanted, tokens);
     const bool may = !slow || lease_tokens(lease) > 0;
     bool took = may && is_its_turn(hop, lease) && lease_take_slot(lease, &taken->probe);
     if (may && !took) {
@@ -405,6 +420,8 @@ void hop_lease_changed(void *owner, struct lease *lease)
         list_each (node, &lease->waiting)
             hop_told(container_of(node, struct next_hop, waits), lease);
     }
+    if (lease->waiting_tokens > 0)
+        lease_wants_changed(leases, lease);
     while (lease_surplus(lease) > 0 && !list_empty(&lease->resting)) {
         struct link *link = container_of(lease->resting.next, struct link, site_resting);
         link->lease.leaves = true;
