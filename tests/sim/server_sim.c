@@ -84,7 +84,7 @@ static struct floor_record *floor_of(struct server_sim *s, const struct floor_na
     *floor = (struct server_sim_floor) { .name = *name };
     if (random_below(&s->control.random, 2) == 0)
         return &floor->record;
-    const int64_t now = s->control.wall_us / 1'000'000;
+    const int64_t now = s->control.steady_us / 1'000'000;
     floor->record = (struct floor_record) {
         .first = now - DAY_S, .last = now, .best_first = now - DAY_S, .best_last = now, .count = 3
     };
@@ -104,7 +104,7 @@ static void control_on_floor(struct shard *shard, const struct handoff *handoff)
     struct server_sim *s = shard->owner;
     struct floor_question *q = handoff->pointer;
     struct floor_record *record = floor_of(s, &q->name);
-    const int64_t now = shard->wall_us / 1'000'000;
+    const int64_t now = shard->steady_us / 1'000'000;
     q->from = handoff->from;
     if (q->relearn)
         floor_relearn(record, now);
