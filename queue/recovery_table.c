@@ -16,6 +16,7 @@
 enum {
     TABLE_FIRST = 1'024,
     NEIGHBOURS = 16, /* ids in a row whose entries lie in a row: records come in their order */
+    STEP = NEIGHBOURS + 1, /* odd, so that it leads to all entries, whatever ids have in common */
 };
 
 void recovery_table_init(struct recovery_table *t, struct recovery_disk *disk,
@@ -37,7 +38,7 @@ static struct recovery_entry *slot_of(struct recovery_entry *entries, size_t cap
     const size_t lot = (id / NEIGHBOURS * 0x9e3779b97f4a7c15) >> 20;
     size_t i = (lot * NEIGHBOURS + id % NEIGHBOURS) & (capacity - 1);
     while (entries[i].stored.id != 0 && entries[i].stored.id != id)
-        i = (i + NEIGHBOURS) & (capacity - 1);
+        i = (i + STEP) & (capacity - 1);
     return &entries[i];
 }
 
