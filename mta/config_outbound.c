@@ -10,6 +10,7 @@
 #include "core/check.h"
 #include "mta/address.h"
 #include "mta/config_build.h"
+#include "mta/connector_names.h"
 
 enum { PORT_SMTP = 25, PORT_LMTP = 24, AGE_MIN_MS = 1'000 };
 #define AGE_MAX_MS (UINT64_C(365) * 24 * 3'600 * 1'000)

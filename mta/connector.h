@@ -12,8 +12,6 @@
 #ifndef RINGPOST_MTA_CONNECTOR_H
 #define RINGPOST_MTA_CONNECTOR_H
 
-#include "core/slice.h"
-
 enum {
     CONNECTORS_MAX = 16'384, /* in one direction */
     CONNECTOR_NAME_MAX = 63, /* a title: letters, digits, '.', '_', '-' */
@@ -33,34 +31,5 @@ enum connector_state {
     CONNECTOR_TEST,    /* evaluated and counted beside what happens; no effect */
     CONNECTOR_ENFORCE, /* full effect */
 };
-
-/* ---- tables of names: at most half full, index of a connector + 1, or 0; looked at from the hash
- * of a name on, for each message, so that it costs the same however many there are ---- */
-
-static inline uint32_t connector_name_hash(struct slice name)
-{
-    uint32_t hash = 0x811c9dc5; /* FNV-1a; names come from the configuration */
-    for (size_t i = 0; i < name.size; i++)
-        hash = (hash ^ name.data[i]) * 0x01000193;
-    return hash ^ hash >> 15;
-}
-
-/* How many places such a table has, a power of two. */
-static inline uint32_t connector_name_places(uint32_t count)
-{
-    uint32_t places = 2;
-    while (places < 2 * count)
-        places *= 2;
-    return places;
-}
-
-static inline void connector_name_put(uint32_t *table, uint32_t mask, const char *name,
-                                      uint32_t index)
-{
-    uint32_t at = connector_name_hash(slice_of_string(name));
-    while (table[at & mask] != 0)
-        at++;
-    table[at & mask] = index + 1;
-}
 
 #endif

@@ -34,29 +34,22 @@ bool lease_has_room(const struct lease *lease)
            lease->waiting_count < LINE_MAX / 2;
 }
 
-/* Its own lease has nobody else to wait for. */
-static bool waits_for_site(const struct next_hop *hop)
-{
-    return hop->site != NULL && hop->site_known &&
-           memcmp(&hop->site->key, &hop->site_key, sizeof(hop->site_key)) == 0;
-}
-
 struct next_hop *hop_last_in_line(const struct next_hop *hop)
 {
-    if (!waits_for_site(hop) || hop->site->waiting_count <= LINE_MAX ||
+    if (!hop_waits_for_site(hop) || hop->site->waiting_count <= LINE_MAX ||
         is_half_full(&hop->site->holder->leases))
         return NULL;
     struct next_hop *last = container_of(hop->site->waiting.previous, struct next_hop, waits);
     bool idle = last->links_count == 0 && last->request.resolve == NULL && last->sts.sts == NULL &&
                 list_empty(&last->waiting) && !last->its_turn && last->own.lease == NULL;
-    return idle && last->deliver == hop->deliver && waits_for_site(last) ? last : NULL;
+    return idle && last->deliver == hop->deliver && hop_waits_for_site(last) ? last : NULL;
 }
 
 void hop_steps_aside(struct next_hop *hop)
 {
     struct destination *d = hop->destination;
     struct lease *lease = hop->site;
-    if (!waits_for_site(hop) || d->ready_count == 0 || is_half_full(&lease->holder->leases))
+    if (!hop_waits_for_site(hop) || d->ready_count == 0 || is_half_full(&lease->holder->leases))
         return;
     const struct lease_limits limits = lease->limits;
     d->aside_in = lease_get(lease->holder, &lease->key, &limits);

@@ -115,6 +115,12 @@ void lease_wants_changed(struct lease_shard *leases, struct lease *lease)
         say_wants(leases, lease, true);
 }
 
+bool hop_waits_for_site(const struct next_hop *hop)
+{
+    return hop->site != NULL && hop->site_known &&
+           memcmp(&hop->site->key, &hop->site_key, sizeof(hop->site_key)) == 0;
+}
+
 /* Whoever waits for a token only has a connection: it does not wait behind those without. */
 static void hop_waits(struct next_hop *hop, struct lease *lease, uint32_t slots, uint32_t tokens)
 {
@@ -224,15 +230,14 @@ bool hop_take_of(struct next_hop *hop, struct lease *lease, uint32_t wanted,
     }
     if (hop->destination->ordered_ms != 0)
         lease_retry(lease, hop->destination->ordered_ms);
-    const uint32_t tokens = MIN(hop->destination->ready_count, (uint32_t)TOKENS_WANTED);
     const bool slow = lease->limits.rate > 0;
-    if (slow && lease_tokens(lease) == 0)
-        hop_waits(hop, lease, wanted, tokens);
-    const bool may = !slow || lease_tokens(lease) > 0;
+    bool may = !slow || lease_tokens(lease) > 0;
     bool took = may && is_its_turn(hop, lease) && lease_take_slot(lease, &taken->probe);
-    if (may && !took) {
-        hop_waits(hop, lease, wanted, slow ? tokens : 0);
-        took = is_its_turn(hop, lease) && lease_take_slot(lease, &taken->probe);
+    if (!took) { /* its owner may be on this shard, and answer at once */
+        hop_waits(hop, lease, wanted,
+                  slow ? MIN(hop->destination->ready_count, (uint32_t)TOKENS_WANTED) : 0);
+        may = !slow || lease_tokens(lease) > 0;
+        took = may && is_its_turn(hop, lease) && lease_take_slot(lease, &taken->probe);
     }
     if (took) {
         hop->told = false; /* it works, or this is the one that looks whether it does */

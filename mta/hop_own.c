@@ -58,19 +58,14 @@ void hop_fail(struct next_hop *hop, enum outbound_token token, struct slice why)
     lease_put(lease);
 }
 
-static bool waits_in_own(const struct next_hop *hop)
-{
-    return hop->site != NULL && !(hop->site_known && memcmp(&hop->site->key, &hop->site_key,
-                                                            sizeof(hop->site_key)) == 0);
-}
-
 bool hop_may_look(struct next_hop *hop)
 {
     const struct destination *d = hop->destination;
     if (hop->own.lease != NULL)
         return true;
     if (d->failures == 0 || !d->owner_alone) {
-        if (waits_in_own(hop)) /* it works again: what it waits for now is a connection */
+        if (hop->site != NULL &&
+            !hop_waits_for_site(hop)) /* it works again: what it waits for now is a connection */
             hop_stops_waiting(hop);
         return true;
     }

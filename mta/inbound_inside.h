@@ -26,7 +26,7 @@ struct inbound_pin {
 struct inbound_set {
     const struct inbound *connectors;
     unsigned count;
-    uint32_t *by_name; /* as in mta/connector.h */
+    uint32_t *by_name; /* as in mta/connector_names.h */
     uint32_t by_name_mask;
     struct inbound_defaults defaults;
     const struct pattern_set *own_domains;

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 
 #include "core/check.h"
+#include "mta/connector_names.h"
 
 static void *grown(void *array, unsigned count, unsigned *capacity, size_t size)
 {

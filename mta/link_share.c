@@ -64,11 +64,6 @@ static bool find_target(const struct link *link, const struct next_hop *hop, uns
     return false;
 }
 
-static enum tls_level level_of(const struct route *route, const struct host_policy *policy)
-{
-    return policy->level <= route_floor(route) ? route->tls.level : policy->level;
-}
-
 /* As its handshake would be judged by this next hop's policy. */
 static bool session_fits(const struct link *link, const struct next_hop *hop, struct fit *fit)
 {
@@ -121,7 +116,7 @@ static bool link_serves(const struct link *link, struct next_hop *hop, struct fi
     fit->policy = hop_policy(hop, &fit->sts, link->dane.dane, to->mx_secure);
     if (fit->policy.token != FAULT_NONE)
         return false;
-    fit->level = level_of(hop->route, &fit->policy);
+    fit->level = route_level(hop->route, fit->policy.level);
     return session_fits(link, hop, fit);
 }
 

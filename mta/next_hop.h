@@ -252,6 +252,8 @@ void hop_site_unknown(struct next_hop *hop);
 void hop_site_is(struct next_hop *hop, const struct resolve_site *site);
 /* Those that wait are others, or want something else. */
 void lease_wants_changed(struct lease_shard *leases, struct lease *lease);
+/* What it waits in is its site's lease, and not the one that it has for itself. */
+bool hop_waits_for_site(const struct next_hop *hop);
 /* May a connection be begun? False: the hop is pumped again when it may be. wanted: how many could
  * be begun now. */
 bool hop_take_slot(struct next_hop *hop, uint32_t wanted, struct link_lease *taken);

@@ -7,6 +7,7 @@
 #include "mta/outbound.h"
 
 #include "core/check.h"
+#include "mta/connector_names.h"
 
 struct selection {
     const struct outbound_set *set;

@@ -91,7 +91,7 @@ struct outbound_list {
 struct outbound_set {
     const struct outbound *connectors; /* by (cost, name) */
     unsigned count;
-    const uint32_t *by_name; /* as in mta/connector.h */
+    const uint32_t *by_name; /* as in mta/connector_names.h */
     uint32_t by_name_mask;
     const struct pattern_set *patterns; /* to the index of its list */
     const struct outbound_list *lists;

@@ -23,12 +23,17 @@ bool route_by_domain(const struct route *route)
     return route->hosts[0].kind == ROUTE_HOST_MX;
 }
 
+enum tls_level route_level(const struct route *route, enum tls_level floor)
+{
+    return floor <= route_floor(route) ? route->tls.level : floor;
+}
+
 void route_policy(const struct route *route, enum tls_level floor, struct tls_client_policy *policy)
 {
     *policy = route->tls;
+    policy->level = route_level(route, floor);
     if (floor <= route_floor(route))
         return;
-    policy->level = floor;
     policy->version_min = MAX(policy->version_min, (unsigned)TLS_VERSION_12);
     if (floor == TLS_LEVEL_INTERNAL) { /* this route has no private roots: nobody satisfies it */
         policy->version_min = TLS_VERSION_13;

@@ -92,6 +92,9 @@ bool route_by_domain(const struct route *route);
 /* The least that a route demands: a level, and without plain text MAY is as good as ENCRYPT. */
 enum tls_level route_floor(const struct route *route);
 
+/* The level of a connection where at least this much is demanded. */
+enum tls_level route_level(const struct route *route, enum tls_level floor);
+
 /* The policy of a route where more is demanded of it than it says. */
 void route_policy(const struct route *route, enum tls_level floor,
                   struct tls_client_policy *policy);
