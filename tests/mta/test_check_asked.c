@@ -8,6 +8,7 @@
 
 #include "mta/check.h"
 #include "mta/config.h"
+#include "tests/mta/findings.h"
 #include "tests/tls/pki.h"
 
 enum { PEM_BYTES = 16'384, TEXT_BYTES = 8'192 };
@@ -58,10 +59,7 @@ static int said(const char *listener, const char *more, enum config_severity sev
         return -1;
     }
     check_asked(config, &report);
-    int count = 0;
-    for (unsigned i = 0; i < report.count; i++)
-        count += report.messages[i].severity == severity &&
-                 strstr(report.messages[i].text, words) != NULL;
+    const int count = (int)findings(&report, severity, words);
     config_report_free(&report);
     config_free(config);
     return count;

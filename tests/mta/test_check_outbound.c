@@ -8,6 +8,7 @@
 
 #include "mta/check.h"
 #include "mta/config.h"
+#include "tests/mta/findings.h"
 
 #define HEAD                                                                                       \
     "hostname = mx.example.org\nlistener in { addresses = { 127.0.0.1:25 } }\n"                    \
@@ -23,10 +24,7 @@ static unsigned said(const char *text, enum config_severity severity, const char
     config_report_init(&report);
     if (config_load_text(slice_of_string(text), "test", 1, &report, &config) == 0)
         check_lint(config, &report);
-    unsigned count = 0;
-    for (unsigned i = 0; i < report.count; i++)
-        count += report.messages[i].severity == severity &&
-                 strstr(report.messages[i].text, words) != NULL;
+    const unsigned count = findings(&report, severity, words);
     config_report_free(&report);
     config_free(config);
     return count;

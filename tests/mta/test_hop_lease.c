@@ -16,16 +16,23 @@ static enum hop_bind binds(struct deliver_world *w, const char *key)
     return bind;
 }
 
+/* x.test, y.test and z.test, all by one MX host. */
+static struct sim_actor *hop_of_three(struct deliver_world *w)
+{
+    struct sim_actor *hop = deliver_hop(w, "9.9.8.2");
+    sim_dns_a(w->names, "mx.host.test", "9.9.8.2");
+    sim_dns_mx(w->names, "x.test", 10, "mx.host.test");
+    sim_dns_mx(w->names, "y.test", 20, "MX.host.test");
+    sim_dns_mx(w->names, "z.test", 5, "mx.host.test");
+    return hop;
+}
+
 Test(hop_lease, domains_with_the_same_mx_hosts_share_connections)
 {
     EACH_SEED(seed)
     {
         struct deliver_world *w = deliver_world_new(seed, "delivery { connections-per-hop = 3 }");
-        (void)deliver_hop(w, "9.9.8.2");
-        sim_dns_a(w->names, "mx.host.test", "9.9.8.2");
-        sim_dns_mx(w->names, "x.test", 10, "mx.host.test");
-        sim_dns_mx(w->names, "y.test", 20, "MX.host.test");
-        sim_dns_mx(w->names, "z.test", 5, "mx.host.test");
+        (void)hop_of_three(w);
         for (unsigned i = 0; i < 30; i++) {
             deliver_mail(w, "xy", 500);
             deliver_mail(w, "z", 500);
@@ -43,11 +50,7 @@ Test(hop_lease, a_connection_goes_on_with_the_mail_of_another_domain)
     EACH_SEED(seed)
     {
         struct deliver_world *w = deliver_world_new(seed, "delivery { connections-per-hop = 1 }");
-        struct sim_actor *hop = deliver_hop(w, "9.9.8.2");
-        sim_dns_a(w->names, "mx.host.test", "9.9.8.2");
-        sim_dns_mx(w->names, "x.test", 10, "mx.host.test");
-        sim_dns_mx(w->names, "y.test", 20, "MX.host.test");
-        sim_dns_mx(w->names, "z.test", 5, "mx.host.test");
+        struct sim_actor *hop = hop_of_three(w);
         for (unsigned i = 0; i < 4; i++) {
             deliver_mail(w, "x", 500);
             deliver_world_run(w, 1'000);

@@ -88,6 +88,11 @@ static void fail(struct run *run, const char *format, ...)
     run->failed++;
 }
 
+static void on_wrong(void *argument, const char *words)
+{
+    fail(argument, "%s", words);
+}
+
 const char *fail_each_names(void)
 {
     static char names[256];
@@ -274,16 +279,7 @@ static void judge(struct run *run)
                 "false %u damaged %u\n",
                 b.sent, b.acknowledged, b.expected, b.delivered, b.missing, b.duplicates,
                 b.false_ones, b.damaged);
-    if (b.missing > 0)
-        fail(run, "%u recipients of acknowledged mail are lost, first of message %u", b.missing,
-             b.first_missing);
-    if (b.false_ones > 0)
-        fail(run, "%u deliveries of refused or cut mail, first of message %u", b.false_ones,
-             b.first_false);
-    if (b.damaged > 0)
-        fail(run, "%u damaged copies", b.damaged);
-    if (ledger->strangers > 0)
-        fail(run, "%u deliveries of mail that nobody sent", ledger->strangers);
+    sim_ledger_judge(ledger, &b, true, on_wrong, run);
     if (run->nth == 0 && b.sent != run->options->messages)
         fail(run, "%u messages were sent of %u", b.sent, run->options->messages);
     if (run->failed > 0)

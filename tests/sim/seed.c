@@ -97,6 +97,11 @@ static void fail(struct run *run, const char *format, ...)
     run->failed++;
 }
 
+static void on_wrong(void *argument, const char *words)
+{
+    fail(argument, "%s", words);
+}
+
 /* ---- what the seed wants ---- */
 
 static void draw_world(struct run *run)
@@ -583,16 +588,7 @@ static void judge(struct run *run)
         "false %u revived %u damaged %u strangers %u",
         b.sent, b.acknowledged, b.expected, b.delivered, b.bounced, b.missing, b.duplicates,
         b.false_ones, b.revived, b.damaged, ledger->strangers);
-    if (b.missing > 0 && run->settled) /* else they may be in the queue */
-        fail(run, "%u recipients of acknowledged mail are lost, first of message %u", b.missing,
-             b.first_missing);
-    if (b.false_ones > 0)
-        fail(run, "%u deliveries of refused or cut mail, first of message %u", b.false_ones,
-             b.first_false);
-    if (b.damaged > 0)
-        fail(run, "%u damaged copies", b.damaged);
-    if (ledger->strangers > 0)
-        fail(run, "%u deliveries of mail that nobody sent", ledger->strangers);
+    sim_ledger_judge(ledger, &b, run->settled, on_wrong, run);
     if (ledger->exposed > 0)
         fail(run, "%u messages went in clear that were to go by TLS", ledger->exposed);
     if (b.revived > 0 && run->crashes == 0)

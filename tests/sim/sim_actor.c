@@ -154,6 +154,31 @@ struct sim_balance sim_ledger_balance(const struct sim_ledger *ledger)
     return b;
 }
 
+void sim_ledger_judge(const struct sim_ledger *ledger, const struct sim_balance *b, bool settled,
+                      void (*wrong)(void *argument, const char *words), void *argument)
+{
+    char words[128];
+    if (b->missing > 0 && settled) {
+        snprintf(words, sizeof(words),
+                 "%u recipients of acknowledged mail are lost, first of message %u", b->missing,
+                 b->first_missing);
+        wrong(argument, words);
+    }
+    if (b->false_ones > 0) {
+        snprintf(words, sizeof(words), "%u deliveries of refused or cut mail, first of message %u",
+                 b->false_ones, b->first_false);
+        wrong(argument, words);
+    }
+    if (b->damaged > 0) {
+        snprintf(words, sizeof(words), "%u damaged copies", b->damaged);
+        wrong(argument, words);
+    }
+    if (ledger->strangers > 0) {
+        snprintf(words, sizeof(words), "%u deliveries of mail that nobody sent", ledger->strangers);
+        wrong(argument, words);
+    }
+}
+
 void sim_ledger_print(const struct sim_ledger *ledger, unsigned max)
 {
     static const char *const verdicts[] = { "unsent", "cut", "unknown", "refused", "acknowledged" };

@@ -95,6 +95,11 @@ struct sim_balance {
 struct sim_ledger *sim_ledger_new(struct sim *sim, const char *const *domains);
 void sim_ledger_free(struct sim_ledger *ledger);
 struct sim_balance sim_ledger_balance(const struct sim_ledger *ledger);
+/* What is wrong whatever happened, in words, one call for each. settled: the queue is empty, so
+ * that what is missing is lost. */
+void sim_ledger_judge(const struct sim_ledger *ledger, const struct sim_balance *balance,
+                      bool settled, void (*wrong)(void *argument, const char *words),
+                      void *argument);
 /* One line on standard error per recipient that is missing, false or damaged; at most max. */
 void sim_ledger_print(const struct sim_ledger *ledger, unsigned max);
 /* The octets of a message, to be freed by the caller. */
