@@ -13,6 +13,7 @@ how long to hope for it on a slow machine.
   Sink       `ringpost-bench sink`, for numbers instead of octets
 """
 import contextlib
+import faulthandler
 import functools
 import http.client
 import json
@@ -35,6 +36,7 @@ RINGPOST = BUILD / "ringpost"
 BENCH = BUILD / "ringpost-bench"
 # Sanitized binaries are several times slower.
 WAIT_SECONDS = float(os.environ.get("RINGPOST_WAIT", "60"))
+FILE_SECONDS = 840      # for all tests of a file; tests/run.py gives it 900
 SANITIZER = re.compile(rb"AddressSanitizer|LeakSanitizer|ThreadSanitizer|runtime error:|CHECK")
 SANITIZER_ENV = {
     "ASAN_OPTIONS": "abort_on_error=0:exitcode=99:detect_leaks=1",
@@ -800,6 +802,7 @@ def main():
     for binary in (RINGPOST, BENCH):
         if not binary.exists():
             sys.exit(f"{binary} is not there: build it, or say where it is with RINGPOST_BUILD")
+    faulthandler.dump_traceback_later(FILE_SECONDS, exit=True)      # where it stands, before the runner ends it
     runner = unittest.TextTestRunner(stream=sys.stdout, resultclass=Result, verbosity=0)
     tests = unittest.main(testRunner=runner, exit=False, verbosity=0).result
     # a test counts once, however many of its parts and clean-ups failed

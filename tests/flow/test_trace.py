@@ -253,9 +253,14 @@ class Session(Trace):
     def test_interrupted(self):
         self.serve()
         process = self.watch("--peer", "192.0.2.1", "--for", "1h")
-        other = self.server.cli("trace", "session", "--peer", "192.0.2.1", "--for", "1s")
-        while other.returncode == 1 and "another trace" not in other.stderr:    # it was first, and is over
+
+        def second_refused():   # if ours was first, and is over by then, it is the other's turn to begin
+            nonlocal process
             other = self.server.cli("trace", "session", "--peer", "192.0.2.1", "--for", "1s")
+            if process.poll() is not None:
+                process = self.watch("--peer", "192.0.2.1", "--for", "1h")
+            return other.returncode == 1 and "another trace" in other.stderr
+        wait_for(second_refused, "a second trace that is refused")
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=harness.WAIT_SECONDS)
         self.assertEqual(process.returncode, 1)
