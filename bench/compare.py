@@ -34,7 +34,7 @@ HANDSHAKES = {"13-ecdsa": "1.3 full ECDSA", "13-rsa": "1.3 full RSA-2048", "13-r
               "12-ecdsa": "1.2 full ECDSA", "12-ticket": "1.2 resumed, ticket", "12-id": "1.2 resumed, id",
               "13-hybrid": "1.3 full ECDSA, hybrid"}
 QUEUE_BYTES_MAX = 256           # of memory, for a message that waits; the table of destinations apart
-QUEUE_DESTINATION_BYTES = 1024  # of that table, for one of them
+QUEUE_DESTINATION_BYTES = 832   # of the table of destinations, for one of a shard (queue/queue.h)
 QUEUE_FULL_MIN = 0.8            # messages/s taken in by a full queue, of an empty one's
 QUEUE_START_MAX = 5000          # ms from the start to the first 220
 FAIR_RATE_MIN = 0.9             # messages/s of others beside a slow destination, of those without it
@@ -314,8 +314,9 @@ def queue(rows):
             continue
         where = f"{row['destinations']:,} destinations"
         each = restarted_bytes(row)
-        judge(f"{where}: memory of a message that waits, without {QUEUE_DESTINATION_BYTES} bytes of each destination",
-              each and each - row["destinations"] * QUEUE_DESTINATION_BYTES / row["messages"], QUEUE_BYTES_MAX,
+        entries = row.get("entries", row["destinations"])
+        judge(f"{where}: memory of a message that waits, without the table of destinations ({entries:,} times {QUEUE_DESTINATION_BYTES})",
+              each and each - entries * QUEUE_DESTINATION_BYTES / row["messages"], QUEUE_BYTES_MAX,
               at_least=False, unit=" bytes", digits=0)
         judge(f"{where}: messages/s into a full queue, of an empty one's",
               ratio(number(row, "full"), number(row, "empty")), QUEUE_FULL_MIN)

@@ -133,7 +133,7 @@ fill() {
 }
 
 measure_ringpost() {
-    local count=$1 base empty full queued list top start began before again cpu fresh drained_rate drained_tail
+    local count=$1 base empty full queued list top start began before again entries cpu fresh drained_rate drained_tail
     say "ringpost, $count destinations: filling"
     QUEUE_DNS=$PORT_DNS RETRY=${RETRY:-5m} ringpost_start hold || return 1
     sleep 1
@@ -166,12 +166,13 @@ measure_ringpost() {
     cpu=$(($(cg_cpu_us ringpost) / 1000))
     queued=$(waiting)
     again=$(memory_kib ringpost)
+    entries=$(metric ringpost_queue_destinations) # each shard has its own
     say "ringpost, $count destinations: first 220 after $start ms ($cpu ms of CPU) with $queued," \
         "$(((again - fresh) * 1024 / queued)) bytes each"
     drain "$queued"
     say "ringpost, $count destinations: drained at $drained_rate/s, the last 1 % in $drained_tail s"
     result "$BENCH_RESULTS/queue/ringpost-$count.json" bench=queue competitor=ringpost "destinations=$count" \
-        "messages=$queued" "grown_kib=$grown" "grown_messages=$before" "base_kib=$base" "fresh_kib=$fresh" "restarted_kib=$again" \
+        "messages=$queued" "grown_kib=$grown" "grown_messages=$before" "base_kib=$base" "fresh_kib=$fresh" "restarted_kib=$again" "entries=$entries" \
         "empty=$empty" "full=$full" "list_ms=$list" "top_ms=$top" "start_ms=$start" "start_cpu_ms=$cpu" "drain=$drained_rate" "drain_tail=$drained_tail"
 }
 
