@@ -345,6 +345,7 @@ struct spool_options server_spool_sizes(const struct config *config, unsigned sh
         .block_bytes = (uint32_t)block,
         .segments_max = (uint32_t)segments,
         .segments_reserve = (uint32_t)MIN(reserve, segments / 2),
+        .segments_moves = (uint32_t)largest + 1,
         .segments_ahead = (uint32_t)MIN(ahead, segments),
         .cache_blocks = (uint32_t)MAX(cache, (uint64_t)CACHE_BLOCKS_MIN),
         .writers_max = config->limits.connections.connections_max + FILES_EXTRA,

@@ -12,7 +12,8 @@
  * is included. The old copy is retired only after the new one is durable, by an ordinary batch.
  *
  * Runs when more than half of the log is dead, and that is COMPACT_SLACK segments or segments are
- * short; in the reserve whenever it gains a segment. So a byte is moved less than once for each
+ * short; in the reserve whenever it gains a segment, and the last segments are its own. While
+ * writes fail it pauses there, or it would use them up. So a byte is moved less than once for each
  * byte that is taken in, and the log is at most twice what lives and the slack, however few
  * messages stay however long. Only ever the oldest segment: a sparse one behind it comes to its
  * turn with the same write amplification, and no outcome is ever gone before the message that it
@@ -53,6 +54,7 @@ struct move {
     struct outcome_filter filter;
     uint8_t *outcomes;
     size_t outcomes_bytes;
+    uint64_t bytes; /* of the message in the log */
     uint32_t outcomes_count;
     unsigned text_limit;
     bool body_done;
@@ -77,6 +79,9 @@ struct compact {
     uint8_t *arena;
     size_t arena_bytes;
     uint32_t active; /* moves */
+    uint64_t active_bytes;
+    uint32_t failed_pause_ms; /* after a write that failed when there was no other space */
+    uint64_t failed_until_ms;
     struct move moves[COMPACT_MOVES];
 };
 
@@ -152,6 +157,7 @@ static void move_end(struct move *m)
     shard_forget(&m->task);
     m->state = MOVE_FREE;
     m->compact->active--;
+    m->compact->active_bytes -= m->bytes;
 }
 
 static void move_durable(struct commit *commit, int result)
@@ -418,7 +424,9 @@ static void move_begin(struct compact *c, const struct stored *live)
     m->text_limit = 0;
     m->commit = (struct commit) { .done = move_durable };
     m->read = (struct spool_read) { 0 };
+    m->bytes = (uint64_t)live->units * RECORD_ALIGNMENT;
     c->active++;
+    c->active_bytes += m->bytes;
     spool_read_begin(c->spool, &m->read, live, &m->task);
     m->read.partial = true;
     write_begin_moved(c->spool, &m->writer, live->id, &m->task);
@@ -436,33 +444,44 @@ static bool is_moving(const struct compact *c, uint64_t id)
     return false;
 }
 
-/* In the last space one that comes to its end frees some; many that have begun need all of it. */
-static uint32_t moves_max(const struct spool *s)
+/* In the last space one that comes to its end frees some, and many that have begun need all of it:
+ * so one, or as many as are one write. A write for each small one would need more than it frees. */
+static bool move_may_begin(const struct compact *c, const struct stored *live)
 {
-    return segments_left(&s->segments) <= s->segments.reserve ? 1 : COMPACT_MOVES;
+    const struct spool *s = c->spool;
+    if (c->active == 0 || segments_left(&s->segments) > s->segments.reserve)
+        return c->active < COMPACT_MOVES;
+    return c->active < COMPACT_MOVES &&
+           c->active_bytes + (uint64_t)live->units * RECORD_ALIGNMENT <= s->options.block_bytes / 2;
 }
 
-/* A block of the segment is in memory: looks at its records. False: all moves are taken. */
-static bool walk_block(struct compact *c)
+enum walk { WALK_DONE, WALK_MORE, WALK_WAIT };
+
+/* A block of the segment is in memory: looks at its records. WALK_WAIT: for the end of a move. */
+static enum walk walk_block(struct compact *c)
 {
     struct spool *s = c->spool;
     struct slice in = slice_of(c->bytes, s->options.block_bytes);
     for (unsigned n = 0; n < COMPACT_RECORDS_PER_TURN; n++) {
-        if (c->active >= moves_max(s))
-            return false;
+        const size_t before = c->at;
         struct record record;
         size_t at;
         enum record_check r = record_find(in, log_position(c->segment, c->block),
                                           spool_keys(s, c->segment), &c->at, &at, &record);
         if (r == RECORD_INVALID)
-            return true;
+            return WALK_DONE;
         if (record.kind != RECORD_MESSAGE && record.kind != RECORD_CHUNK)
             continue;
         const struct stored *live = s->options.find(s->options.owner, record.id);
-        if (live != NULL && stored_first(live) == c->segment && !is_moving(c, record.id))
-            move_begin(c, live);
+        if (live == NULL || stored_first(live) != c->segment || is_moving(c, record.id))
+            continue;
+        if (!move_may_begin(c, live)) {
+            c->at = before;
+            return WALK_WAIT;
+        }
+        move_begin(c, live);
     }
-    return c->at < in.size ? false : true;
+    return c->at < in.size ? WALK_MORE : WALK_DONE;
 }
 
 /* Those whose record has no head any more are not found by a walk. */
@@ -474,7 +493,7 @@ static void walk_unreadable(struct compact *c)
         if (live == NULL || live->segment == 0)
             c->unreadable[i] = c->unreadable[--c->unreadable_count];
         else if (stored_first(live) == c->segment && !is_moving(c, live->id) &&
-                 c->active < moves_max(s))
+                 move_may_begin(c, live))
             move_begin(c, live);
     }
 }
@@ -490,11 +509,11 @@ static void walk(struct compact *c)
         c->at = c->result == (int)s->options.block_bytes ? 0 : s->options.block_bytes;
     }
     if (c->loaded) {
-        if (!walk_block(c)) {
-            if (c->active < moves_max(s)) /* else the end of one turns the loop */
-                shard_run_later(s->shard, &s->wake);
+        const enum walk step = walk_block(c);
+        if (step == WALK_MORE)
+            shard_run_later(s->shard, &s->wake);
+        if (step != WALK_DONE) /* the end of a move turns the loop */
             return;
-        }
         c->loaded = false;
         c->block += s->options.block_bytes;
     }
@@ -540,6 +559,8 @@ void compact_run(struct spool *s)
         move_step(&c->moves[i]);
     if (c->segment != 0 && c->segment != s->segments.oldest && !c->reading)
         c->segment = 0; /* done */
+    if (s->shard->now_ms < c->failed_until_ms && !c->reading)
+        return;
     if (c->segment == 0 && compact_wanted(s)) {
         const struct segment *oldest = segments_find(&s->segments, s->segments.oldest);
         if (oldest == NULL || oldest->holders == 0)
@@ -550,6 +571,25 @@ void compact_run(struct spool *s)
     }
     if (c->segment != 0 && !c->walked && !(s->closed && !c->reading))
         walk(c);
+}
+
+/* Each failed write costs a segment, and when the last one is gone nothing helps but a new start.
+ */
+void compact_write_failed(struct spool *s)
+{
+    struct compact *c = s->compact;
+    if (!segments_last(&s->segments))
+        return;
+    c->failed_pause_ms = c->failed_pause_ms == 0
+                             ? TICK_MS
+                             : MIN(2 * c->failed_pause_ms, (uint32_t)COMPACT_PAUSE_MAX_MS);
+    c->failed_until_ms = s->shard->now_ms + c->failed_pause_ms;
+}
+
+void compact_gained(struct spool *s)
+{
+    s->compact->failed_pause_ms = 0;
+    s->compact->failed_until_ms = 0;
 }
 
 void compact_tick(struct spool *s)

@@ -228,30 +228,53 @@ void segments_tick(struct segments *s)
         s->free_disk = stat.free_disk;
 }
 
-uint32_t segments_left_in_all(const struct segments *s)
+/* As many as the disk has room for, and so many of count not among them. A failed one has its room.
+ */
+static uint32_t left_without(const struct segments *s, uint32_t extra)
 {
     uint64_t room = s->free_disk / s->segment_bytes;
     uint64_t makeable = (uint64_t)s->states[SEGMENT_NONE] + s->states[SEGMENT_PREPARING];
-    return s->states[SEGMENT_FREE] + (uint32_t)MIN(room, makeable);
+    uint32_t takeable = s->count - s->states[SEGMENT_USED];
+    uint32_t left =
+        s->states[SEGMENT_FREE] + s->states[SEGMENT_FAILED] + (uint32_t)MIN(room, makeable);
+    return MIN(left, takeable - MIN(takeable, extra));
 }
 
 uint32_t segments_left(const struct segments *s)
 {
-    uint32_t takeable = s->count - s->states[SEGMENT_USED] - s->states[SEGMENT_FAILED];
-    return MIN(segments_left_in_all(s), takeable - MIN(takeable, s->extra));
+    return left_without(s, s->extra + s->extra_moves);
+}
+
+static bool may_take(const struct segments *s, enum segment_use use)
+{
+    switch (use) {
+    case SEGMENT_FOR_MAIL: return segments_left(s) > s->reserve;
+    case SEGMENT_FOR_OUTCOMES: return left_without(s, s->extra_moves) > s->for_moves;
+    case SEGMENT_FOR_MOVES: break;
+    }
+    return left_without(s, 0) > 0;
+}
+
+bool segments_last(const struct segments *s)
+{
+    return !may_take(s, SEGMENT_FOR_OUTCOMES);
+}
+
+bool segments_none(const struct segments *s)
+{
+    return !may_take(s, SEGMENT_FOR_MOVES);
 }
 
 int segments_take(struct segments *s, enum segment_use use, struct segment **segment)
 {
-    uint32_t left = use == SEGMENT_FOR_MAIL ? segments_left(s) : segments_left_in_all(s);
-    uint32_t spare = use == SEGMENT_FOR_MAIL ? s->reserve : use == SEGMENT_FOR_MOVES ? 1 : 0;
-    if (left <= spare || s->newest + 1 - s->oldest > s->by_mask)
+    if (!may_take(s, use) || s->newest + 1 - s->oldest > s->by_mask)
         return -ENOSPC;
     if (s->states[SEGMENT_FREE] == 0)
         return s->retry_ms > s->shard->now_ms ? -ENOSPC : -EAGAIN;
     struct segment *free = s->files;
     while (free->state != SEGMENT_FREE)
         free++;
+    free->last = segments_last(s);
     set_state(s, free, SEGMENT_USED);
     name_segment(s, free, ++s->newest);
     free->key = random_next(&s->shard->random);

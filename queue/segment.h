@@ -24,6 +24,7 @@ struct segment {
     uint32_t holders;  /* messages, writers and readers whose first byte is in here */
     uint8_t state;
     bool suspect; /* a write failed: to be proved again before it is used again */
+    bool last;    /* taken by a move when there was none for anything else */
     uint64_t key; /* of this use: no record of another one is valid */
     struct ring_file file;
 };
@@ -34,7 +35,9 @@ struct segments {
     struct shard *shard;
     const char *directory;
     uint32_t segment_bytes, count, reserve, ahead;
-    uint32_t extra; /* of count: for outcomes and moves only, when failed writes ate the reserve */
+    uint32_t for_moves; /* of the reserve: not for outcomes either */
+    /* Of count, for when failed writes ate the reserve: not for mail, and for moves alone. */
+    uint32_t extra, extra_moves;
     struct segment *files; /* count */
     uint32_t *by_sequence; /* index + 1 of the file; 0: none */
     uint32_t by_mask;
@@ -74,13 +77,16 @@ bool segments_idle(const struct segments *segments);
 void segments_run(struct segments *segments);
 /* Once a second: looks at the disk's free space. */
 void segments_tick(struct segments *segments);
-/* How many segments could still be taken, the reserve included, the extra ones not. */
-uint32_t segments_left(const struct segments *segments);
-uint32_t segments_left_in_all(const struct segments *segments);
-
-/* What the log grows for. Outcomes have the last word: what they record frees space, so the last
- * segment is theirs; moves end before that, mail before the reserve. */
+/* What the log grows for. Mail ends before the reserve. Outcomes end the messages they speak of,
+ * but no segment is free before what else lives in the oldest is out of it: so moves have the last
+ * word. */
 enum segment_use { SEGMENT_FOR_MAIL, SEGMENT_FOR_OUTCOMES, SEGMENT_FOR_MOVES };
+
+/* How many segments could still be taken for mail, the reserve included, the extra ones not. */
+uint32_t segments_left(const struct segments *segments);
+/* Nothing is left but what is for moves; nothing at all. */
+bool segments_last(const struct segments *segments);
+bool segments_none(const struct segments *segments);
 
 /* A free segment becomes USED as number newest + 1. 0; -EAGAIN: one is being prepared; -ENOSPC. */
 [[nodiscard]] int segments_take(struct segments *segments, enum segment_use use,

@@ -25,6 +25,7 @@ static const struct spool_options defaults = {
     .block_bytes = 1u << 20,
     .segments_max = 256,
     .segments_reserve = 2,
+    .segments_moves = 1,
     .segments_ahead = 2,
     .cache_blocks = 32,
     .writers_max = 8'192,
@@ -43,6 +44,7 @@ static void set_options(struct spool *s, const struct spool_options *options)
     DEFAULT(block_bytes);
     DEFAULT(segments_max);
     DEFAULT(segments_reserve);
+    DEFAULT(segments_moves);
     DEFAULT(segments_ahead);
     DEFAULT(cache_blocks);
     DEFAULT(writers_max);
@@ -54,6 +56,7 @@ static void set_options(struct spool *s, const struct spool_options *options)
     CHECK(s->options.segment_bytes >= SPOOL_SEGMENT_BYTES_MIN);
     CHECK(s->options.segment_bytes % s->options.block_bytes == 0);
     CHECK(s->options.segments_max <= SPOOL_SEGMENTS_MAX);
+    CHECK(s->options.segments_moves < s->options.segments_reserve);
     CHECK(s->options.cache_blocks >= 4);
     CHECK(s->options.read_buffers >= 8);
 }
@@ -104,7 +107,7 @@ static void on_hook(struct hook *hook)
     /* Retirement travels with the next batch; when space is short and nothing comes, alone. */
     if (s->segments.oldest > s->retired && s->writing == NULL && !s->closed &&
         s->segments.states[SEGMENT_FREE] < s->segments.ahead)
-        (void)log_touch(s);
+        (void)log_touch(s, SEGMENT_FOR_MOVES);
     log_flush(s);
     bool waiting = !list_empty(&s->waiting_append) || !list_empty(&s->waiting_commit);
     if (waiting && (landed || log_has_room(s, CHUNK_BYTES_MAX * 2)))
@@ -124,7 +127,7 @@ static void on_tick(struct timer *timer)
     segments_tick(&s->segments);
     compact_tick(s);
     if (s->writing == NULL && (s->broken || s->unproven))
-        (void)log_touch(s); /* does it work again?; see spool_log.c */
+        (void)log_touch(s, SEGMENT_FOR_OUTCOMES); /* does it work again?; see spool_log.c */
     write_wake(s);
     publish(s);
     shard_timer_arm(s->shard, &s->tick, TICK_MS);
@@ -190,12 +193,14 @@ static int take_over(struct spool *s, const struct recovery *recovery, const str
     if (r < 0)
         return r;
     r = segments_init(&s->segments, s->shard, s->options.directory, s->options.segment_bytes,
-                      segments_needed(s, recovery) + SEGMENTS_EXTRA, s->options.segments_reserve,
-                      s->options.segments_ahead);
+                      segments_needed(s, recovery) + SEGMENTS_EXTRA + SEGMENTS_EXTRA_MOVES,
+                      s->options.segments_reserve, s->options.segments_ahead);
     *why = "the log's directory cannot be opened and synced";
     if (r < 0)
         return r;
+    s->segments.for_moves = s->options.segments_moves;
     s->segments.extra = SEGMENTS_EXTRA;
+    s->segments.extra_moves = SEGMENTS_EXTRA_MOVES;
     s->segments.oldest = MAX(recovery->oldest, 1u);
     s->segments.newest = recovery->newest;
     s->retired = s->segments.oldest;
@@ -346,7 +351,7 @@ void spool_stop(struct spool *s)
 {
     s->closed = true;
     if (s->unproven && s->writing == NULL)
-        (void)log_touch(s);
+        (void)log_touch(s, SEGMENT_FOR_OUTCOMES);
     shard_run_later(s->shard, &s->wake);
 }
 

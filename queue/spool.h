@@ -58,17 +58,18 @@ struct recovered;
 
 /* Zero means the default in brackets. */
 struct spool_options {
-    const char *directory;      /* of this log, exists or is made (its parent exists); kept */
-    const char *quarantine;     /* damaged ranges are copied here; made when needed; kept */
-    uint32_t number;            /* of this log, below SPOOL_LOGS_MAX; part of every message id */
-    uint32_t segment_bytes;     /* [64 MiB] multiple of block_bytes */
-    uint32_t block_bytes;       /* [1 MiB] power of two; the largest record and write */
-    uint32_t segments_max;      /* [256] so 16 GiB */
-    uint32_t segments_reserve;  /* [2] not for new mail */
-    uint32_t segments_ahead;    /* [2] prepared before they are needed */
-    uint32_t cache_blocks;      /* [32] at least 4 */
-    uint32_t writers_max;       /* [8192] messages between their first octet and commit */
-    uint32_t read_buffers;      /* [1024] of 64 KiB, touched as needed, for what misses the cache */
+    const char *directory;     /* of this log, exists or is made (its parent exists); kept */
+    const char *quarantine;    /* damaged ranges are copied here; made when needed; kept */
+    uint32_t number;           /* of this log, below SPOOL_LOGS_MAX; part of every message id */
+    uint32_t segment_bytes;    /* [64 MiB] multiple of block_bytes */
+    uint32_t block_bytes;      /* [1 MiB] power of two; the largest record and write */
+    uint32_t segments_max;     /* [256] so 16 GiB */
+    uint32_t segments_reserve; /* [2] not for new mail */
+    uint32_t segments_moves;   /* [1] of those, for compaction alone: the largest message and one */
+    uint32_t segments_ahead;   /* [2] prepared before they are needed */
+    uint32_t cache_blocks;     /* [32] at least 4 */
+    uint32_t writers_max;      /* [8192] messages between their first octet and commit */
+    uint32_t read_buffers;     /* [1024] of 64 KiB, touched as needed, for what misses the cache */
     uint64_t message_bytes_max; /* [100 MiB] */
     void *owner;
     /* The live message with this id, or NULL. Asked by compaction; it moves what it finds and

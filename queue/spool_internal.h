@@ -32,6 +32,7 @@ enum {
     COMPACT_UNREADABLE = 64,    /* messages, remembered until their segment is walked */
     COMPACT_ASIDE_BYTES = 64 * 1'024,
     SEGMENTS_EXTRA = 16, /* beyond the bound, see segment.h */
+    SEGMENTS_EXTRA_MOVES = 64,
     COMPACT_RECORDS_PER_TURN = 256,
 };
 
@@ -151,7 +152,7 @@ bool log_has_room(const struct spool *spool, uint32_t bytes);
 /* done will be called when all appended so far is durable. */
 void log_commit(struct spool *spool, struct commit *commit);
 /* An empty batch: to tell the disk about retirements, or to see whether it works again. */
-int log_touch(struct spool *spool);
+int log_touch(struct spool *spool, enum segment_use use);
 void log_landed(struct spool *spool);
 void log_flush(struct spool *spool);
 /* The block that has this position, if it is in memory. */
@@ -187,6 +188,8 @@ size_t compact_bytes(const struct spool *spool); /* asks for its options only */
 int compact_init(struct spool *spool);
 void compact_free(struct spool *spool);
 void compact_run(struct spool *spool);
+void compact_write_failed(struct spool *spool); /* a segment was lost to it */
+void compact_gained(struct spool *spool);       /* segments are free again */
 bool compact_idle(const struct spool *spool);
 void compact_tick(struct spool *spool);
 /* A reader could not read this message. */

@@ -204,14 +204,20 @@ static void block_close(struct spool *s)
     }
 }
 
+/* A block of the same segment is behind the current one. */
+static bool block_follows(const struct spool *s)
+{
+    return s->current != NULL && position_offset(s->current->position) + s->options.block_bytes <
+                                     s->options.segment_bytes;
+}
+
 static int block_next(struct spool *s, enum segment_use use)
 {
     struct spool_block *block = block_spare(s);
     if (block == NULL)
         return -EAGAIN;
     uint64_t position, key = s->key;
-    if (s->current != NULL &&
-        position_offset(s->current->position) + s->options.block_bytes < s->options.segment_bytes) {
+    if (block_follows(s)) {
         position = s->current->position + s->options.block_bytes;
     } else {
         struct segment *segment;
@@ -241,27 +247,44 @@ static uint32_t room_in(const struct spool *s, const struct spool_block *block)
     return s->options.block_bytes - MIN(used, s->options.block_bytes);
 }
 
+/* What is left of the current block for records. The last room of all is for the batch that tells
+ * what is retired: without it no file is ever free again. */
+static uint32_t room_for_records(const struct spool *s)
+{
+    uint32_t room = room_in(s, s->current);
+    if (room > 0 && !block_follows(s) && segments_none(&s->segments))
+        room -= MIN(room, 2u * BATCH_ALIGNMENT);
+    return room;
+}
+
 bool log_has_room(const struct spool *s, uint32_t bytes)
 {
-    if (room_in(s, s->current) >= bytes)
+    if (room_for_records(s) >= bytes)
         return true;
     if (block_spare(s) == NULL)
         return false;
-    bool same =
-        s->current != NULL &&
-        position_offset(s->current->position) + s->options.block_bytes < s->options.segment_bytes;
-    return same || s->segments.states[SEGMENT_FREE] > 0;
+    return block_follows(s) || s->segments.states[SEGMENT_FREE] > 0;
+}
+
+/* The current segment is the one that moves have opened when nothing else was left. */
+static bool moves_alone(const struct spool *s)
+{
+    if (s->current == NULL)
+        return false;
+    const struct segment *segment =
+        segments_find(&s->segments, position_segment(s->current->position));
+    return segment->last && segments_last(&s->segments);
 }
 
 int log_reserve(struct spool *s, size_t payload_bytes, enum segment_use use, uint8_t **payload,
                 uint64_t *position)
 {
-    if (use == SEGMENT_FOR_MOVES && segments_left_in_all(&s->segments) == 0)
-        return -ENOSPC; /* also in the segment that outcomes have opened */
+    if (use != SEGMENT_FOR_MOVES && moves_alone(s))
+        return -ENOSPC;
     CHECK(payload_bytes < s->options.block_bytes);
     uint32_t bytes = record_bytes(payload_bytes);
     CHECK(bytes + BATCH_BYTES <= s->options.block_bytes);
-    if (room_in(s, s->current) < bytes) {
+    if (room_for_records(s) < bytes) {
         int r = block_next(s, use);
         if (r < 0)
             return r;
@@ -293,10 +316,10 @@ void log_commit(struct spool *s, struct commit *commit)
     list_push(&s->commits, &commit->node);
 }
 
-int log_touch(struct spool *s)
+int log_touch(struct spool *s, enum segment_use use)
 {
     if (room_in(s, s->current) == 0) {
-        int r = block_next(s, SEGMENT_FOR_OUTCOMES);
+        int r = block_next(s, use);
         if (r < 0)
             return r;
     }
@@ -372,6 +395,7 @@ static void write_durable(struct spool *s)
     if (s->writing_oldest > s->retired) {
         s->retired = s->writing_oldest;
         metric_sub(&s->metrics.dead_bytes, segments_retire(&s->segments, s->retired));
+        compact_gained(s);
     }
     commits_done(s);
 }
@@ -401,6 +425,7 @@ static void log_fail(struct spool *s)
     if (++s->failures >= FAILURES_TO_BREAK)
         s->broken = true;
     write_failed(s, s->durable);
+    compact_write_failed(s);
 
     struct list failed;
     list_init(&failed);

@@ -234,3 +234,53 @@ Test(compact, failed_writes_lose_nothing)
     world_close(w);
     world_free(w);
 }
+
+/* What is appended to two messages out of three is dead with the next one's. */
+static void deferrals(struct world *w, unsigned turn)
+{
+    for (unsigned i = 0; i < 16; i++) {
+        struct world_message *m = &w->messages[(turn * 16 + i) % w->count];
+        if (m->state == M_LIVE && !m->outcome_busy)
+            (void)world_outcome(m, i % 2, false);
+    }
+}
+
+static void all_end(struct world *w)
+{
+    for (unsigned turn = 0; turn < 400 && spool_metrics(w->spool)->live_messages > 0; turn++) {
+        for (uint32_t i = 0; i < w->count; i++) {
+            struct world_message *m = &w->messages[i];
+            for (uint32_t r = 0; r < m->recipients && m->state == M_LIVE && !m->outcome_busy; r++)
+                if ((m->done & 1u << r) == 0)
+                    (void)world_outcome(m, r, true);
+        }
+        world_run(w, 1'000);
+    }
+}
+
+/* Full of messages that wait, and every write but a few fails for some minutes: outcomes and moves
+ * both take what is left. When the disk works again all of it is recorded, without a new start. */
+Test(compact, a_full_log_comes_back_after_writes_that_failed)
+{
+    const struct sim_options calm = sim_calm(8);
+    struct world *w = world_new(&calm);
+    w->options.segments_max = 8;
+    cr_assert_eq(world_open(w), 0);
+    while (spool_room(w->spool, 0) == 0)
+        cr_assert_geq(world_send(w, 6'000, 2), 0);
+    for (unsigned i = 0; i < 1'500; i++) {
+        sim_fail(w->sim, w->machine, SIM_WRITE, i % 7, 1, -EIO);
+        deferrals(w, i);
+        world_run(w, 200);
+    }
+    sim_fail(w->sim, w->machine, SIM_WRITE, 0, 0, 0);
+    cr_assert_gt(spool_metrics(w->spool)->writes_failed, 50);
+    all_end(w);
+    cr_assert_eq(spool_metrics(w->spool)->live_messages, 0);
+    cr_assert_eq(spool_room(w->spool, 0), 0);
+    world_close(w);
+    cr_assert_eq(world_open(w), 0);
+    cr_assert_eq(w->report.messages_live, 0);
+    world_close(w);
+    world_free(w);
+}
