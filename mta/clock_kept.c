@@ -47,6 +47,16 @@ int clock_kept_read(const char *path, struct clock_kept *kept)
     return r;
 }
 
+int64_t clock_kept_ahead_us(const char *spool)
+{
+    char path[CLOCK_PATH_MAX];
+    struct clock_kept kept;
+    const int n = snprintf(path, sizeof(path), "%s/" CLOCK_FILE, spool);
+    if (n < 0 || n >= (int)sizeof(path) || clock_kept_read(path, &kept) < 0)
+        return 0;
+    return kept.wall_us - kept.steady_us;
+}
+
 int clock_kept_write(const char *path, const struct clock_kept *kept)
 {
     json_t *root = json_pack("{s:I, s:I}", "wall_us", (json_int_t)kept->wall_us, "steady_us",

@@ -15,6 +15,7 @@ enum {
     CLOCK_BACK_MAX_S = 60,          /* set back by so much nobody needs to be told */
     CLOCK_PATH_MAX = 4'096,
 };
+#define CLOCK_FILE "clock.json" /* in the spool's directory */
 
 struct clock_kept {
     int64_t wall_us;
@@ -29,6 +30,9 @@ enum clock_verdict clock_resume(const struct clock_kept *kept, int64_t wall_us, 
 
 /* 0, -ENOENT: there is no such file; -EBADMSG: it is not what was written. */
 [[nodiscard]] int clock_kept_read(const char *path, struct clock_kept *kept);
+/* By how much the wall clock was ahead of steady times when the server of this spool directory ran
+ * last: added to times in its logs they are dates. 0 where nobody knows. */
+int64_t clock_kept_ahead_us(const char *spool);
 [[nodiscard]] int clock_kept_write(const char *path, const struct clock_kept *kept);
 
 #endif

@@ -72,7 +72,7 @@ void control_clock_open(struct control *control, const struct config *config)
 {
     struct control_clock *c = &control->clock;
     int64_t steady_us = control->shard.wall_us;
-    snprintf(c->path, sizeof(c->path), "%s/clock.json", config->spool.directory);
+    snprintf(c->path, sizeof(c->path), "%s/" CLOCK_FILE, config->spool.directory);
     c->read = clock_kept_read(c->path, &c->kept);
     if (c->read == 0)
         c->verdict = clock_resume(&c->kept, control->shard.wall_us, &steady_us);

@@ -25,6 +25,7 @@
 
 #include "core/compiler.h"
 #include "mta/cli.h"
+#include "mta/clock_kept.h"
 #include "mta/config.h"
 #include "mta/smtp_server.h"
 #include "queue/bounce.h"
@@ -75,6 +76,7 @@ struct look {
     const char *salvage;
     struct ring *ring;
     json_t *logs;
+    int64_t ahead_us; /* see clock_kept.h */
     /* of the log that is being looked at */
     const char *directory;
     json_t *damage;
@@ -112,6 +114,11 @@ static void time_text(int64_t us, char out[static TIME_BYTES])
     struct tm tm;
     const time_t at = us / US_IN_S;
     strftime(out, TIME_BYTES, "%Y-%m-%d %H:%M:%S UTC", gmtime_r(&at, &tm));
+}
+
+static int64_t oldest_us(const struct look *look, const struct spool_check_numbers *n)
+{
+    return n->oldest_us == 0 ? 0 : (int64_t)n->oldest_us + look->ahead_us;
 }
 
 static json_t *json_of(struct slice text)
@@ -183,7 +190,7 @@ static json_t *numbers_json(const struct look *look, const struct spool_check_nu
                   "expired", (json_int_t)n->expired, "discarded", (json_int_t)n->discarded,
                   "waiting", (json_int_t)n->waiting, "unaccounted", (json_int_t)n->unaccounted));
     json_object_set_new(o, "outcomes", json_integer((json_int_t)n->outcomes));
-    json_object_set_new(o, "oldest", json_integer((json_int_t)(n->oldest_us / US_IN_S)));
+    json_object_set_new(o, "oldest", json_integer(oldest_us(look, n) / US_IN_S));
     json_object_set_new(o, "torn_octets", json_integer((json_int_t)r->torn_bytes));
     json_object_set_new(o, "damaged_octets", json_integer((json_int_t)r->damage_bytes));
     json_object_set(o, "damage", look->damage);
@@ -222,7 +229,7 @@ static void print_numbers(const struct look *look, const struct spool_check_numb
              (unsigned long long)n->dead_bytes);
     cli_line("octets", words);
     if (n->oldest_us > 0) {
-        time_text((int64_t)n->oldest_us, words);
+        time_text(oldest_us(look, n), words);
         cli_line("oldest", words);
     }
     if (r->torn_bytes > 0 || r->unfinished > 0 || r->messages_torn > 0) {
@@ -301,6 +308,7 @@ static int list_messages(const struct look *look, struct spool_check *check)
     while ((r = spool_check_next(check, &cursor, &m)) != 0) {
         char id[SMTP_ID_TEXT];
         smtp_id_text(m.id, id);
+        m.envelope.arrival_us += look->ahead_us;
         if (r < 0 && r != -EBADMSG)
             return r;
         if (look->json)
@@ -418,6 +426,7 @@ static int extract(struct look *look, struct spool_check *check)
         look->damaged = true;
         return 0;
     }
+    m.envelope.arrival_us += look->ahead_us;
     if (r == 0)
         r = write_file(look->output, check, &m);
     if (r < 0) {
@@ -740,6 +749,7 @@ static int look_at(struct look *look, const char *given)
     int lock = lock_spool(parent);
     if (lock < 0)
         return -EBUSY;
+    look->ahead_us = clock_kept_ahead_us(parent);
     int r = look->salvage != NULL ? salvage_begin(look, path) : 0;
     if (r == 0)
         r = log ? look_at_log(look, path, number) : look_at_spool(look, path);

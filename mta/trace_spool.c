@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "core/compiler.h"
+#include "mta/clock_kept.h"
 #include "mta/config.h"
 #include "mta/inspect.h"
 #include "mta/server.h"
@@ -23,6 +24,7 @@ enum { RING_ENTRIES = 64, FILES = 64, BUFFERS = 1, BUFFER_BYTES = 4'096, US_IN_S
 
 struct search {
     uint64_t id;
+    int64_t ahead_us; /* see clock_kept.h */
     json_t *found;
 };
 
@@ -33,13 +35,17 @@ static void on_found(void *owner, const struct recovered *recovered)
         return;
     json_t *entry = json_object();
     inspect_envelope(&recovered->envelope, entry);
-    json_object_set_new(entry, "arrival",
-                        json_integer((json_int_t)(recovered->envelope.arrival_us / US_IN_S)));
+    json_object_set_new(
+        entry, "arrival",
+        json_integer((json_int_t)((recovered->envelope.arrival_us + search->ahead_us) / US_IN_S)));
     if (recovered->damaged)
         json_object_set_new(entry, "damaged", json_true());
     json_t *outcomes = json_array();
-    for (uint32_t i = 0; i < recovered->outcomes_count && i < INSPECT_RECIPIENTS; i++)
-        json_array_append_new(outcomes, inspect_outcome(&recovered->outcomes[i]));
+    for (uint32_t i = 0; i < recovered->outcomes_count && i < INSPECT_RECIPIENTS; i++) {
+        struct outcome outcome = recovered->outcomes[i];
+        outcome.time_us += search->ahead_us;
+        json_array_append_new(outcomes, inspect_outcome(&outcome));
+    }
     json_object_set_new(entry, "outcomes", outcomes);
     json_decref(search->found);
     search->found = entry;
@@ -97,7 +103,7 @@ static void spool_search(const struct config *config, const char *directory, str
 
 json_t *trace_spool_read(const struct config *config, const char *directory, uint64_t id)
 {
-    struct search search = { .id = id };
+    struct search search = { .id = id, .ahead_us = clock_kept_ahead_us(directory) };
     int fd = spool_lock(directory);
     if (fd < 0)
         return NULL;

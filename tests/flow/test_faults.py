@@ -534,6 +534,19 @@ class Clock(Faults):
         for message in self.server.queue():     # by the clock as it is now
             self.assertLess(abs(time.time() + self.ahead - message["arrival"]), 600)
 
+    def dates_offline(self):
+        """What the tools say that read the spool themselves: as the clock was when the server ended."""
+        listed = self.server.cli("spool", "check", str(self.server.spool), "--list", "--json", config=False)
+        arrivals = [json.loads(line)["arrival"] for line in listed.stdout.splitlines()]
+        self.assertEqual(len(arrivals), len(self.taken), listed.stderr)
+        numbers = json.loads(self.server.cli("spool", "check", str(self.server.spool), "--json", config=False).stdout)
+        arrivals += [log["oldest"] for log in numbers["logs"] if log["oldest"]]
+        (traced,) = map(json.loads, self.server.cli("trace", list(self.taken)[-1], "--json").stdout.splitlines())
+        arrivals.append(traced["spool"]["arrival"])
+        arrivals += [outcome["time"] for outcome in traced["spool"]["outcomes"]]
+        for arrival in arrivals:
+            self.assertLess(abs(time.time() + self.ahead - arrival), 600)
+
     def arrive(self):
         """All that was taken, with the date of the time at which it was."""
         peer = Peer(self, port=self.port)
@@ -572,14 +585,15 @@ class Clock(Faults):
         for seconds, event in ((self.DECADE, "clock_is_ahead"), (self.DECADE, None), (0, "clock_is_behind"),
                                (-self.DECADE, "clock_is_behind"), (0, "clock_is_ahead")):
             self.server.stop()
+            self.dates_offline()
             self.jump(seconds)
             begun = len(self.server.log())
             self.server.start(env=self.env)
-            told = [line["event"] for line in self.server.log()[begun:] if line["event"].startswith("clock_")]
-            self.assertEqual(told, [event] if event else [])
             self.mail()
             self.tried()
             self.nothing_left()
+            told = [line["event"] for line in self.server.log()[begun:] if line["event"].startswith("clock_")]
+            self.assertEqual(told, [event] if event else [])
         ahead = self.server.metric("ringpost_clock_ahead_seconds")
         self.assertLess(abs(ahead), 3600, "but for what the server was away while nobody knew")
         self.arrive()
