@@ -22,14 +22,6 @@ static_assert((uint32_t)RECIPIENTS_MAX < PLACE_LAST);
 
 static void destination_idle(struct destination *d, bool idle);
 
-static uint32_t power_of_two(uint32_t at_least)
-{
-    uint32_t size = 64;
-    while (size < at_least)
-        size *= 2;
-    return size;
-}
-
 static size_t listed_bytes(uint32_t messages)
 {
     return ((size_t)messages / QUEUE_LISTED_BITS + 1) * sizeof(uint64_t);
@@ -40,8 +32,7 @@ uint64_t queue_messages_bytes(const struct queue_options *o)
     return pool_bytes(sizeof(struct message), o->messages_max) +
            pool_bytes(sizeof(struct unit), o->recipients_max) +
            pool_bytes(sizeof(struct place), o->recipients_max) +
-           sizeof(struct message *) * (uint64_t)power_of_two(o->messages_max) +
-           listed_bytes(o->messages_max);
+           queue_table_bytes(o->messages_max) + listed_bytes(o->messages_max);
 }
 
 uint64_t queue_message_bytes(void)
@@ -54,7 +45,7 @@ uint64_t queue_message_bytes(void)
 uint64_t queue_destinations_bytes(const struct queue_options *o)
 {
     return pool_bytes(sizeof(struct destination), o->destinations_max) +
-           sizeof(struct list) * (uint64_t)power_of_two(o->destinations_max);
+           sizeof(struct list) * (uint64_t)queue_power_of_two(o->destinations_max);
 }
 
 uint64_t queue_settlements_bytes(const struct queue_options *o)
@@ -78,12 +69,12 @@ int queue_init(struct queue *queue, struct shard *shard, const struct queue_opti
         .retry_jitter_percent = options->retry_jitter_percent,
     };
     queue_classes_set(queue, &class, 1);
-    queue->table_mask = power_of_two(options->messages_max) - 1;
-    queue->hashes_mask = power_of_two(options->destinations_max) - 1;
-    queue->table = memory_reserve(sizeof(*queue->table) * ((size_t)queue->table_mask + 1));
+    queue->hashes_mask = queue_power_of_two(options->destinations_max) - 1;
     queue->hashes = memory_reserve(sizeof(*queue->hashes) * ((size_t)queue->hashes_mask + 1));
     queue->listed = memory_reserve(listed_bytes(options->messages_max));
-    int r = queue->table == NULL || queue->hashes == NULL || queue->listed == NULL ? -ENOMEM : 0;
+    int r = queue->hashes == NULL || queue->listed == NULL ? -ENOMEM : 0;
+    if (r == 0)
+        r = queue_table_init(queue);
     if (r == 0)
         r = pool_init(&queue->messages, "messages", sizeof(struct message), options->messages_max);
     if (r == 0)
@@ -116,11 +107,10 @@ void queue_free(struct queue *queue)
     pool_free(&queue->destinations);
     pool_free(&queue->settlements);
     pool_free(&queue->large);
-    memory_release(queue->table, sizeof(*queue->table) * ((size_t)queue->table_mask + 1));
+    queue_table_free(queue);
     memory_release(queue->hashes, sizeof(*queue->hashes) * ((size_t)queue->hashes_mask + 1));
     memory_release(queue->listed, listed_bytes(queue->options.messages_max));
     queue->listed = NULL;
-    queue->table = NULL;
     queue->hashes = NULL;
 }
 
@@ -132,28 +122,7 @@ static uint64_t mix(uint64_t x)
     return x;
 }
 
-/* ---- messages by id ---- */
-
-/* Ids count up, so those of one hour are neighbours: no two share a slot, and the slots of messages
- * that come together share a cache line. */
-static struct message **message_slot(struct queue *queue, uint64_t id)
-{
-    return &queue->table[id & queue->table_mask];
-}
-
-struct message *queue_message(struct queue *queue, uint64_t id)
-{
-    struct message *message = *message_slot(queue, id);
-    while (message != NULL && message->stored.id != id)
-        message = message->chain;
-    return message;
-}
-
-struct stored *queue_find_stored(void *argument, uint64_t id)
-{
-    struct message *message = queue_message(argument, id);
-    return message == NULL ? NULL : &message->stored;
-}
+/* ---- messages ---- */
 
 static void message_list(struct queue *queue, const struct message *message, bool is_listed)
 {
@@ -176,9 +145,7 @@ static struct message *message_new(struct queue *queue, const struct stored *sto
         .null_sender = envelope->sender.size == 0,
     };
     message_list(queue, message, true);
-    struct message **slot = message_slot(queue, stored->id);
-    message->chain = *slot;
-    *slot = message;
+    queue_table_add(queue, message);
     metric_add(&queue->metrics.messages, 1);
     queue_scan_count(queue, message, 1, 0);
     return message;
@@ -187,10 +154,7 @@ static struct message *message_new(struct queue *queue, const struct stored *sto
 static void message_free(struct queue *queue, struct message *message)
 {
     CHECK(message->units_count == 0);
-    struct message **at = message_slot(queue, message->stored.id);
-    while (*at != message)
-        at = &(*at)->chain;
-    *at = message->chain;
+    queue_table_remove(queue, message);
     queue_scan_count(queue, message, -1, 0);
     spool_free(queue->spool, &message->stored);
     message_list(queue, message, false);

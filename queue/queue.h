@@ -171,8 +171,9 @@ struct queue {
     struct pool large;
     struct message **table; /* by id */
     uint64_t *listed;       /* a bit for each place of the pool: there is a message */
-    uint32_t table_mask;
-    struct list *hashes; /* of destinations */
+    uint32_t table_slots;   /* in use, never fewer than there were messages at a time */
+    uint32_t table_mask;    /* the least that reaches the last of them */
+    struct list *hashes;    /* of destinations */
     uint32_t hashes_mask;
     struct list idle; /* destinations without units, the longest so first */
     uint32_t idle_count;

@@ -70,6 +70,18 @@ struct unit *unit_new(struct queue *queue, struct message *message, struct desti
 /* Left its state, and has no place any more. Its message goes with its last unit. */
 void unit_free(struct queue *queue, struct unit *unit);
 
+/* ---- queue_table.c ---- */
+
+/* At least so many, and not few. */
+uint32_t queue_power_of_two(uint32_t at_least);
+/* The most that the table takes. */
+size_t queue_table_bytes(uint32_t messages_max);
+[[nodiscard]] int queue_table_init(struct queue *queue);
+void queue_table_free(struct queue *queue);
+/* The message is out of the pool already, and has its id. */
+void queue_table_add(struct queue *queue, struct message *message);
+void queue_table_remove(struct queue *queue, struct message *message);
+
 /* ---- place.c ---- */
 
 /* Recipients come in ascending order. -ENOSPC: there are as many as may be. */

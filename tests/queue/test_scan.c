@@ -121,6 +121,7 @@ Test(scan, finds_a_message_that_the_queue_forgot)
     uint64_t id = queue_mail(w, "a@d0.test b@d1.test");
     queue_mail(w, "a@d0.test");
     struct message *message = queue_message(&w->queue, id);
+    cr_assert_eq(w->queue.table_slots, w->queue.table_mask + 1, "no slot has its half's");
     struct message **slot = &w->queue.table[id & w->queue.table_mask];
     cr_assert_eq(*slot, message);
     *slot = message->chain;
