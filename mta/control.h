@@ -14,6 +14,7 @@
 #include <pthread.h>
 
 #include "core/fetch.h"
+#include "core/heap.h"
 #include "core/log.h"
 #include "mta/clock_kept.h"
 #include "mta/connector_validated.h"
@@ -142,6 +143,7 @@ struct control_validated {
 /* How much memory there is (mta/control_memory.c). */
 struct control_memory {
     uint64_t used, reserved, max, is_short; /* is_short: read by shards */
+    struct heap_numbers heap;
     struct timer timer;
     struct metrics_source source;
     int statm; /* /proc/self/statm */

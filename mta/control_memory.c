@@ -25,6 +25,12 @@ static const struct metric memory_metrics[] = {
     { "ringpost_memory_reserved_bytes", NULL,
       "What pools, caches and buffers can take at most; taken as they are used", METRIC_GAUGE, 0,
       offsetof(struct control_memory, reserved) },
+    { "ringpost_memory_heap_bytes", "kind=\"allocated\"",
+      "Of the allocator: what is held, and what is resident for that and to come", METRIC_GAUGE, 0,
+      offsetof(struct control_memory, heap.allocated) },
+    { "ringpost_memory_heap_bytes", "kind=\"resident\"",
+      "Of the allocator: what is held, and what is resident for that and to come", METRIC_GAUGE, 0,
+      offsetof(struct control_memory, heap.resident) },
     { "ringpost_memory_max_bytes", NULL, "limits { memory-max }; 0: none", METRIC_GAUGE, 0,
       offsetof(struct control_memory, max) },
     { "ringpost_memory_short", NULL, "1: over the maximum, no mail is taken", METRIC_GAUGE, 0,
@@ -62,6 +68,7 @@ static void memory_look(struct control *control)
     struct control_memory *m = &control->memory;
     metric_set(&m->used, memory_used(m->statm));
     metric_set(&m->reserved, memory_reserved());
+    m->heap = heap_look(); /* read by this thread alone */
     const uint64_t most = m->is_short ? m->max - m->max / PERCENT * RELIEF_PERCENT : m->max;
     const bool is_short = m->max != 0 && m->used > most;
     if (is_short != (m->is_short != 0)) {
