@@ -114,14 +114,6 @@ void queue_free(struct queue *queue)
     queue->hashes = NULL;
 }
 
-static uint64_t mix(uint64_t x)
-{
-    x ^= x >> 32;
-    x *= 0x9e3779b97f4a7c15;
-    x ^= x >> 29;
-    return x;
-}
-
 /* ---- messages ---- */
 
 static void message_list(struct queue *queue, const struct message *message, bool is_listed)
@@ -169,7 +161,7 @@ static uint64_t key_hash(const char *key, size_t size)
     uint64_t hash = 0xcbf29ce484222325; /* FNV-1a; who could flood it must own that many domains */
     for (size_t i = 0; i < size; i++)
         hash = (hash ^ (uint8_t)key[i]) * 0x100000001b3;
-    return mix(hash);
+    return queue_mix(hash);
 }
 
 static struct list *hash_list(struct queue *queue, uint64_t hash)

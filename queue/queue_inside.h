@@ -72,6 +72,14 @@ void unit_free(struct queue *queue, struct unit *unit);
 
 /* ---- queue_table.c ---- */
 
+/* All bits of it in the low ones. */
+static inline uint64_t queue_mix(uint64_t x)
+{
+    x ^= x >> 32;
+    x *= 0x9e3779b97f4a7c15;
+    x ^= x >> 29;
+    return x;
+}
 /* At least so many, and not few. */
 uint32_t queue_power_of_two(uint32_t at_least);
 /* The most that the table takes. */
@@ -81,6 +89,8 @@ void queue_table_free(struct queue *queue);
 /* The message is out of the pool already, and has its id. */
 void queue_table_add(struct queue *queue, struct message *message);
 void queue_table_remove(struct queue *queue, struct message *message);
+/* Where the chain of messages begins that this one is in. */
+struct message **queue_table_slot(struct queue *queue, uint64_t id);
 
 /* ---- place.c ---- */
 

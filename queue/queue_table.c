@@ -3,12 +3,13 @@
  *
  *   slots in use: TABLE_SLOTS_MIN --one more message than slots--> one more --> .. messages_max
  *
- * Ids count up, so those of one hour are neighbours: few share a slot, and the slots of messages
- * that come together share a cache line. With all slots in use ids alone would go through the table
- * from end to end, and it would be in memory as a whole, however few messages wait. So it grows one
- * slot at a time (linear hashing): the mask reaches the last slot in use, and what it sends beyond
- * that is in the slot of half the mask, out of which the next slot will be filled. Address space is
- * reserved for the most; slots stay in use, as objects of pools stay touched.
+ * Ids count up, so those that come together are neighbours: NEIGHBOURS of them share a cache line
+ * of slots, and lines are mixed, or those that stay would share slots when each thousandth does.
+ * With all slots in use ids would go through the table from end to end, and it would be in memory
+ * as a whole, however few messages wait. So it grows one slot at a time (linear hashing): the mask
+ * reaches the last slot in use, and what it sends beyond that is in the slot of half the mask, out
+ * of which the next slot will be filled. Address space is reserved for the most; slots stay in use,
+ * as objects of pools stay touched.
  */
 #include <errno.h>
 
@@ -16,7 +17,7 @@
 #include "core/memory.h"
 #include "queue/queue_inside.h"
 
-enum { TABLE_SLOTS_MIN = 1'024, POWER_MIN = 64 };
+enum { TABLE_SLOTS_MIN = 1'024, POWER_MIN = 64, NEIGHBOURS = 8 };
 static_assert((TABLE_SLOTS_MIN & (TABLE_SLOTS_MIN - 1)) == 0);
 
 uint32_t queue_power_of_two(uint32_t at_least)
@@ -47,11 +48,17 @@ void queue_table_free(struct queue *queue)
     queue->table = NULL;
 }
 
-static struct message **message_slot(struct queue *queue, uint64_t id)
+static uint64_t hash_of(uint64_t id)
 {
-    uint64_t at = id & queue->table_mask;
+    return queue_mix(id / NEIGHBOURS) * NEIGHBOURS + id % NEIGHBOURS;
+}
+
+struct message **queue_table_slot(struct queue *queue, uint64_t id)
+{
+    const uint64_t hash = hash_of(id);
+    uint64_t at = hash & queue->table_mask;
     if (at >= queue->table_slots)
-        at = id & (queue->table_mask >> 1);
+        at = hash & (queue->table_mask >> 1);
     return &queue->table[at];
 }
 
@@ -65,7 +72,7 @@ static void table_grow(struct queue *queue)
     struct message **to = &queue->table[at];
     while (*from != NULL) {
         struct message *message = *from;
-        if ((message->stored.id & queue->table_mask) != at) {
+        if ((hash_of(message->stored.id) & queue->table_mask) != at) {
             from = &message->chain;
             continue;
         }
@@ -79,14 +86,14 @@ void queue_table_add(struct queue *queue, struct message *message)
 {
     if (queue->messages.used > queue->table_slots)
         table_grow(queue);
-    struct message **slot = message_slot(queue, message->stored.id);
+    struct message **slot = queue_table_slot(queue, message->stored.id);
     message->chain = *slot;
     *slot = message;
 }
 
 void queue_table_remove(struct queue *queue, struct message *message)
 {
-    struct message **at = message_slot(queue, message->stored.id);
+    struct message **at = queue_table_slot(queue, message->stored.id);
     while (*at != message)
         at = &(*at)->chain;
     *at = message->chain;
@@ -94,7 +101,7 @@ void queue_table_remove(struct queue *queue, struct message *message)
 
 struct message *queue_message(struct queue *queue, uint64_t id)
 {
-    struct message *message = *message_slot(queue, id);
+    struct message *message = *queue_table_slot(queue, id);
     while (message != NULL && message->stored.id != id)
         message = message->chain;
     return message;
