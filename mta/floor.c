@@ -92,6 +92,18 @@ unsigned floor_compare(const struct floor_record *record, const struct floor_fac
            (best->dane && !observed->dane ? FLOOR_LESS_DANE : 0U) | (other ? FLOOR_ISSUER : 0U);
 }
 
+enum floor_finding floor_finding(const struct floor_record *record,
+                                 const struct floor_facts *observed, unsigned less, int64_t now,
+                                 const struct floor_rules *rules)
+{
+    if (!floor_known(record, now, rules))
+        return FLOOR_NEW;
+    if (less & FLOOR_LESS_ANY)
+        return FLOOR_LESS;
+    const struct floor_facts most = greater(&record->best, observed);
+    return same(&most, &record->best) ? FLOOR_SAME : FLOOR_BETTER;
+}
+
 enum floor_way floor_way(const struct floor_record *record, enum floor_action action, unsigned less,
                          int64_t now, const struct floor_rules *rules)
 {
@@ -245,6 +257,16 @@ const char *floor_group_name(enum floor_group group)
     static const char *const names[] = { "none", "classic", "hybrid" };
     CHECK(group < ARRAY_COUNT(names));
     return names[group];
+}
+
+const char *floor_finding_name(enum floor_finding finding)
+{
+    static const char *const names[FLOOR_FINDINGS] = {
+        [FLOOR_UNASKED] = NULL,    [FLOOR_NEW] = "new",   [FLOOR_SAME] = "same",
+        [FLOOR_BETTER] = "better", [FLOOR_LESS] = "less",
+    };
+    CHECK(finding < FLOOR_FINDINGS);
+    return names[finding];
 }
 
 const char *floor_event_name(enum floor_event_kind kind)

@@ -61,6 +61,16 @@ enum floor_less {
     FLOOR_ISSUER = 1 << 7, /* another issuer: worth an event, and not less */
 };
 
+/* What a host shows now, beside what it is remembered for. */
+enum floor_finding {
+    FLOOR_UNASKED, /* it was not looked at */
+    FLOOR_NEW,     /* not enough was seen of it to be held to */
+    FLOOR_SAME,
+    FLOOR_BETTER, /* something is more, and nothing is less */
+    FLOOR_LESS,
+    FLOOR_FINDINGS,
+};
+
 enum floor_event_kind {
     FLOOR_EVENT_LEARNED = 1,
     FLOOR_EVENT_LESS,
@@ -114,6 +124,10 @@ bool floor_known(const struct floor_record *record, int64_t now, const struct fl
 /* What is less now than best: of enum floor_less; 0 also where nothing is known. */
 unsigned floor_compare(const struct floor_record *record, const struct floor_facts *observed,
                        const char *issuer, int64_t now, const struct floor_rules *rules);
+/* less: what floor_compare said of the same. */
+enum floor_finding floor_finding(const struct floor_record *record,
+                                 const struct floor_facts *observed, unsigned less, int64_t now,
+                                 const struct floor_rules *rules);
 /* Takes an observation in. The kinds of events that it made, as a bit set of 1 << kind. */
 unsigned floor_learn(struct floor_record *record, const struct floor_facts *observed,
                      const char *issuer, int64_t now, const struct floor_rules *rules);
@@ -141,6 +155,8 @@ extern const char *const floor_action_names[FLOOR_ACTIONS + 1];
 /* "none", "encrypt", "chain", "name" */
 const char *floor_level_name(enum floor_level level);
 const char *floor_group_name(enum floor_group group);
+/* "new", "same", "better", "less"; NULL: it was not looked at. */
+const char *floor_finding_name(enum floor_finding finding);
 /* "learned", "less", ... */
 const char *floor_event_name(enum floor_event_kind kind);
 /* "TLS 1.3, hybrid, valid certificate, name fits" or "no TLS" */

@@ -192,6 +192,7 @@ void floor_host_text(const char *name, const struct net_address *address,
 
 void floor_watch_begin(struct floor_watch *watch, struct floor_shard *floors)
 {
+    watch->finding = FLOOR_UNASKED;
     if (floors == NULL || floors->shard == NULL || watch->action == FLOOR_OFF)
         return;
     watch->floors = floors;
@@ -367,6 +368,7 @@ enum floor_judgement floor_watch_judge(struct floor_watch *watch, const struct s
     const char *issuer = leaf == NULL ? "" : leaf->issuer;
     const unsigned less = floor_compare(&before, &facts, issuer, now, &watch->rules);
     const enum floor_way way = floor_way(&before, watch->action, less, now, &watch->rules);
+    watch->finding = floor_finding(&before, &facts, less, now, &watch->rules);
     if (way == FLOOR_GO_RELEARN)
         floor_relearn(record, now);
     const unsigned events = floor_learn(record, &facts, issuer, now, &watch->rules);

@@ -85,8 +85,9 @@ struct floor_watch {
     struct floor_shard *floors; /* NULL: nothing is remembered of it */
     struct floor_question *question;
     enum floor_action action;
-    bool unasked; /* it could not be asked */
-    bool waits;   /* answered() is due */
+    enum floor_finding finding; /* of floor_watch_judge; UNASKED before */
+    bool unasked;               /* it could not be asked */
+    bool waits;                 /* answered() is due */
     bool found;
     struct floor_name name;
     struct floor_rules rules;

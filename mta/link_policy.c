@@ -226,6 +226,7 @@ void link_log(const struct link *link, struct log_line *line)
         log_format(line, "sts", "%s %s", sts_mode_name(link->sts.mode), link->sts.id);
     if (link->client != NULL)
         log_string(line, "got", got(link->client));
+    log_string(line, "memory", floor_finding_name(link->floor.finding));
 }
 
 static void refused(const struct link *link, enum outbound_token token, struct smtp_enhanced status,

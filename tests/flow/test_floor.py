@@ -77,6 +77,10 @@ class Floor(test_tls.Tls):
         self.assertEqual(done.returncode, status, done.stderr)
         return done.stdout if status == 0 else done.stderr
 
+    def found(self):
+        """What the lines of all messages that were taken say of the memory."""
+        return [line.get("memory") for line in self.server.wait_log("delivered", len(self.peer.messages))]
+
     def wait_downgrade(self, count=1, **fields):
         return self.server.wait_log("downgrade", count, host=self.host, **fields)
 
@@ -213,8 +217,12 @@ class Actions(Floor):
 
     def test_alert_is_the_default(self):
         self.start()
+        self.deliver()
+        found = self.found()
+        self.assertEqual((found[0], found[-1], set(found)), ("new", "same", {"new", "same"}))
         self.strip()
         self.deliver(3)
+        self.assertEqual(self.found()[-3:], ["less"] * 3)
         events = self.wait_downgrade(action="alert")     # the same again is told once an hour,
         self.assertLessEqual(len(events), 2)             # or by each shard that has not heard of it yet
         self.assertEqual(events[0]["destination"], "outbound:peer")
@@ -226,12 +234,30 @@ class Actions(Floor):
         self.deliver()
         self.server.wait_log("downgrade_over", host=self.host)
         self.wait_record(less="")
+        self.assertEqual(self.found()[-1], "same")
+
+    def test_better(self):
+        """More than is remembered is told; it becomes what is remembered by a run of it."""
+        self.peer = self.next_hop(server_context(self.ecdsa, ("TLSv1_2", "TLSv1_2")))
+        self.host = self.peer.address
+        self.serve(delivery=SLOW, outbound={"peer": self.peer.route(**{
+            "roots": "test", "tls-name": [test_tls.NAME], "max-per-connection": 1})})
+        self.learn()
+        self.assertEqual(self.record()["best"]["version"], "1.2")
+        harness.wait_for(lambda: not self.peer.open, "the end of connections so far")
+        self.peer.context = server_context(self.ecdsa)
+        self.deliver()
+        self.assertEqual(self.found()[-1], "better")
+        harness.wait_for(lambda: self.deliver() or self.record()["best"]["version"] == "1.3", "TLS 1.3 learned")
+        self.deliver()
+        self.assertEqual(self.found()[-1], "same")
 
     def test_observe(self):
         self.start("observe")
         self.strip()
         self.deliver(2)
         self.assertEqual(self.regressions("observe"), 2)
+        self.assertEqual(self.found()[-2:], ["less"] * 2)
         self.assertEqual(self.server.log("downgrade"), [])
         self.wait_record(regressions=1)
 
@@ -244,6 +270,7 @@ class Actions(Floor):
         self.strip()
         self.deliver()
         self.assertIsNone(self.record())
+        self.assertEqual(self.found(), [None] * 4)
         self.assertEqual(self.server.metric("ringpost_floor_observations_total"), 0)
 
     def test_hold_ends_when_the_host_is_well_again(self):

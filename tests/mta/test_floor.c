@@ -115,6 +115,33 @@ Test(floor, more_is_learned_later)
     cr_assert_eq(r.regressions, 0);
 }
 
+/* ---- in a word ---- */
+
+static enum floor_finding find(const struct floor_record *r, const struct floor_facts *facts,
+                               int64_t now)
+{
+    return floor_finding(r, facts, floor_compare(r, facts, "CN=B", now, &rules), now, &rules);
+}
+
+Test(floor, what_is_found_in_a_word)
+{
+    struct floor_record r = { 0 };
+    const struct floor_facts plain = { 12, FLOOR_GROUP_CLASSIC, true, true, false, false };
+    cr_assert_eq(find(&r, &none, START), FLOOR_NEW);
+    cr_assert_eq(find(&r, &full, START), FLOOR_NEW);
+    int64_t now = teach(&r, &plain, START);
+    cr_assert_eq(find(&r, &plain, now), FLOOR_SAME, "another issuer is not less");
+    cr_assert_eq(find(&r, &none, now), FLOOR_LESS);
+    cr_assert_eq(find(&r, &full, now), FLOOR_BETTER);
+    struct floor_facts mixed = full;
+    mixed.chain = false; /* more does not make up for less */
+    cr_assert_eq(find(&r, &mixed, now), FLOOR_LESS);
+    cr_assert_eq(find(&r, &plain, now + rules.forget_s + DAY), FLOOR_NEW);
+    for (unsigned i = FLOOR_NEW; i < FLOOR_FINDINGS; i++)
+        cr_assert_not_null(floor_finding_name((enum floor_finding)i));
+    cr_assert_null(floor_finding_name(FLOOR_UNASKED));
+}
+
 /* ---- less ---- */
 
 Test(floor, each_kind_of_less)
