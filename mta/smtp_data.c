@@ -22,6 +22,7 @@
 #include "mta/smtp_data.h"
 
 #include "core/check.h"
+#include "mta/pattern.h"
 
 #ifdef __SSE2__
 #include <emmintrin.h>
@@ -43,6 +44,12 @@ enum data_state {
 
 static const struct slice crlf = { (const uint8_t *)"\r\n", 2 };
 static const struct slice cr_alone = { (const uint8_t *)"\r", 1 };
+
+enum header_field {
+    FIELD_OTHER = 0,
+    FIELD_OPEN,     /* its name has not come as a whole, and may be Received */
+    FIELD_RECEIVED, /* and its BY has not come */
+};
 
 struct masks {
     uint64_t cr, lf, nul, high; /* bit n: octet n of the block */
@@ -196,6 +203,29 @@ static void header_line_ended(struct smtp_data *data)
     data->name_count = 0;
 }
 
+static void received_by_whom(struct smtp_data *data)
+{
+    struct pattern_match match;
+    data->field = FIELD_OTHER;
+    data->content.received_ours_count +=
+        pattern_set_find(data->ours, received_by_name(&data->by), &match);
+}
+
+/* part is of one line; before: octets of the line's beginning that were known before it. */
+static void received_inspect(struct smtp_data *data, struct slice part, size_t before)
+{
+    if (before == 0 && part.data[0] != ' ' && part.data[0] != '\t')
+        data->field = ascii_lower(part.data[0]) == 'r' ? FIELD_OPEN : FIELD_OTHER;
+    if (data->field == FIELD_OPEN && line_has_name(data, SLICE("Received"))) {
+        const ptrdiff_t colon = slice_find(slice_of(data->name, data->name_count), ':');
+        part = slice_from(part, (size_t)colon + 1 - before);
+        data->field = FIELD_RECEIVED;
+        received_by_begin(&data->by);
+    }
+    if (data->field == FIELD_RECEIVED && received_by_take(&data->by, part))
+        received_by_whom(data);
+}
+
 static bool has_high_octet(struct slice s)
 {
     uint8_t all = 0;
@@ -212,10 +242,13 @@ static void header_inspect(struct smtp_data *data, struct slice content)
         const ptrdiff_t newline = slice_find(content, '\n');
         const struct slice part =
             newline < 0 ? content : slice_part(content, 0, (size_t)newline + 1);
-        const size_t named = MIN(part.size, sizeof(data->name) - data->name_count);
+        const size_t before = data->name_count;
+        const size_t named = MIN(part.size, sizeof(data->name) - before);
         if (named > 0)
-            memcpy(data->name + data->name_count, part.data, named);
-        data->name_count = (uint8_t)(data->name_count + named);
+            memcpy(data->name + before, part.data, named);
+        data->name_count = (uint8_t)(before + named);
+        if (data->ours != NULL)
+            received_inspect(data, part, before);
         if (has_high_octet(part))
             facts->flags |= SMTP_CONTENT_HEADER_8BIT;
         facts->header_size += part.size;
@@ -235,7 +268,15 @@ static void header_inspect(struct smtp_data *data, struct slice content)
 static void data_begin(struct smtp_data *data, enum smtp_newline newline, uint64_t line_max)
 {
     CHECK(newline == SMTP_NEWLINE_REJECT || newline == SMTP_NEWLINE_NORMALIZE);
-    *data = (struct smtp_data) { .newline = (uint8_t)newline, .line_max = line_max };
+    memset(data, 0, offsetof(struct smtp_data, by)); /* which is begun when it is wanted */
+    data->newline = (uint8_t)newline;
+    data->line_max = line_max;
+}
+
+void smtp_data_know_ours(struct smtp_data *data, const struct pattern_set *names)
+{
+    CHECK(data->content.size == 0);
+    data->ours = names;
 }
 
 void smtp_data_begin(struct smtp_data *data, enum smtp_newline newline, uint64_t line_max)
@@ -305,8 +346,11 @@ static bool data_bare_cr(struct smtp_data *data, struct slice *out)
 
 static bool data_end(struct smtp_data *data)
 {
-    if ((data->content.flags & SMTP_CONTENT_HEADER_ENDED) == 0)
+    if ((data->content.flags & SMTP_CONTENT_HEADER_ENDED) == 0) {
         header_line_ended(data);
+        if (data->field == FIELD_RECEIVED && received_by_end(&data->by))
+            received_by_whom(data);
+    }
     if (data->line_size > 0)
         data->content.flags |= SMTP_CONTENT_NO_NEWLINE;
     data->ended = true;

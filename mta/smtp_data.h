@@ -24,6 +24,9 @@
 #define RINGPOST_MTA_SMTP_DATA_H
 
 #include "core/slice.h"
+#include "mta/received_by.h"
+
+struct pattern_set;
 
 enum {
     SMTP_TEXT_LINE_MAX = 998,        /* RFC 5322 2.1.1, without CRLF: the usual line_max */
@@ -54,8 +57,9 @@ struct smtp_content {
     uint64_t header_size;    /* octets to the empty line and with it; all so far if none was seen */
     uint64_t line_longest;   /* octets without CRLF, an unfinished line included */
     uint32_t received_count; /* Received: fields in the header (RFC 5321 6.3) */
-    uint32_t delivered_to_count; /* Delivered-To: fields in the header */
-    unsigned flags;              /* enum smtp_content_flag */
+    uint32_t received_ours_count; /* of these, written by a host that is ours, as they say */
+    uint32_t delivered_to_count;  /* Delivered-To: fields in the header */
+    unsigned flags;               /* enum smtp_content_flag */
 };
 
 struct smtp_data {
@@ -70,13 +74,19 @@ struct smtp_data {
     uint8_t newline;                     /* enum smtp_newline */
     uint8_t name_count;                  /* octets in name */
     uint8_t name[SMTP_FIELD_NAME_BYTES]; /* the current header line's beginning */
+    uint8_t field;                       /* the current header field */
     uint64_t line_max;
     uint64_t line_size; /* octets in the current line of the content */
+    const struct pattern_set *ours;
+    struct received_by by; /* begun with each Received: field */
 };
 
 /* Neither allocates nor keeps anything else: to drop a half-read message, just begin anew. */
 void smtp_data_begin(struct smtp_data *data, enum smtp_newline newline, uint64_t line_max);
 void smtp_data_begin_bdat(struct smtp_data *data, enum smtp_newline newline, uint64_t line_max);
+
+/* Behind begin: names of hosts that are ours, for received_ours_count; kept. */
+void smtp_data_know_ours(struct smtp_data *data, const struct pattern_set *names);
 
 /* The next chunk of a BDAT message. The one before must be read whole, and must not be the last. */
 void smtp_data_chunk(struct smtp_data *data, uint64_t size, bool last);

@@ -5,6 +5,7 @@
  */
 #include <criterion/criterion.h>
 
+#include "mta/pattern.h"
 #include "mta/smtp_data.h"
 
 enum {
@@ -30,6 +31,21 @@ static void result_take(struct result *result, struct smtp_data *data, struct sl
     }
 }
 
+static const struct pattern_set *ours(void)
+{
+    static struct pattern_set *names;
+    static const struct slice patterns[] = { SLICE("mx.us.test"), SLICE("*.fleet.test") };
+    if (names != NULL)
+        return names;
+    cr_assert_eq(pattern_set_new(&names), 0);
+    for (size_t i = 0; i < ARRAY_COUNT(patterns); i++) {
+        uint32_t other;
+        const char *why;
+        cr_assert_eq(pattern_set_add(names, patterns[i], 0, &other, &why), 0);
+    }
+    return names;
+}
+
 /* Three pieces: to first, to second, the rest. */
 static struct result decode(struct slice wire, enum smtp_newline newline, size_t first,
                             size_t second)
@@ -38,6 +54,7 @@ static struct result decode(struct slice wire, enum smtp_newline newline, size_t
     struct smtp_data data;
     result.size = result.used = 0;
     smtp_data_begin(&data, newline, SMTP_TEXT_LINE_MAX);
+    smtp_data_know_ours(&data, ours());
     const size_t cuts[] = { 0, first, second, wire.size };
     for (size_t i = 0; i + 1 < ARRAY_COUNT(cuts) && !data.ended; i++) {
         struct slice in = slice_part(wire, cuts[i], cuts[i + 1] - cuts[i]);
@@ -55,6 +72,7 @@ static struct result decode_bdat(struct slice wire, enum smtp_newline newline, s
     struct smtp_data data;
     result.size = 0;
     smtp_data_begin_bdat(&data, newline, SMTP_TEXT_LINE_MAX);
+    smtp_data_know_ours(&data, ours());
     smtp_data_chunk(&data, cut, false);
     struct slice in = wire;
     result_take(&result, &data, &in);
@@ -77,6 +95,9 @@ static void expect_same(const struct result *a, const struct result *b, size_t f
     cr_assert_eq(a->facts.header_size, b->facts.header_size);
     cr_assert_eq(a->facts.line_longest, b->facts.line_longest);
     cr_assert_eq(a->facts.received_count, b->facts.received_count);
+    cr_assert_eq(a->facts.received_ours_count, b->facts.received_ours_count,
+                 "cut at %zu, %zu: %u, %u", first, second, a->facts.received_ours_count,
+                 b->facts.received_ours_count);
     cr_assert_eq(a->facts.delivered_to_count, b->facts.delivered_to_count);
     cr_assert_eq(a->facts.flags, b->facts.flags);
 }
@@ -308,6 +329,78 @@ Test(smtp_data, a_header_without_end_counts_too)
     cr_assert_eq(result.facts.received_count, 1);
     cr_assert_eq(result.facts.header_size, result.size);
     cr_assert_eq(result.facts.flags, SMTP_CONTENT_8BIT | SMTP_CONTENT_HEADER_8BIT);
+}
+
+Test(smtp_data, received_by_hosts_of_ours)
+{
+    static const struct {
+        struct slice field;
+        unsigned ours;
+    } fields[] = {
+        /* what is not ours */
+        { SLICE("Received: by mx.us.test.other.test; x\r\n"), 0 },
+        { SLICE("Received: by fleet.test; x\r\n"), 0 },
+        { SLICE("Received: from mx.us.test by a.test; x\r\n"), 0 },
+        { SLICE("Received: from by by a.test; by mx.us.test\r\n"), 0 },
+        { SLICE("Received: (by mx.us.test) by a.test; x\r\n"), 0 },
+        { SLICE("Received: (a (b\\) by mx.us.test) by mx.us.test; x\r\n"), 0 },
+        { SLICE("Received: from a; by mx.us.test\r\n"), 0 },
+        { SLICE("Received: from a\r\n"), 0 },
+        { SLICE("Received: from a\r\nX: by mx.us.test\r\n"), 0 },
+        { SLICE("Received: by\r\nX: mx.us.test\r\n"), 0 },
+        { SLICE("X-Received: by mx.us.test; x\r\n"), 0 },
+        { SLICE("Received-SPF: by mx.us.test; x\r\n"), 0 },
+        { SLICE("Received: bye mx.us.test; x\r\n"), 0 },
+        { SLICE("Received: by by mx.us.test; x\r\n"), 0 },
+        { SLICE("\r\nReceived: by mx.us.test; x\r\n"), 0 },
+        /* what is */
+        { SLICE("Received: from a.test (b.test [192.0.2.1])\r\n\tby mx.us.test with ESMTP id 1\r\n"
+                "\tfor <by@mx.us.test>; Fri, 27 Nov 2026 07:00:00 +0000\r\n"),
+          1 },
+        { SLICE("rEcEiVeD:FROM a BY MX.US.TEST; x\r\n"), 1 },
+        { SLICE("Received  : from by by mx.us.test; x\r\n"), 1 },
+        { SLICE("Received: by (c \\) ( d ) by) mx.us.test. ; x\r\n"), 1 },
+        { SLICE("Received: from a(c)by(c)x1.fleet.test(c); x\r\n"), 1 },
+        { SLICE("Received:\r\n by\r\n a.b.fleet.test\r\n (c\r\n c)\r\n"), 1 },
+        { SLICE("Received: from \"a by mx.us.test; x\r\n"), 1 },
+        { SLICE("Received: via x with y by mx.us.test\r\n"), 1 },
+        { SLICE("Received: by mx.us.test; x\r\nX: y\r\nReceived: by mx.us.test; by mx.us.test\r\n"),
+          2 },
+    };
+    for (size_t i = 0; i < ARRAY_COUNT(fields); i++) {
+        uint8_t wire[512];
+        const size_t size = fields[i].field.size;
+        memcpy(wire, fields[i].field.data, size);
+        memcpy(wire + size, "\r\nbody\r\n.\r\n", 11);
+        const struct result result =
+            decode_all_ways(slice_of(wire, size + 11), SMTP_NEWLINE_REJECT);
+        cr_expect_eq(result.facts.received_ours_count, fields[i].ours, "field %zu: %u", i,
+                     result.facts.received_ours_count);
+    }
+}
+
+Test(smtp_data, a_name_that_is_too_long_is_nobodys)
+{
+    uint8_t wire[512] = "Received: by ";
+    const size_t before = strlen((const char *)wire);
+    for (size_t size = 240; size < 300; size++) {
+        memset(wire + before, 'a', size);
+        memcpy(wire + before + size - strlen(".fleet.test"), ".fleet.test", strlen(".fleet.test"));
+        memcpy(wire + before + size, "\r\n.\r\n", 5);
+        const struct slice in = slice_of(wire, before + size + 5);
+        const struct result result = decode(in, SMTP_NEWLINE_REJECT, before, before + 100);
+        cr_assert_eq(result.facts.received_ours_count, size <= RECEIVED_BY_MAX, "%zu", size);
+    }
+}
+
+Test(smtp_data, the_last_word_may_be_the_last_octet)
+{
+    const struct slice wire = SLICE("Received: by mx.us.test");
+    for (size_t cut = 0; cut <= wire.size; cut++) {
+        const struct result result = decode_bdat(wire, SMTP_NEWLINE_REJECT, cut);
+        cr_assert_eq(result.facts.received_count, 1);
+        cr_assert_eq(result.facts.received_ours_count, 1);
+    }
 }
 
 Test(smtp_data, facts_do_not_come_from_behind_the_end)
