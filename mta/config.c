@@ -332,6 +332,7 @@ static void build_delivery(struct config_builder *builder)
     d->recipients_max = number(&s, "recipients-per-transaction", 1, 100'000, 100);
     d->loop_limit = number(&s, "loop-limit", 5, 1'000, 100);
     builder->config->limits.received_max = d->loop_limit;
+    config_build_fleet(builder, &s);
     d->ehlo = config_domain(builder, &s, "ehlo", builder->config->hostname);
     d->private_networks = config_networks(builder, &s, "private-networks", "");
     own_addresses_build(builder, &s);

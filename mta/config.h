@@ -31,6 +31,7 @@ enum {
     CONFIG_ADMIN_ADDRESSES_MAX = 8,
     CONFIG_FORWARDERS_MAX = 16,
     CONFIG_OWN_ADDRESSES_MAX = 256,
+    CONFIG_FLEET_NAMES_MAX = 256,
     CONFIG_CERTIFICATES_MAX = 1'024,
     CONFIG_ROOTS_MAX = 64,
     CONFIG_DEPRECATED_MAX = 8, /* of one certificate */
@@ -219,7 +220,8 @@ struct config_limits {
     unsigned commands_max;           /* of a session */
     unsigned bad_commands_max;       /* of a session: unknown, refused, out of order */
     unsigned messages_max;           /* over one connection */
-    unsigned received_max; /* Received fields before it is a loop; delivery { loop-limit } */
+    unsigned received_max;      /* Received fields before it is a loop; delivery { loop-limit } */
+    unsigned received_ours_max; /* of delivery { fleet-names }, and that many are a loop */
     uint32_t command_timeout_ms;
     uint32_t data_timeout_ms;         /* between two reads of content */
     uint32_t transaction_timeout_ms;  /* MAIL to end of data */
@@ -257,6 +259,8 @@ struct config_delivery {
     unsigned messages_max;                   /* over one connection */
     unsigned recipients_max;                 /* in one transaction */
     unsigned loop_limit;                     /* Received fields */
+    const struct pattern_set *fleet_names;   /* in Received fields: hostname, banners, and those
+                                                that the file gives */
     const struct net_address *own_addresses; /* ours: never a next hop found by DNS. Listeners'
                                                 are among them unless they are wildcards */
     unsigned own_addresses_count;

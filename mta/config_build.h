@@ -131,6 +131,9 @@ void config_dkim_free(struct config *config);
 void config_build_tlsrpt(struct config_builder *builder);
 
 /* config_listener.c */
+/* config_fleet.c: of delivery { }, after the hostname and listeners */
+void config_build_fleet(struct config_builder *builder, const struct config_section *section);
+
 void config_build_listeners(struct config_builder *builder);
 
 /* config_schema.c: what keys there are. */

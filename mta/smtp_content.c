@@ -15,7 +15,7 @@
 #include "core/log.h"
 #include "mta/smtp_session.h"
 
-enum { DROP_FACTOR = 2 };
+enum { DROP_FACTOR = 2, SMTP_LOOP_TEXT = 96 };
 
 enum smtp_newline smtp_newline(const struct smtp_server *s)
 {
@@ -112,6 +112,10 @@ static enum smtp_reply_id smtp_judge(struct smtp_server *s)
         metric_add(&m->refused_loop, 1);
         return SMTP_REPLY_LOOP;
     }
+    if (content->received_ours_count >= smtp_limits(s)->received_ours_max) {
+        metric_add(&m->refused_fleet_loop, 1);
+        return SMTP_REPLY_LOOP;
+    }
     if ((content->flags & SMTP_CONTENT_HEADER_8BIT) && !(t->envelope.flags & ENVELOPE_SMTPUTF8)) {
         metric_add(&m->refused_8bit, 1);
         return SMTP_REPLY_8BIT_HEADER;
@@ -121,6 +125,16 @@ static enum smtp_reply_id smtp_judge(struct smtp_server *s)
         return t->error == -EIO ? SMTP_REPLY_WRITE_FAILED : SMTP_REPLY_NO_SPACE;
     }
     return SMTP_REPLIES;
+}
+
+/* For the log: how often it was here, as far as its header says. */
+static struct slice smtp_loop(const struct smtp_server *s, char out[static SMTP_LOOP_TEXT])
+{
+    const struct smtp_content *content = &s->transaction->data.content;
+    const int size =
+        snprintf(out, SMTP_LOOP_TEXT, "%u Received fields, %u of them by hosts of ours",
+                 content->received_count, content->received_ours_count);
+    return slice_of(out, (size_t)size);
 }
 
 /* What the header says about the way on. RFC 8689 4.2: beside REQUIRETLS the field means nothing.
@@ -146,7 +160,8 @@ static enum step smtp_content_ended(struct smtp_server *s)
     struct smtp_incoming *t = s->transaction;
     enum smtp_reply_id why = smtp_judge(s);
     if (why != SMTP_REPLIES) {
-        smtp_refuse(s, why, slice_of(NULL, 0));
+        char what[SMTP_LOOP_TEXT];
+        smtp_refuse(s, why, why == SMTP_REPLY_LOOP ? smtp_loop(s, what) : slice_of(NULL, 0));
         smtp_reset(s);
         smtp_wait_command(s);
         return smtp_enter(s, SMTP_COMMAND);

@@ -498,6 +498,7 @@ static enum step smtp_data_command(struct smtp_server *s)
     }
     s->data_refused = false;
     smtp_data_begin(&t->data, smtp_newline(s), UINT32_MAX);
+    smtp_data_know_ours(&t->data, smtp_config(s)->delivery.fleet_names);
     smtp_say(s, SMTP_REPLY_START_DATA);
     smtp_wait_data(s);
     return smtp_enter(s, SMTP_DATA);
@@ -517,6 +518,7 @@ static enum step smtp_bdat_command(struct smtp_server *s, const struct smtp_chun
     }
     if (!t->bdat) {
         smtp_data_begin_bdat(&t->data, smtp_newline(s), UINT32_MAX);
+        smtp_data_know_ours(&t->data, smtp_config(s)->delivery.fleet_names);
         t->bdat = true;
         if (t->error == 0)
             t->error = smtp_begin_content(s);

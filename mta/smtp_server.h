@@ -34,8 +34,9 @@ struct smtp_server_metrics {
     uint64_t connections, connections_open, refused_shard, refused_address, refused_network,
         refused_rate, refused_drain, refused_memory, refused_short;
     uint64_t messages, bytes, recipients, copies, commands, bad_commands;
-    uint64_t refused_relay, refused_size, refused_newline, refused_nul, refused_loop, refused_space,
-        refused_failed, refused_syntax, refused_line, refused_8bit, refused_recipients;
+    uint64_t refused_relay, refused_size, refused_newline, refused_nul, refused_loop,
+        refused_fleet_loop, refused_space, refused_failed, refused_syntax, refused_line,
+        refused_8bit, refused_recipients;
     uint64_t tls_injected, tls_failed, tls_busy, tls_displaced, tls_demanded;
     uint64_t own_senders, candidates_dropped;
     uint64_t status_unknown; /* of certificates that were taken all the same */

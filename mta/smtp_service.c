@@ -37,6 +37,7 @@ const struct metric smtp_server_metrics_table[] = {
     REFUSED(refused_newline, "bare_newline"),
     REFUSED(refused_nul, "nul"),
     REFUSED(refused_loop, "loop"),
+    REFUSED(refused_fleet_loop, "fleet_loop"),
     REFUSED(refused_space, "space"),
     REFUSED(refused_failed, "write_failed"),
     REFUSED(refused_syntax, "syntax"),

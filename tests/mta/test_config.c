@@ -350,6 +350,7 @@ Test(config, the_example_is_complete_and_its_defaults_are_true)
     cr_assert_eq(memcmp(&a->limits, &b->limits, sizeof(a->limits)), 0);
     a->delivery.own_addresses = b->delivery.own_addresses = NULL;
     a->delivery.private_networks = b->delivery.private_networks = NULL;
+    a->delivery.fleet_names = b->delivery.fleet_names = NULL;
     cr_assert_str_eq(a->delivery.ehlo, b->delivery.ehlo);
     a->delivery.ehlo = b->delivery.ehlo = NULL;
     cr_assert_str_eq(a->delivery.floor_file, b->delivery.floor_file);
@@ -398,6 +399,38 @@ Test(config, the_example_is_complete_and_its_defaults_are_true)
     cr_assert_str_eq(a->outbound.connectors[0].route.ehlo, b->outbound.connectors[0].route.ehlo);
     config_free(a);
     config_free(b);
+}
+
+static bool is_of_fleet(const struct config *config, const char *name)
+{
+    struct pattern_match match;
+    return pattern_set_find(config->delivery.fleet_names, slice_of_string(name), &match);
+}
+
+Test(config, names_of_the_fleet)
+{
+    struct config *config =
+        good("hostname = MX1.example.org listener in { addresses = { 127.0.0.1:25 } }"
+             "listener more { addresses = { 127.0.0.2:25 } banner = in.example.net }"
+             "delivery { fleet-names = { mx1.example.org, \"*.fleet.example\" } }");
+    cr_assert_eq(report.warnings, 0, "one list for all nodes has our own name: %s", report_text());
+    cr_assert(is_of_fleet(config, "mx1.example.org"));
+    cr_assert(is_of_fleet(config, "in.example.net"));
+    cr_assert(is_of_fleet(config, "a.fleet.example"));
+    cr_assert_not(is_of_fleet(config, "fleet.example"));
+    cr_assert_not(is_of_fleet(config, "example.org"));
+    cr_assert_eq(config->limits.received_ours_max, 5);
+    config_free(config);
+    config = good("hostname = localhost.localdomain "
+                  "listener in { addresses = { 127.0.0.1:25 } banner = localhost }");
+    cr_assert_eq(pattern_set_count(config->delivery.fleet_names), 0, "names of anybody");
+    config_free(config);
+    static char many[16'384];
+    size_t size = (size_t)sprintf(many, GOOD "delivery { fleet-names = { n.example");
+    for (unsigned i = 0; i < CONFIG_FLEET_NAMES_MAX; i++)
+        size += (size_t)sprintf(many + size, ", n%u.example", i);
+    strcpy(many + size, " } }");
+    refused(many, "more than 256 names");
 }
 
 Test(config, what_needs_a_restart)
