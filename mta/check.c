@@ -125,7 +125,7 @@ static void lint_listeners(const struct config *config, struct config_report *re
 
 /* Whether connecting to address would reach a listener of ours. */
 static const struct config_listener *listener_at(const struct config *config,
-                                                 const struct net_address *address)
+                                                 const struct net_address *address, bool here)
 {
     for (unsigned i = 0; i < config->listeners_count; i++) {
         const struct config_listener *listener = &config->listeners[i];
@@ -135,6 +135,8 @@ static const struct config_listener *listener_at(const struct config *config,
                 continue;
             if (net_equal(own, address))
                 return listener;
+            if (!here && net_is_loopback(address))
+                continue;
             /* behind a wildcard is what is known to be ours */
             bool ours = net_is_loopback(address);
             for (unsigned n = 0; n < config->delivery.own_addresses_count; n++)
@@ -147,14 +149,16 @@ static const struct config_listener *listener_at(const struct config *config,
     return NULL;
 }
 
-static const struct config_listener *listener_of_host(const struct config *config,
-                                                      const struct route_host *host)
+const struct config_listener *check_listener_of(const struct config *config,
+                                                const struct route_host *host, bool here)
 {
     if (host->kind == ROUTE_HOST_ADDRESS)
-        return listener_at(config, &host->address);
+        return listener_at(config, &host->address, here);
     if (host->kind != ROUTE_HOST_NAME)
         return NULL;
     bool local = strcmp(host->name, "localhost") == 0;
+    if (local && !here)
+        return NULL;
     for (unsigned i = 0; i < config->listeners_count; i++) {
         const struct config_listener *listener = &config->listeners[i];
         bool named =
@@ -175,7 +179,8 @@ static void lint_hosts(const struct config *config, struct config_report *report
         char key[LINT_KEY_MAX];
         snprintf(key, sizeof(key), "outbound \"%s\": hosts", route->name);
         for (unsigned k = 0; k < route->hosts_count; k++) {
-            const struct config_listener *listener = listener_of_host(config, &route->hosts[k]);
+            const struct config_listener *listener =
+                check_listener_of(config, &route->hosts[k], true);
             if (listener != NULL)
                 config_report_add(report, CONFIG_ERROR, config->file, route->line, key,
                                   "host %u leads to our own listener \"%s\": mail would run in a "
@@ -342,8 +347,11 @@ static int print_json(const struct config_report *report, const char *path,
 static int usage(FILE *out)
 {
     fprintf(out,
-            "usage: ringpost check [-c FILE] [--online] [--json] [--quiet]\n"
+            "usage: ringpost check [-c FILE] [--fleet FILE]... [--online] [--json] [--quiet]\n"
             "Reads a configuration (default %s) and tells all that is wrong with it.\n"
+            "--fleet names that of another node, 63 at most. It is read without the files that it\n"
+            "names (certificates, keys), and told is what is wrong in it and whether mail would\n"
+            "run in a circle between nodes (L-19).\n"
             "--online also asks DNS and policy hosts, whether dane = must and mta-sts = none of\n"
             "outbound connectors fit what is published now.\n"
             "Exit code: 0 usable (maybe with warnings), 1 errors, 2 usage.\n",
@@ -351,13 +359,39 @@ static int usage(FILE *out)
     return CHECK_EXIT_USAGE;
 }
 
+/* The circles that only show in several files; paths[0] is that of config. */
+static void check_others(const struct config *config, const char *const *paths, unsigned count,
+                         struct config_report *report)
+{
+    struct config *others[CHECK_FLEET_MAX] = { NULL };
+    const struct config *nodes[CHECK_FLEET_MAX] = { config };
+    bool all = true;
+    for (unsigned i = 1; i < count; i++) {
+        const int r = config_load_elsewhere(paths[i], report, &others[i]);
+        if (r == -ENOMEM)
+            config_report_add(report, CONFIG_ERROR, paths[i], 0, "", "out of memory");
+        nodes[i] = others[i];
+        all = all && others[i] != NULL;
+    }
+    if (all)
+        check_fleet(nodes, count, report);
+    for (unsigned i = 1; i < count; i++)
+        config_free(others[i]);
+}
+
 int check_main(int argc, char **argv)
 {
     static const struct option options[] = {
-        { "config", required_argument, NULL, 'c' }, { "online", no_argument, NULL, 'o' },
-        { "json", no_argument, NULL, 'j' },         { "quiet", no_argument, NULL, 'q' },
-        { "help", no_argument, NULL, 'h' },         { NULL, 0, NULL, 0 },
+        { "config", required_argument, NULL, 'c' },
+        { "online", no_argument, NULL, 'o' },
+        { "json", no_argument, NULL, 'j' },
+        { "quiet", no_argument, NULL, 'q' },
+        { "fleet", required_argument, NULL, 'f' },
+        { "help", no_argument, NULL, 'h' },
+        { NULL, 0, NULL, 0 },
     };
+    const char *fleet[CHECK_FLEET_MAX] = { NULL };
+    unsigned fleet_count = 1; /* the one that is checked is the first */
     const char *path = check_default_path();
     bool json = false, quiet = false, online = false;
     optind = 0; /* start anew: the main program has looked at its own */
@@ -365,6 +399,11 @@ int check_main(int argc, char **argv)
         switch (option) {
         case 'c': path = optarg; break;
         case 'o': online = true; break;
+        case 'f':
+            if (fleet_count == CHECK_FLEET_MAX)
+                return usage(stderr);
+            fleet[fleet_count++] = optarg;
+            break;
         case 'j': json = true; break;
         case 'q': quiet = true; break;
         case 'h': usage(stdout); return CHECK_EXIT_OK;
@@ -383,6 +422,9 @@ int check_main(int argc, char **argv)
         config_report_add(report, CONFIG_ERROR, path, 0, "", "out of memory; split the file");
     if (config != NULL)
         check_lint(config, report);
+    fleet[0] = path;
+    if (config != NULL && fleet_count > 1)
+        check_others(config, fleet, fleet_count, report);
     if (config != NULL && online)
         check_online(config, report);
     if (json)

@@ -143,7 +143,7 @@ static void build_top(struct config_builder *builder)
     struct config_section top = config_file_section(builder->file, "", 0);
     config->hostname = config_domain(builder, &top, "hostname", "");
     if (*config->hostname == '\0')
-        config->hostname = machine_name(builder);
+        config->hostname = builder->elsewhere ? "localhost" : machine_name(builder);
     config->user = taken_text(builder, &top, "user", "ringpost");
     config->group = taken_text(builder, &top, "group", "");
     config->shards = number(&top, "shards", 0, 63, 0);
@@ -291,9 +291,9 @@ static void own_addresses_build(struct config_builder *builder,
             const struct net_address *address = &config->listeners[i].addresses[k];
             size_t family_octets = net_is_v4(address) ? 4 : 16;
             bool wildcard = memcmp(address->octets + 16 - family_octets, zeros, family_octets) == 0;
-            if (wildcard)
+            if (wildcard && !builder->elsewhere)
                 count = own_addresses_expand(own, count, most, address);
-            else if (count < most && !own_known(own, count, address))
+            else if (!wildcard && count < most && !own_known(own, count, address))
                 own[count++] = *address;
         }
     config->delivery.own_addresses = own;
@@ -431,8 +431,8 @@ unsigned config_shards(const struct config *config)
 
 /* ---- loading ---- */
 
-int config_load_text(struct slice text, const char *name, uint64_t generation,
-                     struct config_report *report, struct config **out)
+static int load(struct slice text, const char *name, uint64_t generation, bool elsewhere,
+                struct config_report *report, struct config **out)
 {
     unsigned errors_before = report->errors;
     struct config_file *file = NULL;
@@ -446,7 +446,7 @@ int config_load_text(struct slice text, const char *name, uint64_t generation,
         goto out_free;
     config->memory = memory;
     config->generation = generation;
-    struct config_builder builder = { .config = config, .report = report };
+    struct config_builder builder = { .config = config, .report = report, .elsewhere = elsewhere };
     config->file = config_take_string(&builder, name);
     r = config_file_read(config->file, text, config_schemas, config_schemas_count, report, &file);
     if (file == NULL)
@@ -463,6 +463,12 @@ int config_load_text(struct slice text, const char *name, uint64_t generation,
 out_free:
     config_free(config);
     return r;
+}
+
+int config_load_text(struct slice text, const char *name, uint64_t generation,
+                     struct config_report *report, struct config **config)
+{
+    return load(text, name, generation, false, report, config);
 }
 
 static int file_read(const char *path, char **bytes, size_t *size)
@@ -495,8 +501,8 @@ out_close:
     return r;
 }
 
-int config_load(const char *path, uint64_t generation, struct config_report *report,
-                struct config **config)
+static int load_file(const char *path, uint64_t generation, bool elsewhere,
+                     struct config_report *report, struct config **config)
 {
     char *bytes = NULL;
     size_t size = 0;
@@ -509,9 +515,20 @@ int config_load(const char *path, uint64_t generation, struct config_report *rep
                           "cannot be read (%s); check the path and its permissions", strerror(-r));
         return -EINVAL;
     }
-    r = config_load_text(slice_of(bytes, size), path, generation, report, config);
+    r = load(slice_of(bytes, size), path, generation, elsewhere, report, config);
     free(bytes);
     return r;
+}
+
+int config_load(const char *path, uint64_t generation, struct config_report *report,
+                struct config **config)
+{
+    return load_file(path, generation, false, report, config);
+}
+
+int config_load_elsewhere(const char *path, struct config_report *report, struct config **config)
+{
+    return load_file(path, 1, true, report, config);
 }
 
 void config_free(struct config *config)

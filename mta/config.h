@@ -393,6 +393,10 @@ extern const char config_default_text[];
  * not refuse); or -ENOMEM. The report also tells why a file could not be read. */
 [[nodiscard]] int config_load(const char *path, uint64_t generation, struct config_report *report,
                               struct config **config);
+/* That of another machine: what it names besides (certificates, keys, lists) is not read, and a
+ * wildcard listener has no addresses but its own-addresses. For looking at, not for serving. */
+[[nodiscard]] int config_load_elsewhere(const char *path, struct config_report *report,
+                                        struct config **config);
 /* The same from memory; name stands for the file in messages. */
 [[nodiscard]] int config_load_text(struct slice text, const char *name, uint64_t generation,
                                    struct config_report *report, struct config **config);

@@ -17,6 +17,7 @@ struct config_builder {
     struct config_file *file;
     struct config_report *report;
     bool partial;       /* not all was read: do not say what is missing */
+    bool elsewhere;     /* of another machine: its files and interfaces are not here */
     bool out_of_memory; /* what was asked for last is NULL or empty */
 };
 
@@ -130,10 +131,10 @@ void config_dkim_free(struct config *config);
 /* config_tlsrpt.c: after the hostname, and config_dkim.c */
 void config_build_tlsrpt(struct config_builder *builder);
 
-/* config_listener.c */
 /* config_fleet.c: of delivery { }, after the hostname and listeners */
 void config_build_fleet(struct config_builder *builder, const struct config_section *section);
 
+/* config_listener.c */
 void config_build_listeners(struct config_builder *builder);
 
 /* config_schema.c: what keys there are. */

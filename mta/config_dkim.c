@@ -45,6 +45,8 @@ static void key_build(struct config_builder *builder, const struct config_sectio
                               "Ed25519");
         return;
     }
+    if (builder->elsewhere)
+        return;
     if (dkim_key_load(path, &key->key, why) < 0)
         config_file_error(s, "key", 0, "%s", why);
     else if (why[0] != '\0')

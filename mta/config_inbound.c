@@ -188,7 +188,7 @@ static void certificate_build(struct config_builder *builder, const struct confi
         strcmp(title, "public") == 0 ? &builder->config->roots[0]
                                      : config_roots_named(builder, section, "cert-roots", title);
     c->roots = roots == NULL ? NULL : roots->roots;
-    if (c->roots == NULL && c->state != CONNECTOR_OFF && !builder->partial)
+    if (c->roots == NULL && c->state != CONNECTOR_OFF && !builder->partial && !builder->elsewhere)
         config_file_error(section, "cert-roots", 0,
                           "there are no trust anchors; install ca-certificates, or write "
                           "cert-roots = TITLE and roots \"TITLE\" { file = BUNDLE }");

@@ -150,7 +150,7 @@ void config_build_platforms(struct config_builder *builder)
     struct config_section section = config_file_section(builder->file, "inbound-defaults", 0);
     struct platforms *platforms = &builder->config->platforms;
     const struct config_value *file = config_file_single(&section, "platforms");
-    if (file == NULL) {
+    if (file == NULL || builder->elsewhere) {
         text_read(builder, slice_of(built_in, sizeof(built_in) - 1), "", platforms);
         return;
     }

@@ -72,6 +72,8 @@ static void certificate_build(struct config_builder *builder, const struct confi
                               "PEM) and key = FILE");
         return;
     }
+    if (builder->elsewhere)
+        return;
     char why[TLS_WHY_MAX];
     int r =
         tls_credential_load(certificate->chain, certificate->key, &certificate->credential, why);
@@ -107,6 +109,8 @@ static void roots_build(struct config_builder *builder, const struct config_sect
             config_file_error(section, "file", 0, "is missing; write file = BUNDLE (PEM)");
         return;
     }
+    if (builder->elsewhere)
+        return;
     char why[TLS_WHY_MAX];
     int r = tls_roots_load(roots->file, &roots->roots, why);
     if (r < 0)
@@ -175,7 +179,7 @@ const struct config_roots *config_roots_named(struct config_builder *builder,
             found = &config->roots[i];
     if (found == NULL)
         config_file_error(section, key, 0, "there is no roots \"%.64s\" { file = .. }", title);
-    else if (of_system && found->roots == NULL)
+    else if (of_system && found->roots == NULL && !builder->elsewhere)
         config_file_error(section, key, 0,
                           "the system has no bundle of roots; install ca-certificates, or name one "
                           "by roots \"title\" { file = .. }");
@@ -384,11 +388,12 @@ const struct slice *config_certificate_names(struct config_builder *builder,
     return names;
 }
 
-static void route_level_check(const struct config_section *section, const struct route *route)
+static void route_level_check(const struct config_builder *builder,
+                              const struct config_section *section, const struct route *route)
 {
     if (route->tls.level < TLS_LEVEL_CHAIN)
         return;
-    if (route->tls.roots == NULL)
+    if (route->tls.roots == NULL && !builder->elsewhere)
         config_file_error(section, "tls", 0,
                           "needs trust anchors, and the system has none; install ca-certificates, "
                           "or write roots = TITLE and roots \"TITLE\" { file = BUNDLE }");
@@ -516,6 +521,6 @@ void config_route_tls(struct config_builder *builder, const struct config_sectio
         config_file_error(section, "tls-implicit", 0,
                           "leaves no way in clear; write tls = encrypt or more");
     if (!builder->partial)
-        route_level_check(section, route);
+        route_level_check(builder, section, route);
     tls_client_policy_seal(tls, route->tls_names, route->tls_names_count);
 }

@@ -35,7 +35,7 @@ MAY_ALLOCATE = {
     "tls/tls_client.c", "tls/tls_credential.c", "tls/tls_crl.c", "tls/tls_id_cache.c", "tls/tls_keyshare.c",
     "tls/tls_pem.c", "tls/tls_roots.c", "tls/tls_server.c", "tls/tls_session.c", "tls/tls_ticket.c",
     "tls/tls_verify.c",
-    "mta/admin.c", "mta/cert_watch.c", "mta/control_queue.c", "mta/queue_orders.c", "mta/queue_top.c", "mta/check.c", "mta/check_outbound.c", "mta/cli.c", "mta/client_cli.c", "mta/config.c",
+    "mta/admin.c", "mta/cert_watch.c", "mta/control_queue.c", "mta/queue_orders.c", "mta/queue_top.c", "mta/check.c", "mta/check_fleet.c", "mta/check_outbound.c", "mta/cli.c", "mta/client_cli.c", "mta/config.c",
     "mta/config_file.c", "mta/config_memory.c", "mta/config_text.c", "mta/connection.c", "mta/connector_horizon_cli.c",
     "mta/connector_import_cli.c", "mta/connector_marks.c", "mta/connector_slots.c", "mta/control.c", "mta/control_census.c",
     "mta/control_connector_json.c",
