@@ -215,6 +215,7 @@ static void build_limits(struct config_builder *builder)
     limits->queue_destinations_max = number(&s, "queue-destinations", 1'000, 10'000'000, 131'072);
     limits->commands_max = number(&s, "commands", 100, 1'000'000'000, 1'000'000);
     limits->bad_commands_max = number(&s, "bad-commands", 1, 1'000'000, 20);
+    limits->refused_messages_max = number(&s, "refused-messages", 0, 1'000'000, 5);
     limits->messages_max = number(&s, "messages-per-connection", 1, 1'000'000'000, 10'000);
     limits->command_timeout_ms =
         milliseconds(&s, "command-timeout", SECOND_MS, DAY_MS, 5 * MINUTE_MS);

@@ -219,6 +219,7 @@ struct config_limits {
     uint32_t queue_destinations_max; /* of a shard */
     unsigned commands_max;           /* of a session */
     unsigned bad_commands_max;       /* of a session: unknown, refused, out of order */
+    unsigned refused_messages_max;   /* likewise, by connectors, in a row; 0: no limit */
     unsigned messages_max;           /* over one connection */
     unsigned received_max;      /* Received fields before it is a loop; delivery { loop-limit } */
     unsigned received_ours_max; /* of delivery { fleet-names }, and that many are a loop */

@@ -87,6 +87,7 @@ const struct config_schema config_schemas[] = {
                    "message-size",
                    "commands",
                    "bad-commands",
+                   "refused-messages",
                    "messages-per-connection",
                    "memory-max",
                    "queue-messages",

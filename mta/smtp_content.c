@@ -313,6 +313,7 @@ enum step smtp_commit(struct smtp_server *s)
         metric_add(&m->copies, t->copies);
         histogram_add(&m->accept_us, (s->service->shard->now_ns - t->ended_ns) / 1000);
         s->messages++;
+        s->refused_messages = 0;
         smtp_connector_accepted(s);
         smtp_log_received(s, id);
         smtp_log_copies(s, id);

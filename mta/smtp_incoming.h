@@ -43,6 +43,7 @@ struct smtp_incoming {
     int result;           /* of the commit, when it is no longer committing */
     bool bdat;
     bool committing;
+    bool refused;    /* of it a connector has refused something */
     bool asked;      /* spool_write_commit took it */
     bool copied;     /* rules were asked for copies */
     uint32_t copies; /* recipients at the end of the envelope that rules have added */

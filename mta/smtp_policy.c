@@ -170,6 +170,36 @@ static void log_refused(struct smtp_server *s, const struct inbound *by,
     log_end(&line);
 }
 
+/* A message that was refused counts once, however many of its recipients were; what has a bound of
+ * its own, and what our own servers and submissions do, does not. */
+static void count_refused(struct smtp_server *s, enum inbound_kind kind, enum connector_token token)
+{
+    struct smtp_incoming *t = s->transaction;
+    const bool ours = kind == INBOUND_OWN || kind == INBOUND_SUBMISSION;
+    const bool bounded = token == TOKEN_RATE || token == TOKEN_CONNECTIONS ||
+                         token == TOKEN_RECIPIENTS || token == TOKEN_SIZE;
+    if ((ours && token != TOKEN_BLOCKED) || bounded || (t != NULL && t->refused))
+        return;
+    if (t != NULL)
+        t->refused = true;
+    s->refused_messages++;
+}
+
+/* Neither those who have more recipients than fit at once, nor those whose recipients are to come
+ * again later: cut off at the same place each time, they would never come to the others. */
+static bool is_bad_command(const struct smtp_server *s, enum connector_token token,
+                           const struct connector_reply *reply)
+{
+    return token != TOKEN_RECIPIENTS && (s->transaction == NULL || reply->code >= 500);
+}
+
+static bool has_refused_enough(const struct smtp_server *s)
+{
+    const struct config_limits *limits = smtp_limits(s);
+    return s->bad_commands > limits->bad_commands_max ||
+           (limits->refused_messages_max > 0 && s->refused_messages > limits->refused_messages_max);
+}
+
 static enum step refuse(struct smtp_server *s, enum connector_token token,
                         enum connector_class class, const struct inbound *by, uint32_t decision_id,
                         struct slice sender, struct slice what)
@@ -181,8 +211,8 @@ static enum step refuse(struct smtp_server *s, enum connector_token token,
     log_refused(s, by, reply, token, decision, sender, what);
     smtp_connector_refused(s, by, token, reply->code);
     metric_add(&smtp_metrics(s)->bad_commands, 1);
-    /* Who has more recipients than fit at once goes on with the rest. */
-    if (token != TOKEN_RECIPIENTS && ++s->bad_commands > smtp_limits(s)->bad_commands_max)
+    s->bad_commands += is_bad_command(s, token, reply);
+    if (has_refused_enough(s))
         return smtp_finish(s, SMTP_REPLY_TOO_MANY_ERRORS);
     int size = snprintf(text, sizeof(text), "%s [%s] d=%s", reply->text,
                         connector_token_name(token), decision);
@@ -219,6 +249,7 @@ bool smtp_policy_mail(struct smtp_server *s, struct slice sender, uint64_t size,
         return true;
     smtp_connector_would(s, &mail.would, sender);
     uint32_t decision = smtp_decision_id(smtp_config(s), session, sender, slice_of(NULL, 0));
+    count_refused(s, mail.kind, mail.token);
     *refused = refuse(s, mail.token, mail.class, mail.by, decision, sender, slice_of(NULL, 0));
     return false;
 }
@@ -276,6 +307,7 @@ bool smtp_policy_rcpt(struct smtp_server *s, struct slice recipient, struct slic
     if (rcpt.token != TOKEN_NONE) {
         if (rcpt.token == TOKEN_RELAY_DENIED)
             metric_add(&smtp_metrics(s)->refused_relay, 1);
+        count_refused(s, rcpt.kind, rcpt.token);
         *refused = refuse(s, rcpt.token, rcpt.class, rcpt.by, decision, t->sender_domain, address);
         return false;
     }
@@ -328,6 +360,7 @@ bool smtp_policy_content(struct smtp_server *s, enum step *refused)
     if (worst.token != TOKEN_NONE) {
         if (worst.token == TOKEN_RELAY_DENIED)
             metric_add(&smtp_metrics(s)->refused_relay, 1);
+        count_refused(s, worst.kind, worst.token);
         *refused = refuse(s, worst.token, worst.class, worst.by, t->decision, t->sender_domain,
                           SLICE("require-header"));
         return false;

@@ -44,6 +44,7 @@ struct smtp_server {
     uint64_t shaking_ms; /* since when */
     uint32_t commands;
     uint32_t bad_commands;
+    uint32_t refused_messages; /* by connectors, one after the other */
     uint32_t messages;
     uint8_t state;
     uint8_t refusal; /* enum smtp_reply_id; SMTP_REPLIES: it is served */

@@ -17,7 +17,8 @@ class SmtpTest(unittest.TestCase):
         cls.peer = Peer(cls.holder)
         cls.server = Ringpost(cls.holder, outbound={"peer": cls.peer.route()},
                               limits={"recipients": 100, "message-size": BIG,
-                                      "messages-per-connection": 5, "bad-commands": 12}).start()
+                                      "messages-per-connection": 5, "bad-commands": 12,
+                                      "refused-messages": 3}).start()
 
     @classmethod
     def tearDownClass(cls):
@@ -156,6 +157,23 @@ class Verbs(SmtpTest):
             client.expect(500, "XYZZY")
         self.assertEqual(client.cmd("XYZZY").code, 421)
         client.rest()
+
+    def test_refused_messages(self):
+        """A prober is told to go; a queue with one bad recipient in each message is taken."""
+        client = self.client()
+        for _ in range(3):
+            client.expect(250, "MAIL FROM:<a@example.com>")
+            self.assertIn("[relay-denied]", client.expect(550, "RCPT TO:<b@far.example>").text)
+            client.expect(250, "RSET")
+        client.expect(250, "MAIL FROM:<a@example.com>")
+        self.assertEqual(client.cmd("RCPT TO:<b@far.example>").code, 421)
+        client.rest()
+        client = self.client()
+        for _ in range(5):
+            client.expect(250, "MAIL FROM:<a@example.com>")
+            client.expect(550, "RCPT TO:<b@far.example>")
+            client.expect(250, "RCPT TO:<b@example.org>")
+            self.assertEqual(client.data("Subject: x\r\n\r\nx\r\n").code, 250)
 
     def test_messages_per_connection(self):
         client = self.client()
