@@ -27,9 +27,10 @@ struct lint {
     const struct config *config;
     struct config_report *report;
     const struct inbound_set *set;
-    json_t *crls;   /* what became of lists of revoked certificates; NULL: nothing is known */
-    json_t *usages; /* connectors that were shown a certificate which is not for clients */
-    int64_t now;    /* unix seconds */
+    json_t *crls;        /* what became of lists of revoked certificates; NULL: nothing is known */
+    json_t *usages;      /* connectors that were shown a certificate which is not for clients */
+    int64_t now;         /* unix seconds */
+    const char *outside; /* a listener that faces it; NULL: none does */
     bool out_of_memory;
 };
 
@@ -183,12 +184,12 @@ static void lint_private(const struct lint *lint, const struct inbound *c,
                          const char *text, unsigned bits)
 {
     enum { ONE = 128 };
-    const char *outside = listener_outside(lint->config);
-    if (c->type == CONNECTOR_OWN && prefix->bits < ONE && net_is_special(first) && outside != NULL)
+    if (c->type == CONNECTOR_OWN && prefix->bits < ONE && net_is_special(first) &&
+        lint->outside != NULL)
         tell(lint, CONFIG_WARNING, c, "addresses",
              "%s/%u is private, and listener \"%.64s\" faces the outside (L-14); list those that "
              "there are, or give them a listener of their own",
-             text, bits, outside);
+             text, bits, lint->outside);
 }
 
 static void lint_addresses(const struct lint *lint, const struct inbound *c)
@@ -403,6 +404,7 @@ void check_inbound(const struct config *config, struct config_report *report)
     crl_store_path(config, crls);
     cert_usage_path(config, usages);
     struct lint lint = { .config = config,
+                         .outside = listener_outside(config),
                          .report = report,
                          .set = config->inbound,
                          .crls = crl_store_read_state(crls),
