@@ -134,12 +134,13 @@ static bool bounce_recipient(void *owner, uint32_t index, struct bounce_recipien
         const struct smtp_recipient *r = recipient_of(a, o);
         if (!outcome_is_told(a, r, o))
             continue;
+        const int64_t last_us = o->time_us == 0 ? 0 : shard_date_us(shard, o->time_us);
         *out = (struct bounce_recipient) {
             .kind = kind_of(a, o),
             .address = r->address,
             .orcpt = r->orcpt,
             .outcome = o,
-            .attempt_us = a->link != NULL ? shard->wall_us : shard_date_us(shard, o->time_us),
+            .attempt_us = a->link != NULL ? shard->wall_us : last_us,
             .until_us = shard_date_us(shard, unit_expires_us(a->unit)),
         };
         if (a->link == NULL || o->code == 0)
