@@ -270,7 +270,7 @@ static void circle_tell(struct fleet *f, const unsigned *circle, unsigned count)
 /* at is on the path already. */
 static void circle_close(struct fleet *f, unsigned at)
 {
-    unsigned begin = 0, least = 0, circle[CHECK_FLEET_MAX];
+    unsigned begin = 0, least = 0, circle[CHECK_FLEET_MAX] = { 0 };
     f->found = true;
     while (f->path[begin] != at)
         begin++;
