@@ -773,6 +773,21 @@ static void link_on_done(struct smtp_client *client, struct smtp_transaction *tr
     attempt_done(link->attempt, transaction);
 }
 
+/* CONNECTORS 9: which host, what it lacks, and who asks for it. What floor memory says has that. */
+static void target_words(const struct link *link, enum outbound_token token, const char *what,
+                         struct slice text, char out[static QUEUE_TEXT_MAX])
+{
+    char governors[HOST_GOVERNORS_TEXT_MAX], asked[HOST_GOVERNORS_TEXT_MAX + 32] = "";
+    host_governors_text(link->policy.governors, governors);
+    if (token != FAULT_CONNECT && token != FAULT_LOOP && token != FAULT_MEMORY)
+        snprintf(asked, sizeof(asked), "; wanted: %s, by %s", tls_level_name(link->policy.level),
+                 governors);
+    const size_t room = QUEUE_TEXT_MAX - strlen(asked);
+    snprintf(out, room, "%.100s: %s: %.*s", link->host, what, (int)text.size,
+             (const char *)text.data);
+    memcpy(out + strlen(out), asked, strlen(asked) + 1); /* room was left for it */
+}
+
 /* No connection to this address: the next one, or, when it was the last, all of them are down. */
 static void hop_target_failed(struct next_hop *hop, const struct link *link,
                               enum outbound_token token, const char *what, struct slice text)
@@ -815,8 +830,7 @@ static void hop_target_failed(struct next_hop *hop, const struct link *link,
     if (hop->destination->retry_ms > deliver->shard->now_ms)
         return; /* one of those that were tried at the same time has said so */
     char why[QUEUE_TEXT_MAX];
-    snprintf(why, sizeof(why), "%.100s: %s: %.*s", link->host, what, (int)text.size,
-             (const char *)text.data);
+    target_words(link, token, what, text, why);
     if (token == FAULT_CONNECT)
         hop_site_fails(hop, link, token, slice_of_string(why));
     else

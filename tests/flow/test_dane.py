@@ -49,6 +49,8 @@ class Dane(unittest.TestCase):
                       "off": {"domains": [f"off-mismatch.{ZONE}"], **mx, "dane": "none"},
                       "strict": {"domains": [f"strict-ee.{ZONE}"], **mx, "tls": "name"},
                       "smart": {"domains": ["smart.example"], "hosts": [f"mx.ee.{ZONE}:{cls.port}"]},
+                      "brief": {"domains": [f"brief-{host}.{ZONE}" for host in ("mismatch", "clear", "bogus")], **mx, "max-age": "1s"},
+                      "brief-must": {"domains": [f"brief-none.{ZONE}"], **mx, "dane": "must", "max-age": "1s"},
                       "back": bounces.route(["example.com"])}).start()
         cls.holder.addCleanup(cls.server.stop)
         cls.server.wait_log("dnssec", works=True, zone=ZONE)    # a mail may be as early as it likes
@@ -86,7 +88,8 @@ class Dane(unittest.TestCase):
             lines += [f"{host} MX 10 mx.{host}", f"mx.{host} A 127.0.0.{address}"]
             if host in tlsa:
                 lines.append(f"_{cls.port}._tcp.mx.{host} TLSA {tlsa[host]}")
-        for name in ("must-ee", "strict-ee", "off-mismatch", "must-pkix"):
+        for name in ("must-ee", "strict-ee", "off-mismatch", "must-pkix", "brief-mismatch", "brief-clear", "brief-bogus",
+                     "brief-none"):
             lines.append(f"{name} MX 10 mx.{name.split('-')[1]}")
         lines += ["next MX 10 mx.bogus", "next MX 20 mx.mismatch", "next MX 30 mx.ee",
                   "alias MX 10 mx.alias", "mx.alias CNAME mx.ee",
@@ -192,6 +195,22 @@ class Dane(unittest.TestCase):
         self.server.send(recipients=[f"x@must-pkix.{ZONE}"])
         self.server.wait_log("host_failed", host=f"mx.pkix.{ZONE}", token="dane-required")
 
+    def test_the_sender_is_told(self):
+        """T-12, T-14, T-15, T-17 when their time is up: what the host lacked, and who asked for it."""
+        for host, status, words in (
+                ("mismatch", "5.7.5", "none of its 1 TLSA records fits what it presents; wanted: encrypt, by connector,dane"),
+                ("clear", "5.7.0", "STARTTLS is not offered; wanted: encrypt, by connector,dane"),
+                ("bogus", "5.4.3", "validation failed; wanted: "), ("none", "5.7.5", "dane-required: ")):
+            with self.subTest(host=host):
+                self.server.send([f"x@brief-{host}.{ZONE}"], f"brief-{host}@example.com")
+                report = harness.wait_for(lambda h=host: next(
+                    (m for m in self.bounces.messages if m.recipients == [f"brief-{h}@example.com"]), None), f"the report of {host}")
+                text = b" ".join(report.content.split()).decode()
+                self.assertIn(f"Status: {status} ", text)
+                self.assertIn(f"mx.{host}.{ZONE}", text)
+                self.assertIn(words, text)
+                self.assertNotIn("1970", text)
+
     def test_none(self):
         self.delivered(f"off-mismatch.{ZONE}", "mismatch", "encrypt", "connector")
 
@@ -251,7 +270,7 @@ class Dane(unittest.TestCase):
         self.assertEqual(done.returncode, 0, done.stderr)
         told = [line.partition('outbound "')[2] for line in done.stdout.splitlines() if "(L-21)" in line]
         self.assertEqual(sorted(line.partition(" has no usable")[0] for line in told),
-                         [f'must": dane: must, and mx.none.{ZONE}', f'must": dane: must, and mx.pkix.{ZONE}'])
+                         [f'brief-must": dane: must, and mx.none.{ZONE}', f'must": dane: must, and mx.none.{ZONE}', f'must": dane: must, and mx.pkix.{ZONE}'])
         self.assertNotIn("L-21", self.server.cli("check").stdout)
 
     def test_explain_online(self):

@@ -261,6 +261,24 @@ class Actions(Floor):
         self.assertEqual(self.server.log("downgrade"), [])
         self.wait_record(regressions=1)
 
+    def test_the_sender_is_told(self):
+        """T-03, when its time is up: that the host is capable of more, and what it offers."""
+        self.start("defer")
+        self.strip()
+        self.server.send(["x@example.org"], "s@back.test", f"Subject: x\r\n\r\n{SECRET}\r\n")
+        self.server.wait_log("destination_failed", token="memory")
+        reports = harness.Peer(self)
+        self.server.outbound["back"] = reports.route(["back.test"])
+        self.server.outbound["peer"]["max-age"] = "1s"
+        self.server.write_config()
+        self.assertEqual(self.server.cli("reload").returncode, 0)
+        reports.wait(1)
+        text = b" ".join(reports.messages[0].content.split()).decode()
+        self.assertIn("Status: 5.7.0 ", text)
+        self.assertIn("less than remembered", text)
+        self.assertIn("is no TLS", text)
+        self.assertEqual(self.peer.in_clear(SECRET), [])
+
     def test_off(self):
         self.peer = self.next_hop()
         self.host = self.peer.address

@@ -234,6 +234,23 @@ class Enforced(Sts):
         self.assertEqual(peer.connections, 0)
         self.assertGreaterEqual(self.server.metric("ringpost_sts_refused_total"), 1)
 
+    def test_the_sender_is_told(self):
+        """T-18, when its time is up: no host that the policy lists."""
+        self.hosts.publish("good", policy(mx=["*.elsewhere.example"]))
+        reports = harness.Peer(self)
+        self.serve(start=False, **{"max-age": "1s"})
+        self.server.outbound["back"] = reports.route(["back.test"])
+        self.server.write_config()
+        self.server.start()
+        self.addCleanup(self.server.stop)
+        self.server.send(["x@good.flow.example"], "s@back.test")
+        reports.wait(1)
+        text = b" ".join(reports.messages[0].content.split()).decode()
+        self.assertIn("Status: 5.7.5 ", text)
+        self.assertIn("a.flow.example", text)
+        self.assertRegex(text, r"sts-mx: .*; wanted: encrypt, by connector,sts")
+        self.assertEqual(self.server.wait_log("expired")[0]["status"], "5.7.5")
+
     def certificate(self, name, context, **connector):
         self.hosts.publish(name, policy())
         peer = self.peer(context)
