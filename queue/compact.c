@@ -19,13 +19,14 @@
  * turn with the same write amplification, and no outcome is ever gone before the message that it
  * speaks of.
  *
- * A walk that leaves something behind is repeated after a pause that doubles. Once that is
- * COMPACT_GIVE_UP_MS, what cannot be read is lost: it is copied as it is into the quarantine
- * directory, and does not hold the log. A message whose own record can be read is moved without the
- * rest, as MESSAGE_DAMAGED: that is never sent. One whose record cannot stays in the queue without
- * a place in the log: each read of it fails, so it is held, and shown until this run ends.
+ * A walk that leaves something behind is repeated after a pause that doubles. A place that could
+ * not be read COMPACT_GIVE_UP_TRIES times in COMPACT_GIVE_UP_MS is lost, whatever else made walks
+ * fail: it is copied as it is into the quarantine directory, and does not hold the log. A message
+ * whose own record can be read is moved without the rest, as MESSAGE_DAMAGED: that is never sent.
+ * One whose record cannot stays in the queue without a place in the log: each read of it fails, so
+ * it is held, and shown until this run ends.
  *
- * Bounds: COMPACT_MOVES at a time, COMPACT_RECORDS_PER_TURN, COMPACT_UNREADABLE.
+ * Bounds: COMPACT_MOVES at a time, COMPACT_RECORDS_PER_TURN, COMPACT_UNREADABLE, COMPACT_DOUBTS.
  */
 #include "queue/spool_internal.h"
 
@@ -61,6 +62,13 @@ struct move {
     bool damaged; /* something of it was stepped over, by this move or an earlier one */
 };
 
+/* A place of the log that could not be read. */
+struct doubt {
+    uint64_t position; /* 0: none */
+    uint64_t first_ms, last_ms;
+    uint32_t tries;
+};
+
 struct compact {
     struct spool *spool;
     uint32_t segment; /* being emptied; 0: none */
@@ -69,6 +77,7 @@ struct compact {
     int result;
     uint64_t unreadable[COMPACT_UNREADABLE]; /* ids */
     uint32_t unreadable_count;
+    struct doubt doubts[COMPACT_DOUBTS];
     uint32_t stuck;    /* segment that a walk could not empty; 0: none */
     uint32_t pause_ms; /* before it is walked again */
     uint64_t again_ms;
@@ -359,23 +368,40 @@ static void move_lost(struct move *m)
     *live = (struct stored) { .id = live->id, .single = live->single };
 }
 
+/* The read of this place has failed once more. True: often and long enough. */
+static bool is_lost(struct compact *c, uint64_t position)
+{
+    const uint64_t now_ms = c->spool->shard->now_ms;
+    struct doubt *doubt = c->doubts;
+    for (unsigned i = 0; i < COMPACT_DOUBTS && doubt->position != position; i++)
+        if (c->doubts[i].position == position || c->doubts[i].last_ms < doubt->last_ms)
+            doubt = &c->doubts[i];
+    if (doubt->position != position)
+        *doubt = (struct doubt) { .position = position, .first_ms = now_ms };
+    doubt->last_ms = now_ms;
+    if (++doubt->tries < COMPACT_GIVE_UP_TRIES || now_ms < doubt->first_ms + COMPACT_GIVE_UP_MS)
+        return false;
+    *doubt = (struct doubt) { 0 };
+    return true;
+}
+
 /* A read failed. True: that was put aside and stepped over, and the move goes on. */
 static bool move_skips(struct move *m)
 {
     struct compact *c = m->compact;
-    uint64_t position;
-    if (c->stuck != c->segment || c->pause_ms < COMPACT_GIVE_UP_MS)
-        return false; /* it may be readable next time */
-    if (!m->read.head_known) {
-        if (put_aside(c, stored_position(&m->from), (uint64_t)m->from.units * RECORD_ALIGNMENT))
-            move_lost(m);
-        return false;
-    }
-    if (m->state == MOVE_OUTCOMES) {
+    uint64_t position = stored_position(&m->from);
+    if (m->read.head_known && m->state == MOVE_OUTCOMES) {
         if (!read_skip_outcome(&m->read, &position))
             return false;
-    } else {
+    } else if (m->read.head_known) {
         read_skip_part(&m->read, &position);
+    }
+    if (!is_lost(c, position))
+        return false; /* it may be readable next time */
+    if (!m->read.head_known) {
+        if (put_aside(c, position, (uint64_t)m->from.units * RECORD_ALIGNMENT))
+            move_lost(m);
+        return false;
     }
     m->damaged = true;
     return put_aside(c, position, COMPACT_ASIDE_BYTES);

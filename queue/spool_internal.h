@@ -28,8 +28,10 @@ enum {
     COMPACT_LEFT = 2,   /* segments beyond the reserve: below that there is something to do */
     COMPACT_SLACK = 16, /* segments that may be dead while there are enough of them */
     COMPACT_PAUSE_MAX_MS = 300'000,
-    COMPACT_GIVE_UP_MS = 8'000, /* pause after which what cannot be read is taken for lost */
+    COMPACT_GIVE_UP_MS = 8'000, /* after so long, and so many tries, what cannot be */
+    COMPACT_GIVE_UP_TRIES = 4,  /* read is taken for lost */
     COMPACT_UNREADABLE = 64,    /* messages, remembered until their segment is walked */
+    COMPACT_DOUBTS = 64,        /* places */
     COMPACT_ASIDE_BYTES = 64 * 1'024,
     SEGMENTS_EXTRA = 16, /* beyond the bound, see segment.h */
     SEGMENTS_EXTRA_MOVES = 64,

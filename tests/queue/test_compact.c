@@ -208,6 +208,34 @@ Test(compact, a_damaged_message_does_not_hold_the_log)
     world_free(w);
 }
 
+/* A message that no space is left for, walk after walk; then there is some, and one read fails. */
+Test(compact, a_read_that_fails_once_loses_nothing)
+{
+    for (unsigned skip = 0; skip < 24; skip++) {
+        const struct sim_options calm = sim_calm(10 + skip);
+        struct world *w = world_new(&calm);
+        cr_assert_eq(world_open(w), 0);
+        struct world_message *m = &w->messages[world_send(w, 700'000, 1)];
+        flow(w, 90);
+        world_close(w);
+        cr_assert_eq(world_open(w), 0); /* not in memory any more */
+        world_compare(w);
+        sim_disk_bytes(w->sim, w->machine, 1);
+        world_run(w, 60'000);
+        cr_assert_eq(spool_metrics(w->spool)->moved, 0);
+        const uint64_t some = 4 * w->options.segment_bytes + 100'000;
+        sim_fail(w->sim, w->machine, SIM_READ, skip, 1, -EIO);
+        for (unsigned i = 0; i < 2; i++) { /* the copy that was begun has taken what there was */
+            sim_disk_bytes(w->sim, w->machine, sim_disk_used(w->sim, w->machine) + some);
+            world_run(w, 600'000);
+        }
+        cr_assert_geq(spool_metrics(w->spool)->moved, 1);
+        cr_assert_eq(world_read(w, m), 0, "read %u", skip);
+        world_close(w);
+        world_free(w);
+    }
+}
+
 Test(compact, failed_writes_lose_nothing)
 {
     struct world *w = pressed(4, 60);
