@@ -81,6 +81,13 @@ static int smtp_take_content(struct smtp_server *s)
     }
 }
 
+static enum smtp_reply_id smtp_loop_reply(const struct smtp_server *s)
+{
+    return inbound_defaults(smtp_config(s)->inbound)->replies == CONNECTOR_REPLIES_EXCHANGE
+               ? SMTP_REPLY_LOOP_EXCHANGE
+               : SMTP_REPLY_LOOP;
+}
+
 /* Why this message cannot be taken; SMTP_REPLIES: it can. */
 static enum smtp_reply_id smtp_judge(struct smtp_server *s)
 {
@@ -110,11 +117,11 @@ static enum smtp_reply_id smtp_judge(struct smtp_server *s)
     }
     if (content->received_count > smtp_limits(s)->received_max) {
         metric_add(&m->refused_loop, 1);
-        return SMTP_REPLY_LOOP;
+        return smtp_loop_reply(s);
     }
     if (content->received_ours_count >= smtp_limits(s)->received_ours_max) {
         metric_add(&m->refused_fleet_loop, 1);
-        return SMTP_REPLY_LOOP;
+        return smtp_loop_reply(s);
     }
     if ((content->flags & SMTP_CONTENT_HEADER_8BIT) && !(t->envelope.flags & ENVELOPE_SMTPUTF8)) {
         metric_add(&m->refused_8bit, 1);
@@ -161,7 +168,7 @@ static enum step smtp_content_ended(struct smtp_server *s)
     enum smtp_reply_id why = smtp_judge(s);
     if (why != SMTP_REPLIES) {
         char what[SMTP_LOOP_TEXT];
-        smtp_refuse(s, why, why == SMTP_REPLY_LOOP ? smtp_loop(s, what) : slice_of(NULL, 0));
+        smtp_refuse(s, why, why == smtp_loop_reply(s) ? smtp_loop(s, what) : slice_of(NULL, 0));
         smtp_reset(s);
         smtp_wait_command(s);
         return smtp_enter(s, SMTP_COMMAND);

@@ -111,6 +111,7 @@ enum smtp_reply_id {
     SMTP_REPLY_SENDER_REFUSED,     /* 553 5.1.8 */
     SMTP_REPLY_NO_VALID_RCPT,      /* 554 5.5.1 */
     SMTP_REPLY_LOOP,               /* 554 5.4.6 */
+    SMTP_REPLY_LOOP_EXCHANGE,      /* 554 5.4.14: the same, inbound-defaults { replies } */
     SMTP_REPLY_BARE_NEWLINE,       /* 554 5.6.0: smuggling's raw material */
     SMTP_REPLY_NUL,                /* 554 5.6.0 */
     SMTP_REPLY_TEXT_LINE_LONG,     /* 554 5.6.0 */

@@ -412,14 +412,23 @@ Test(smtp_server, what_content_may_not_hold)
 
 Test(smtp_server, a_mail_loop_is_cut)
 {
-    struct smtp_world *w = smtp_world_make(7, "} delivery { loop-limit = 30 }", 64, 8);
-    struct talk *t = talk_until_data(w);
-    for (unsigned i = 0; i < 31; i++)
-        talk_put(t, "Received: from somewhere\r\n");
-    cr_assert_eq(talk_say(t, "\r\n.\r\n"), 554);
-    cr_assert_eq(w->service.metrics.refused_loop, 1);
-    talk_leave(t);
-    smtp_world_free(w);
+    static const struct {
+        const char *config, *status;
+    } cases[] = {
+        { "} delivery { loop-limit = 30 }", " 5.4.6 " },
+        { "} delivery { loop-limit = 30 } inbound-defaults { replies = exchange }", " 5.4.14 " },
+    };
+    for (unsigned i = 0; i < ARRAY_COUNT(cases); i++) {
+        struct smtp_world *w = smtp_world_make(7, cases[i].config, 64, 8);
+        struct talk *t = talk_until_data(w);
+        for (unsigned k = 0; k < 31; k++)
+            talk_put(t, "Received: from somewhere\r\n");
+        cr_assert_eq(talk_say(t, "\r\n.\r\n"), 554);
+        cr_assert_not_null(strstr(t->reply, cases[i].status), "%s", t->reply);
+        cr_assert_eq(w->service.metrics.refused_loop, 1);
+        talk_leave(t);
+        smtp_world_free(w);
+    }
 }
 
 /* DATA and BDAT; on one connection, so that nothing is left of the message before. */
