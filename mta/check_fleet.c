@@ -247,6 +247,7 @@ static void circle_tell(struct fleet *f, const unsigned *circle, unsigned count)
     const struct node *first = &f->nodes[circle[0]];
     const struct outbound *way = leads_to(first, circle[1 % count]);
     char key[KEY_MAX], words[WORDS_MAX];
+    CHECK(count > 0);
     if (!circle_is_new(f, circle, count))
         return;
     int size =
@@ -277,6 +278,7 @@ static void circle_close(struct fleet *f, unsigned at)
     const unsigned count = f->depth - begin;
     for (unsigned i = 1; i < count; i++)
         least = f->path[begin + i] < f->path[begin + least] ? i : least;
+    CHECK(count > 0);
     for (unsigned i = 0; i < count; i++)
         circle[i] = f->path[begin + (least + i) % count];
     circle_tell(f, circle, count);
