@@ -10,6 +10,7 @@
 
 #include "mta/cli.h"
 #include "mta/config.h"
+#include "tls/tls_text.h"
 
 bool cert_usage_fits_client(unsigned usage)
 {
@@ -44,13 +45,47 @@ void cert_usage_path(const struct config *config, char path[static CERT_USAGE_PA
     snprintf(path, CERT_USAGE_PATH_MAX, "%s/certificates.json", config->spool.directory);
 }
 
-static int gather(struct store *store, json_t *all)
+static const char keys_name[] = ":keys"; /* a title has no colon */
+
+static void key_text(const uint8_t spki[static TLS_DIGEST_BYTES],
+                     char out[static TLS_DIGEST_HEX_BYTES])
+{
+    tls_text_hex(slice_of(spki, TLS_DIGEST_BYTES), out, TLS_DIGEST_HEX_BYTES);
+}
+
+/* One key may have had several certificates: what counts is the one that lasts. */
+static void key_gather(json_t *keys, const struct cert_place *place, const struct cert_seen *record)
+{
+    char key[TLS_DIGEST_HEX_BYTES];
+    key_text(record->spki, key);
+    const json_t *before = json_object_get(keys, key);
+    if (before == NULL || json_integer_value(json_object_get(before, "until")) < record->not_after)
+        json_object_set_new(
+            keys, key,
+            json_pack("{s:s, s:I}", "where", place->where, "until", (json_int_t)record->not_after));
+}
+
+static void keys_trim(json_t *keys, int64_t now)
+{
+    const char *key;
+    json_t *value;
+    void *next;
+    json_object_foreach_safe(keys, next, key, value)
+    {
+        if (json_integer_value(json_object_get(value, "until")) >= now + CERT_USAGE_SOON_S)
+            json_object_del(keys, key);
+    }
+}
+
+static int gather(struct store *store, json_t *all, json_t *keys)
 {
     struct cert_place place = { 0 };
     struct cert_seen record;
     int r;
-    /* Inbound ones come first. */
-    while ((r = cert_seen_next(store, &place, &record)) == 0 && place.side == CERT_OF_IN) {
+    while ((r = cert_seen_next(store, &place, &record)) == 0 && place.side != CERT_OF_US) {
+        key_gather(keys, &place, &record);
+        if (place.side != CERT_OF_IN)
+            continue;
         const bool fits = cert_usage_fits_client(record.usage);
         const char *day = fits ? cert_usage_stops(record.root) : "";
         const json_t *before = json_object_get(all, place.title);
@@ -65,12 +100,15 @@ static int gather(struct store *store, json_t *all)
     return r == -ENOENT ? 0 : r;
 }
 
-int cert_usage_write(const char *path, struct store *store)
+int cert_usage_write(const char *path, struct store *store, int64_t now)
 {
     char beside[CERT_USAGE_PATH_MAX + sizeof(".new")];
     snprintf(beside, sizeof(beside), "%s.new", path);
     json_t *all = json_object();
-    int r = gather(store, all);
+    json_t *keys = json_object();
+    int r = gather(store, all, keys);
+    keys_trim(keys, now);
+    json_object_set_new(all, keys_name, keys);
     errno = 0;
     if (r == 0 && (json_dump_file(all, beside, JSON_INDENT(1) | JSON_SORT_KEYS) < 0 ||
                    rename(beside, path) < 0)) {
@@ -88,4 +126,11 @@ json_t *cert_usage_read(const char *path)
         return all;
     json_decref(all);
     return json_object();
+}
+
+const json_t *cert_usage_key(const json_t *all, const uint8_t spki[static TLS_DIGEST_BYTES])
+{
+    char key[TLS_DIGEST_HEX_BYTES];
+    key_text(spki, key);
+    return json_object_get(json_object_get(all, keys_name), key);
 }

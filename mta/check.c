@@ -265,6 +265,7 @@ void check_lint(const struct config *config, struct config_report *report)
     lint_hosts(config, report);
     check_outbound(config, report);
     check_classes(config, report);
+    check_pins(config, report);
     lint_spool(config, report);
     lint_file(config, report, "dns: trust-anchor", config->dns.trust_anchor_file);
     lint_file(config, report, "dns: root-hints", config->dns.root_hints_file);

@@ -26,10 +26,11 @@ void check_lint(const struct config *config, struct config_report *report);
 /* The part of it about inbound connectors; each finding names its rule, "(L-08)". */
 void check_inbound(const struct config *config, struct config_report *report);
 
-/* check_outbound.c, check_class.c, check_asked.c: parts of it. */
+/* check_outbound.c, check_class.c, check_asked.c, check_pins.c: parts of it. */
 void check_outbound(const struct config *config, struct config_report *report);
 void check_classes(const struct config *config, struct config_report *report);
 void check_asked(const struct config *config, struct config_report *report);
+void check_pins(const struct config *config, struct config_report *report);
 /* The listener that a host leads to; NULL: none of these. here: the host is written in the same
  * file, so localhost is this machine. */
 const struct config_listener *check_listener_of(const struct config *config,

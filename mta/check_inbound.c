@@ -2,8 +2,8 @@
  * check_inbound.c - what inbound connectors had better not be (CONNECTORS section 12)
  *
  * Each finding names its rule, so that it can be looked up. Errors refuse a reload. What cannot be
- * a connector at all (L-01 to L-03, L-05) is told by config_inbound.c already, and whether its
- * clients are asked for a certificate by check_asked.c.
+ * a connector at all (L-01 to L-03, L-05) is told by config_inbound.c already, whether its clients
+ * are asked for a certificate by check_asked.c, and what is wrong with pins by check_pins.c.
  *
  * Indexes made here live for the check only; a check that runs out of memory says so.
  */
@@ -21,7 +21,7 @@
 #include "mta/crl_store.h"
 #include "mta/inbound.h"
 
-enum { LINT_KEY_MAX = 128, WIDE_V4_BITS = 96 + 24, WIDE_V6_BITS = 48, PINS_WANTED = 2 };
+enum { LINT_KEY_MAX = 128, WIDE_V4_BITS = 96 + 24, WIDE_V6_BITS = 48 };
 
 struct lint {
     const struct config *config;
@@ -99,14 +99,6 @@ static void lint_names(const struct lint *lint, const struct inbound *c)
         tell(lint, CONFIG_WARNING, c, "cert-name",
              "no name lies in a domain of ours (relay { domains }), so it can relay for senders of "
              "ours only (L-12); give the servers names of ours");
-}
-
-static void lint_pins(const struct lint *lint, const struct inbound *c)
-{
-    if (c->pins_count > 0 && c->pins_count < PINS_WANTED)
-        tell(lint, CONFIG_WARNING, c, "cert-pin",
-             "one pin only: the next key will be refused on the day it comes (L-07); ask for the "
-             "next one and list both");
 }
 
 /* What the server wrote of the lists that certificates pointed to: the one that connectors miss. */
@@ -414,7 +406,6 @@ void check_inbound(const struct config *config, struct config_report *report)
         const struct inbound *c = inbound_at(lint.set, i);
         lint_names(&lint, c);
         lint_header(&lint, c);
-        lint_pins(&lint, c);
         lint_revocation(&lint, c);
         lint_usage(&lint, c);
         lint_rights(&lint, c);

@@ -4,7 +4,8 @@
  *   start, reload --> bundles against what was remembered of them: roots_changed
  *   start, reload, LOOK_S --> certificates of ours and of partners: certificate_expiry
  *   a shard saw one (mta/cert_watch.h) --> remembered, and told at once when it is due
- *   what those of clients are for has changed --> a file for checks (mta/cert_usage.h)
+ *   what those of clients are for has changed, other ones, LOOK_S --> a file for checks
+ *                                                                     (mta/cert_usage.h)
  *
  * Owns the store; what is learned is durable after COMMIT_MS. What cannot be kept is told, and no
  * reason not to run: then only the metric of our own certificates warns.
@@ -196,6 +197,8 @@ static int take(struct control *control, const struct cert_place *place,
         (cert_usage_fits_client(usage) != cert_usage_fits_client(seen->usage) ||
          cert_usage_stops(r == 0 ? record.root : "") != cert_usage_stops(seen->root)))
         control->certificates.usage_changed = true;
+    if (place->side != CERT_OF_US && (r < 0 || record.not_after != seen->not_after))
+        control->certificates.usage_changed = true;
     if (r == 0)
         cert_seen_again(&record, seen);
     else
@@ -265,7 +268,7 @@ static void usage_write(struct control *control)
         return;
     c->usage_changed = false;
     cert_usage_path(control->config, path);
-    int r = cert_usage_write(path, c->store);
+    int r = cert_usage_write(path, c->store, now_s(control));
     if (r == -EBADMSG)
         look_at(control, r);
 }
@@ -277,6 +280,7 @@ static void on_timer(struct timer *timer)
     if (c->store != NULL && now_s(control) >= c->next_look_s) {
         look_at(control, look(control));
         c->next_look_s = now_s(control) + LOOK_S;
+        c->usage_changed = true; /* time has passed */
     }
     if (c->store != NULL) {
         int r = store_commit(c->store);

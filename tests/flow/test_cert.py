@@ -683,6 +683,11 @@ class Expiry(Cert):
         bank.write_config()
         harness.wait_for(lambda: "L-18" in bank.cli("check").stdout, "L-18 from check")
         self.assertIn("mx.flow.test", bank.cli("check").stdout.partition("cert-usage")[2])
+        self.assertNotIn("showed last, which expires", bank.cli("check").stdout)
+        bank.sections['inbound "partner"']["cert-pin"] = [f"sha256:{spki(ours)}", f"sha256:{spki(other)}"]
+        bank.write_config()
+        words = rf"sha256:{spki(other)[:16]}\.\. .* b\.flow\.test showed last, which expires .*\(L-07\)"
+        harness.wait_for(lambda: re.search(words, bank.cli("check").stdout), "L-07 from check")
         bank.stop()
         (bank.spool / "certificates.json").write_text(json.dumps({"partner": {"where": "mx.flow.test", "names": "mx.flow.test",
                                                                               "stops": "2026-07-08"}}))

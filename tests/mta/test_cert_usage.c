@@ -64,12 +64,50 @@ Test(cert_usage, who_is_refused_now_and_who_will_be)
     shown("never", "b", TLS_USAGE_ANY, "");
     shown("now", "a", TLS_USAGE_SERVER, isrg);
     snprintf(path, sizeof(path), "%s/certificates.json", folder);
-    cr_assert_eq(cert_usage_write(path, store), 0);
+    cr_assert_eq(cert_usage_write(path, store, 0), 0);
     json_t *all = cert_usage_read(path);
     cr_expect_str_eq(told(all, "both"), "b ");
     cr_expect_str_eq(told(all, "later"), "b 2026-07-08");
     cr_expect_str_eq(told(all, "never"), "");
     cr_expect_str_eq(told(all, "now"), "a ");
-    cr_expect_eq(json_object_size(all), 3);
+    cr_expect_eq(json_object_size(all), 4, "and the keys");
+    json_decref(all);
+}
+
+static void key_shown(enum cert_side side, const char *where, uint8_t key, int64_t not_after)
+{
+    struct cert_place place = { .side = side, .title = "c" };
+    struct cert_seen seen = { .not_after = not_after, .spki = { key } };
+    snprintf(place.where, sizeof(place.where), "%s", where);
+    cr_assert_eq(cert_seen_put(store, &place, &seen), 0);
+}
+
+static int64_t known_until(const json_t *all, uint8_t key)
+{
+    const uint8_t spki[TLS_DIGEST_BYTES] = { key };
+    return json_integer_value(json_object_get(cert_usage_key(all, spki), "until"));
+}
+
+Test(cert_usage, keys_of_certificates_that_expire_soon)
+{
+    enum { NOW = 1'000'000'000, SOON = NOW + CERT_USAGE_SOON_S };
+    char path[128];
+    key_shown(CERT_OF_IN, "a", 1, SOON - 1);
+    key_shown(CERT_OF_OUT, "b", 2, NOW - 1);
+    key_shown(CERT_OF_OUT, "c", 3, SOON);
+    key_shown(CERT_OF_IN, "d", 4, NOW + 5);
+    key_shown(CERT_OF_OUT, "d", 4, NOW + 9);
+    key_shown(CERT_OF_IN, "e", 5, NOW);
+    key_shown(CERT_OF_OUT, "e", 5, SOON); /* renewed, with its key */
+    key_shown(CERT_OF_US, "current", 6, NOW);
+    snprintf(path, sizeof(path), "%s/certificates.json", folder);
+    cr_assert_eq(cert_usage_write(path, store, NOW), 0);
+    json_t *all = cert_usage_read(path);
+    cr_expect_eq(known_until(all, 1), SOON - 1);
+    cr_expect_eq(known_until(all, 2), NOW - 1);
+    cr_expect_eq(known_until(all, 3), 0);
+    cr_expect_eq(known_until(all, 4), NOW + 9);
+    cr_expect_eq(known_until(all, 5), 0);
+    cr_expect_eq(known_until(all, 6), 0);
     json_decref(all);
 }

@@ -148,18 +148,6 @@ Test(check_inbound, L_23)
          "  require-header = { x-originatororg, corp.example } }\n");
 }
 
-Test(check_inbound, L_07)
-{
-    static const char one[] =
-        "\"sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08\"";
-    static const char two[] =
-        "\"sha256:0f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08\"";
-    char bad[512], good[512];
-    snprintf(bad, sizeof(bad), "inbound a { " OWN "cert-pin = { %s } }\n", one);
-    snprintf(good, sizeof(good), "inbound a { " OWN "cert-pin = { %s, %s } }\n", one, two);
-    rule("L-07", CONFIG_WARNING, bad, good);
-}
-
 Test(check_inbound, L_08)
 {
     rule("L-08", CONFIG_WARNING,
