@@ -1,11 +1,12 @@
 /*
  * test_smtp_policy.c - vectors of CONNECTORS 16.2 about revocation, with real certificates
- * and lists
+ * and lists; and sessions whose mail is refused again and again
  */
 #include <criterion/criterion.h>
 #include <stdio.h>
 
 #include "mta/config.h"
+#include "tests/mta/smtp_server_world.h"
 #include "tests/tls/pki_crl.h"
 #include "tls/tls_server.h"
 
@@ -139,4 +140,104 @@ Test(smtp_policy, I_36_six_days_and_no_pointer)
     cr_assert_str_eq(verdict.connector->name, "P-bank");
     cr_assert_null(verdict.status_unknown);
     world_end(&w);
+}
+
+/* ---- refusals by connectors ---- */
+
+#define P_BANK                                                                                     \
+    "} inbound p { type = partner state = enforce sender-domains = { bank.test } restrict = yes "  \
+    "addresses = { 198.51.100.1 } tls = optional "
+#define O_SITE "} inbound o { type = own state = enforce addresses = { 192.0.2.2 } tls = optional }"
+
+/* The code of the last of count messages that a connector refuses, all of them whole. */
+static int refused_messages(struct talk *t, unsigned count, const char *from, const char *to)
+{
+    char text[256];
+    int code = 0;
+    for (unsigned i = 0; i < count; i++) {
+        snprintf(text, sizeof(text), "MAIL FROM:<a@%s>\r\n", from);
+        code = talk_say(t, text);
+        if (code != 250)
+            continue;
+        snprintf(text, sizeof(text), "RCPT TO:<b@%s>\r\n", to);
+        code = talk_say(t, text);
+        if (code != 421)
+            cr_assert_eq(talk_say(t, "RSET\r\n"), 250);
+    }
+    return code;
+}
+
+Test(smtp_policy, the_sixth_message_that_is_refused_ends_it)
+{
+    static const struct {
+        const char *config, *from, *to;
+        int code;
+    } cases[] = {
+        { "}", "them.test", "far.test", 550 },
+        { P_BANK "}", "bank.test", "us.test", 550 },
+        { P_BANK "on-mismatch = defer }", "bank.test", "us.test", 451 },
+        { "} inbound t { type = partner state = enforce sender-domains = { tls.test } }",
+          "tls.test", "us.test", 451 },
+    };
+    for (unsigned i = 0; i < ARRAY_COUNT(cases); i++) {
+        struct smtp_world *w = smtp_world_make(5, cases[i].config, 64, 8);
+        struct talk *t = talk_hello(w);
+        cr_assert_eq(refused_messages(t, 5, cases[i].from, cases[i].to), cases[i].code, "%u: %s", i,
+                     t->reply);
+        cr_assert_eq(refused_messages(t, 1, cases[i].from, cases[i].to), 421, "%u: %s", i,
+                     t->reply);
+        cr_assert_eq(w->service.metrics.bad_commands, 6);
+        cr_assert_eq(talk_read(t), GONE);
+        talk_leave(t);
+        smtp_world_free(w);
+    }
+}
+
+Test(smtp_policy, a_message_that_is_taken_begins_the_count_anew)
+{
+    struct smtp_world *w = smtp_world_make(5, "}", 64, 8);
+    struct talk *t = talk_hello(w);
+    for (unsigned i = 0; i < 4; i++) {
+        cr_assert_eq(refused_messages(t, 4, "them.test", "far.test"), 550);
+        cr_assert_eq(talk_say(t, "MAIL FROM:<s@them.test>\r\n"), 250);
+        cr_assert_eq(talk_say(t, "RCPT TO:<r@far.test>\r\n"), 550, "the fifth");
+        cr_assert_eq(talk_say(t, "RCPT TO:<r@us.test>\r\n"), 250);
+        cr_assert_eq(talk_say(t, "DATA\r\n"), 354);
+        cr_assert_eq(talk_say(t, "\r\nx\r\n.\r\n"), 250);
+    }
+    cr_assert_eq(w->accepted, 4);
+    cr_assert_eq(talk_say(t, "MAIL FROM:<s@them.test>\r\nRCPT TO:<r@far.test>\r\n"), 250);
+    cr_assert_eq(talk_read(t), 421, "the 21st of bad-commands");
+    talk_leave(t);
+    smtp_world_free(w);
+}
+
+/* Who comes again with the same recipients in the same order must get to the last one. */
+Test(smtp_policy, recipients_that_are_deferred_cut_nobody_off)
+{
+    struct smtp_world *w = smtp_world_make(5, P_BANK "on-mismatch = defer }", 64, 8);
+    struct talk *t = talk_hello(w);
+    cr_assert_eq(talk_say(t, "MAIL FROM:<a@bank.test>\r\n"), 250);
+    for (unsigned i = 0; i < 60; i++)
+        cr_assert_eq(talk_say(t, "RCPT TO:<r@us.test>\r\n"), 451, "%u: %s", i, t->reply);
+    for (unsigned i = 0; i < 20; i++)
+        cr_assert_eq(talk_say(t, "WHAT\r\n"), 500, "%u", i);
+    cr_assert_eq(talk_say(t, "WHAT\r\n"), 421);
+    talk_leave(t);
+    smtp_world_free(w);
+}
+
+Test(smtp_policy, own_servers_and_those_without_a_limit_go_on)
+{
+    static const char *const configs[] = {
+        O_SITE " limits { bad-commands = 100 }",
+        "} limits { refused-messages = 0 bad-commands = 100 }",
+    };
+    for (unsigned i = 0; i < ARRAY_COUNT(configs); i++) {
+        struct smtp_world *w = smtp_world_make(5, configs[i], 64, 8);
+        struct talk *t = talk_hello(w);
+        cr_assert_eq(refused_messages(t, 50, "them.test", "far.test"), 550, "%u: %s", i, t->reply);
+        talk_leave(t);
+        smtp_world_free(w);
+    }
 }
