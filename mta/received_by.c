@@ -26,9 +26,21 @@ void received_by_begin(struct received_by *by)
     by->depth = 0;
 }
 
-static bool is_blank(uint8_t c)
+/* What an octet may be, in a word and in a comment: most are nothing. */
+enum { IS_BLANK = 1, IS_OPEN = 2, IS_END = 4, IS_COMMENTS = 8 };
+
+static const uint8_t octets[256] = {
+    [' '] = IS_BLANK,    ['\t'] = IS_BLANK,    ['\r'] = IS_BLANK,
+    ['\n'] = IS_BLANK,   [';'] = IS_END,       ['('] = IS_OPEN | IS_COMMENTS,
+    [')'] = IS_COMMENTS, ['\\'] = IS_COMMENTS,
+};
+
+/* The place of the first octet from index on that is one of these; the end: there is none. */
+static size_t first_of(struct slice s, size_t index, unsigned kinds)
 {
-    return c == ' ' || c == '\t' || c == '\r' || c == '\n';
+    while (index < s.size && (octets[s.data[index]] & kinds) == 0)
+        index++;
+    return index;
 }
 
 struct slice received_by_name(const struct received_by *by)
@@ -55,13 +67,13 @@ static bool word_ended(struct received_by *by)
     return false;
 }
 
-static void word_octet(struct received_by *by, uint8_t c)
+static void word_goes_on(struct received_by *by, struct slice part)
 {
-    by->state = BY_WORD;
-    if (by->word == WORD_NAME && by->size == RECEIVED_BY_MAX)
-        by->state = BY_DONE;
-    else if (by->word == WORD_NAME || (by->word == WORD_KEY && by->size < KEY_MAX))
-        by->name[by->size++] = ascii_lower(c);
+    const size_t max = by->word == WORD_NAME ? RECEIVED_BY_MAX : by->word == WORD_KEY ? KEY_MAX : 0;
+    const size_t size = MIN(part.size, max - by->size);
+    for (size_t i = 0; i < size; i++)
+        by->name[by->size++] = ascii_lower(part.data[i]);
+    by->state = by->word == WORD_NAME && size < part.size ? BY_DONE : BY_WORD;
 }
 
 static void comment_octet(struct received_by *by, uint8_t c)
@@ -79,20 +91,23 @@ static void comment_octet(struct received_by *by, uint8_t c)
 bool received_by_take(struct received_by *by, struct slice part)
 {
     for (size_t i = 0; i < part.size && by->state != BY_DONE; i++) {
-        const uint8_t c = part.data[i];
         if (by->state == BY_COMMENT) {
-            comment_octet(by, c);
+            i = by->escaped ? i : first_of(part, i, IS_COMMENTS);
+            if (i < part.size)
+                comment_octet(by, part.data[i]);
             continue;
         }
-        if (!is_blank(c) && c != '(' && c != ';') {
-            word_octet(by, c);
-            continue;
-        }
+        const size_t end = first_of(part, i, IS_BLANK | IS_OPEN | IS_END);
+        if (end > i)
+            word_goes_on(by, slice_part(part, i, end - i));
+        i = end;
+        if (i == part.size || by->state == BY_DONE)
+            break;
         if (by->state == BY_WORD && word_ended(by))
             return true;
-        if (c == ';')
+        if (part.data[i] == ';')
             by->state = BY_DONE;
-        if (c != '(')
+        if (part.data[i] != '(')
             continue;
         by->state = BY_COMMENT;
         by->depth = 1;
