@@ -267,6 +267,8 @@ static void real_connect(struct ring *ring, struct op *op, int socket_slot,
 {
     struct ring_real *r = real(ring);
     slot_check(r, socket_slot);
+    if (io_uring_sq_ready(&r->uring) == 0)
+        r->addresses_next = 0; /* all before it were read: the same few are used, not all in turn */
     struct sockaddr_storage *name = &r->addresses[r->addresses_next++ % r->addresses_count];
     socklen_t size = net_to_sockaddr(address, name);
     struct io_uring_sqe *sqe = ring_sqe_for(r, op);

@@ -146,6 +146,94 @@ static void send_bytes(struct ring *ring, int socket, const char *text, size_t s
 
 /* ---- sockets ---- */
 
+/* Of the process, to the page; the counters in status lag behind. */
+static long anonymous_kib(void)
+{
+    char line[256];
+    long kib = -1;
+    FILE *file = fopen("/proc/self/smaps_rollup", "r");
+    if (file == NULL)
+        cr_skip_test("no smaps_rollup here");
+    while (kib < 0 && fgets(line, sizeof(line), file) != NULL)
+        if (sscanf(line, "Anonymous: %ld", &kib) != 1)
+            kib = -1;
+    fclose(file);
+    cr_assert_geq(kib, 0);
+    return kib;
+}
+
+static void connect_in_vain(struct ring *ring, const struct net_address *to, unsigned times)
+{
+    int result;
+    for (unsigned i = 0; i < times; i++) {
+        ring_close(ring, connect_to(ring, to, &result));
+        cr_assert_eq(result, -ECONNREFUSED);
+        cr_assert_geq(ring_wait(ring, 0), 0);
+    }
+}
+
+/* As many addresses are kept as there are entries; in use are those of one submission. */
+Test(ring, connecting_for_ever_takes_no_memory)
+{
+    enum { ENTRIES = 4'096, WARM = 200 };
+    const struct ring_options options = { .entries = ENTRIES,
+                                          .sockets_max = SOCKETS,
+                                          .recv_buffers = BUFFERS,
+                                          .recv_buffer_bytes = BUFFER_BYTES };
+    struct ring *ring;
+    const char *what;
+    int r = ring_new(&options, &ring, &what);
+    if (r == -EPERM || r == -ENOSYS)
+        cr_skip_test("no io_uring here: %s", what);
+    cr_assert_eq(r, 0, "%s", what);
+    struct pair p = { 0 };
+    listen_here(ring, &p);
+    ring_cancel(ring, &p.accept.op);
+    wait_for(ring, &p.accept, 1);
+    ring_close(ring, p.listener);
+    settle(ring);
+    connect_in_vain(ring, &p.address, WARM);
+    const long before = anonymous_kib();
+    connect_in_vain(ring, &p.address, ENTRIES - WARM);
+    const long after = anonymous_kib();
+    cr_assert_lt(after - before, 128, "%ld KiB more", after - before);
+    ring_free(ring);
+}
+
+Test(ring, connections_of_one_submission_find_their_ways)
+{
+    struct ring *ring = ring_make();
+    struct pair p = { 0 };
+    enum { CONNECTS = 6 };
+    struct landing connects[CONNECTS];
+    int sockets[CONNECTS];
+    listen_here(ring, &p);
+    struct net_address nobody = p.address;
+    cr_assert_eq(net_parse(SLICE("127.0.0.2"), p.address.port, &nobody), 0);
+    for (unsigned round = 0; round < 3; round++) {
+        const unsigned accepted = p.accept.count;
+        for (unsigned i = 0; i < CONNECTS; i++) {
+            const struct net_address *to = i % 2 == 0 ? &p.address : &nobody;
+            cr_assert_eq(ring_socket(ring, to, NULL, &sockets[i]), 0);
+            ring_connect(ring, &landing(&connects[i])->op, sockets[i], to);
+        }
+        for (unsigned i = 0; i < CONNECTS; i++) {
+            wait_for(ring, &connects[i], 1);
+            cr_assert_eq(connects[i].res[0], i % 2 == 0 ? 0 : -ECONNREFUSED);
+            ring_close(ring, sockets[i]);
+        }
+        wait_for(ring, &p.accept, accepted + CONNECTS / 2);
+        for (unsigned i = accepted; i < p.accept.count; i++)
+            close(p.accept.res[i]);
+        settle(ring);
+    }
+    ring_cancel(ring, &p.accept.op);
+    wait_for(ring, &p.accept, p.accept.count + 1);
+    ring_close(ring, p.listener);
+    settle(ring);
+    ring_free(ring);
+}
+
 Test(ring, refused_and_missing_are_errors)
 {
     struct ring *ring = ring_make();
