@@ -12,6 +12,8 @@
  * answered with SERVFAIL from the asker's loop. An answer that finds the asker's ring full waits in
  * a list and is tried again every RETRY_MS.
  *
+ * Bounds: queries_max requests; libunbound's caches by CACHE_*, some 16 MiB when they are full.
+ *
  * Results are parsed by the asker, from rdata that strangers chose: a name is text only if it is
  * made of letters, digits and few other octets; a record that is anything else is left out.
  */
@@ -37,6 +39,9 @@ enum {
     NAME_WIRE_MAX = 255,
     WHY_MAX = 256,
     OPTION_MAX = 32,
+    CACHE_BYTES = 4 << 20, /* of answers, of record sets, of keys: each */
+    CACHE_NEGATIVE_BYTES = 1 << 20,
+    CACHE_HOSTS = 10'000, /* name servers whose round trips are remembered */
 };
 
 struct dns_client {
@@ -562,7 +567,12 @@ static int set_options(struct ub_ctx *context, const struct dns_options *options
         ub_ctx_set_option(context,
                           "module-config:", validating ? "validator iterator" : "iterator") != 0 ||
         ub_ctx_set_option(context, "edns-buffer-size:", "1232") != 0 ||
-        set_number(context, "num-queries-per-thread:", options->queries_max) != 0)
+        set_number(context, "num-queries-per-thread:", options->queries_max) != 0 ||
+        set_number(context, "msg-cache-size:", CACHE_BYTES) != 0 ||
+        set_number(context, "rrset-cache-size:", CACHE_BYTES) != 0 ||
+        set_number(context, "key-cache-size:", CACHE_BYTES) != 0 ||
+        set_number(context, "neg-cache-size:", CACHE_NEGATIVE_BYTES) != 0 ||
+        set_number(context, "infra-cache-numhosts:", CACHE_HOSTS) != 0)
         return -EINVAL;
     if (validating) {
         *why = "the trust anchor file cannot be used";
