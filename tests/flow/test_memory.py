@@ -4,10 +4,13 @@ import json
 import pathlib
 import subprocess
 import tempfile
+import time
 import unittest
 
 import harness
+import pki
 from harness import Ringpost, Sink, source, wait_for
+from tls_wire import TlsPeer, scratch, server_context
 
 HERE = pathlib.Path(__file__).resolve().parent
 MESSAGES = 2000     # that the queue is to have room for
@@ -122,6 +125,69 @@ class Memory(unittest.TestCase):
         done = self.server.cli("reload")
         self.assertEqual(done.returncode, 1)
         self.assertIn("queue-messages", done.stderr + done.stdout)
+        self.server.stop()
+
+
+class Growth(unittest.TestCase):
+    """What a server does all its life takes no memory for good: when all is done, and done again, the allocator
+    says what it said."""
+
+    MESSAGES = 100      # of each kind in a round, every one on a connection of its own, in and out
+    RELOADS = 10
+    ROUNDS = 3
+    SLACK_BYTES = 48 << 10      # pages that LMDB keeps; below an object of 64 octets for each connection
+    EXACT = {"MALLOC_CONF": "tcache:false"}     # jemalloc: what threads keep of what was freed counts as held
+
+    def setUp(self):
+        authority = pki.Authority()
+        certificate = authority.leaf("mx.flow.test")
+        base = scratch(self)
+        chain, key = certificate.write(base, "own")
+        hops = {"sink": Sink(self).route(["sink.test"]),
+                "peer": TlsPeer(self, server_context(certificate), answers={"RCPT": self.moody}).route(["peer.test"], tls="encrypt"),
+                "home": Sink(self).route(["home.test"])}
+        self.server = Ringpost(self, listeners={"in": {"certificates": ["own"]}}, bounce={"per-minute": 0},
+                               delivery={"messages-per-connection": 1, "idle-timeout": "100ms", "retry-initial": "1s", "retry-max": "1s"}, outbound=hops,
+                               **{'certificate "own"': {"chain": chain, "key": key}})
+        self.reloads = 0
+
+    @staticmethod
+    def moody(_, line):
+        return "550 5.1.1 nobody" if "<r7" in line else None
+
+    def held(self):
+        """When nothing goes on: sessions are over, and the configurations that they began with."""
+        self.server.wait_empty()
+        wait_for(lambda: self.server.metric("ringpost_smtp_connections") == 0, "the sessions to end")
+        least = float("inf")
+        for _ in range(3):      # it looks once a second, and a question of ours may be under way then
+            time.sleep(1)
+            least = min(least, self.server.metric('ringpost_memory_heap_bytes{kind="allocated"}'))
+        return least
+
+    def round(self):
+        server = self.server
+        for domain, more in (("sink.test", ("--tls", "starttls", "--tls-resume", 0.5)), ("peer.test", ("--bdat", "--size", "40K")),
+                             ("sink.test", ("--pipeline",))):
+            source("--to", f"127.0.0.1:{server.port}", "--connections", 6, "--per-connection", 1, "--messages", self.MESSAGES,
+                   "--from", "s@home.test", "--rcpt", f"r%d@{domain}", *more)
+        for _ in range(self.RELOADS):
+            self.reloads += 1
+            server.write_config(limits={"recipients": 1000 + self.reloads % 2})
+            self.assertEqual(server.http("/v1/reload", "POST", unix=True)[0], 200)
+            self.assertEqual(server.http("/v1/queue", unix=True)[0], 200)
+        self.assertEqual(server.http("/v1/tls/rotate", "POST", unix=True)[0], 200)
+
+    def test_what_goes_on_takes_no_memory(self):
+        self.server.start(env=self.EXACT)
+        for _ in range(2):      # caches, and tables that grow to what is needed
+            self.round()
+        before = self.held()
+        for _ in range(self.ROUNDS):
+            self.round()
+        after = self.held()
+        self.assertGreater(self.server.metric('ringpost_queue_recipients_out_total{outcome="bounced"}'), 0)
+        self.assertLess(after - before, self.SLACK_BYTES)
         self.server.stop()
 
 
