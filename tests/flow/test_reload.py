@@ -16,11 +16,12 @@ class Reload(unittest.TestCase):
     def test_one_configuration_each(self):
         exact = not harness.sanitized()     # else what was freed is kept
         load = reload.Reloads(self, 600 if exact else 200)
-        before, after = load.run(25, settle_seconds=1 if exact else 0, warm_messages=100)
+        before, after = load.run(26, settle_seconds=3 if exact else 0, warm_messages=100)
         self.assertGreater(load.crossed, 0)     # else it has proved nothing
         self.assertGreater(load.later, 0)
         if exact:   # were they all kept, it would be 58 MiB
             self.assertLess(after, before + (32 << 20))
+            self.assertLess(load.held_growth, reload.HELD_BYTES)
         load.server.stop()
 
 
