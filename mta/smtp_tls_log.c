@@ -10,6 +10,8 @@ static void log_peer(const struct tls_peer *peer, struct log_line *line)
     char digest[TLS_DIGEST_HEX_BYTES];
     tls_text_hex(slice_of(peer->leaf.digest, TLS_DIGEST_BYTES), digest, sizeof(digest));
     log_string(line, "cert", digest);
+    tls_text_hex(slice_of(peer->leaf.spki, TLS_DIGEST_BYTES), digest, sizeof(digest));
+    log_string(line, "spki", digest);
     log_string(line, "cert_issuer", peer->leaf.issuer);
     log_string(line, "cert_verdict", tls_verdict_name(peer->verdict));
     if (peer->reason[0] != '\0')

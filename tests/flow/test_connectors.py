@@ -84,9 +84,12 @@ class Inbound(Connectors):
         """Only who shows the bank's certificate sends the bank's mail; each other one hears why, and
         so does the log, under the same decision."""
         server = self.serve({"bank": BANK})
-        client = self.client(self.leaf("mx.bank.example"))
+        shown = self.leaf("mx.bank.example")
+        client = self.client(shown)
         client.message("a@bank.example")
         event = server.wait_log("received")[0]
+        key = shown.key.public_key().public_bytes(pki.serialization.Encoding.DER, pki.serialization.PublicFormat.SubjectPublicKeyInfo)
+        self.assertEqual((event["cert"], event["spki"]), (hashlib.sha256(shown.der).hexdigest(), hashlib.sha256(key).hexdigest()))
         self.assertEqual([event[k] for k in ("attributed", "connector", "how", "cert_name", "cert_verdict")],
                          ["partner", "bank", "cert", "mx.bank.example", "valid"])
         self.assertEqual(self.inner.wait(1)[0].sender, "a@bank.example")
