@@ -16,10 +16,11 @@
 #include "mta/sts_cli.h"
 #include "mta/tlsrpt_cli.h"
 
-enum { PATH_BYTES = 2'048, WORDS_BYTES = 512, TIME_BYTES = 32 };
+enum { PATH_BYTES = 2'048, WORDS_BYTES = 512, TIME_BYTES = 32, WORST_MAX = 1'000 };
 
 static const char report_help[] =
     "ringpost tls report [HOST|DOMAIN] [--json]  what next hops' TLS has been capable of\n"
+    "ringpost tls report --worst [--max N]       of those that have ever offered less, the worst\n"
     "ringpost tls report --tlsrpt DOMAIN         a report about it by RFC 8460; --tlsrpt --help\n"
     "\n"
     "One entry for each host, as its MX record or the configuration calls it, and recipient "
@@ -31,6 +32,9 @@ static const char report_help[] =
     "  -c, --config FILE   the server's configuration, to find the socket (default: built in)\n"
     "  -s, --socket PATH   the socket itself\n"
     "      --json          one JSON object a line\n"
+    "      --worst         only those that have offered less: first who does so now, the longest\n"
+    "                      so, then who did so most often\n"
+    "      --max N         so many of these, 1000 at most (default: 1000)\n"
     "Exit status: 0, 1 nothing is remembered of it, or not reachable, 2 usage.\n";
 
 static const char floor_help[] =
@@ -119,11 +123,58 @@ static void print_record(const json_t *record)
     }
 }
 
+static void print_as(const json_t *record, bool as_json)
+{
+    if (!as_json) {
+        print_record(record);
+        return;
+    }
+    json_dumpf(record, stdout, JSON_COMPACT | JSON_ENSURE_ASCII);
+    printf("\n");
+}
+
+static json_int_t number_of(const json_t *record, const char *key)
+{
+    return json_integer_value(json_object_get(record, key));
+}
+
+static bool is_worse(const json_t *a, const json_t *b)
+{
+    const bool now = *cli_text(a, "less") != '\0', other_now = *cli_text(b, "less") != '\0';
+    if (now != other_now)
+        return now;
+    if (now && number_of(a, "less_since") != number_of(b, "less_since"))
+        return number_of(a, "less_since") < number_of(b, "less_since");
+    return number_of(a, "regressions") > number_of(b, "regressions");
+}
+
+/* worst is in order, and has most at most. */
+static void worst_keep(json_t *worst, json_t *record, size_t most)
+{
+    size_t at = json_array_size(worst);
+    if (number_of(record, "regressions") == 0)
+        return;
+    while (at > 0 && is_worse(record, json_array_get(worst, at - 1)))
+        at--;
+    json_array_insert(worst, at, record);
+    if (json_array_size(worst) > most)
+        json_array_remove(worst, most);
+}
+
+/* What a report is to tell. */
+struct report {
+    const char *socket;
+    const char *name; /* "": all */
+    bool as_json;
+    json_t *worst; /* gathered, to be printed at the end; NULL: printed as they come */
+    size_t most;
+};
+
 /* A page; next is where the following one begins, or NULL. How many records, or -1. */
-static long report_page(const char *socket, const char *path, bool as_json, json_t **next)
+static long report_page(const struct report *r, const char *path, json_t **next)
 {
     struct client_reply reply;
-    long status = client_ask(socket, path, false, &reply);
+    long status = client_ask(r->socket, path, false, &reply);
     json_t *page = status == 200 ? json_loads(reply.text, 0, NULL) : NULL;
     free(reply.text);
     if (page == NULL)
@@ -134,20 +185,19 @@ static long report_page(const char *socket, const char *path, bool as_json, json
     long count = (long)json_array_size(records);
     json_array_foreach(records, index, record)
     {
-        if (!as_json) {
-            print_record(record);
-            continue;
-        }
-        json_dumpf(record, stdout, JSON_COMPACT | JSON_ENSURE_ASCII);
-        printf("\n");
+        if (r->worst != NULL)
+            worst_keep(r->worst, record, r->most);
+        else
+            print_as(record, r->as_json);
     }
     *next = json_incref(json_object_get(page, "next"));
     json_decref(page);
     return count;
 }
 
-static int report(const char *socket, const char *name, bool as_json)
+static int report(const struct report *r)
 {
+    const char *name = r->name;
     long total = 0;
     json_t *next = NULL;
     do {
@@ -159,15 +209,32 @@ static int report(const char *socket, const char *name, bool as_json)
         }
         json_decref(next);
         next = NULL;
-        long count = report_page(socket, path, as_json, &next);
+        long count = report_page(r, path, &next);
         if (count < 0)
             return 1;
         total += count;
     } while (next != NULL);
-    total += *name != '\0' && sts_cli_print(socket, name, as_json);
+    size_t index;
+    json_t *record;
+    json_array_foreach(r->worst, index, record) print_as(record, r->as_json);
+    if (r->worst == NULL)
+        total += *name != '\0' && sts_cli_print(r->socket, name, r->as_json);
     if (total == 0 && *name != '\0')
         fprintf(stderr, "ringpost: %s: nothing is remembered\n", name);
     return total == 0 && *name != '\0' ? 1 : 0;
+}
+
+/* True: --worst was among the arguments, and is out of them. */
+static bool takes_worst(int *argc, char **argv)
+{
+    const int before = *argc;
+    int kept = 1;
+    for (int i = 1; i < before; i++)
+        if (strcmp(argv[i], "--worst") != 0)
+            argv[kept++] = argv[i];
+    argv[kept] = NULL;
+    *argc = kept;
+    return kept < before;
 }
 
 int report_main(int argc, char **argv)
@@ -175,13 +242,20 @@ int report_main(int argc, char **argv)
     struct client_arguments a;
     if (tlsrpt_cli_wanted(argc, argv))
         return tlsrpt_cli_main(argc, argv);
+    const bool worst = takes_worst(&argc, argv);
     int r = client_arguments_read(argc, argv, &a);
-    if (r < 0 || a.help || argc - optind > 1) {
+    if (r < 0 || a.help || argc - optind > 1 || a.most > WORST_MAX) {
         fputs(report_help, r == 0 && a.help ? stdout : stderr);
         return r == 0 && a.help ? 0 : 2;
     }
     char *socket = client_socket(&a);
-    int result = socket == NULL ? 1 : report(socket, optind < argc ? argv[optind] : "", a.json);
+    const struct report wanted = { .socket = socket,
+                                   .name = optind < argc ? argv[optind] : "",
+                                   .as_json = a.json,
+                                   .worst = worst ? json_array() : NULL,
+                                   .most = a.most };
+    int result = socket == NULL ? 1 : report(&wanted);
+    json_decref(wanted.worst);
     free(socket);
     return result;
 }

@@ -398,6 +398,41 @@ class CommandLine(Floor):
         self.assertEqual(done.returncode, 1)
         self.assertIn("is `ringpost serve` running", done.stderr)
 
+    def test_worst(self):
+        """Who offers less now, the longest so, before who did so once; who never did is not among them."""
+        peers = [self.next_hop() for _ in range(4)]
+        names = [f"n{i}.example" for i in range(4)]
+        self.serve(delivery=SLOW, relay={"domains": ["*.example"]}, outbound={name.replace(".", "-"): {
+            **peer.route([name]), "roots": "test", "tls-name": [test_tls.NAME], "max-per-connection": 1}
+            for name, peer in zip(names, peers)})
+
+        def post(number):
+            count = len(peers[number].messages)
+            self.server.send([f"x@{names[number]}"])
+            peers[number].wait(count + 1)
+
+        def told(*words):
+            return [json.loads(line)["host"] for line in self.server.cli("tls", "report", "--worst", "--json", *words).stdout.splitlines()]
+        for number, peer in enumerate(peers):
+            harness.wait_for(lambda n=number, p=peer: post(n) or (self.record(p.address) or {}).get("best"), "something learned")
+        self.assertEqual(told(), [])
+        for number in (2, 0, 1):
+            harness.wait_for(lambda n=number: not peers[n].open, "the end of connections so far")
+            peers[number].offers = False
+            post(number)
+            harness.wait_for(lambda n=number: self.record(peers[n].address)["less"], "less on record")
+            if number != 1:     # a second is what the order is by
+                began = self.record(peers[number].address)["less_since"]
+                harness.wait_for(lambda t=began: time.time() >= t + 1, "the next second")
+        peers[2].offers = True
+        post(2)
+        harness.wait_for(lambda: not self.record(peers[2].address)["less"], "well again")
+        wanted = [peers[n].address for n in (0, 1, 2)]
+        self.assertEqual((told(), told("--max", "1"), told("--max", "2")), (wanted, wanted[:1], wanted[:2]))
+        self.assertEqual(told(peers[1].address), [peers[1].address])
+        self.assertIn("LESS", self.server.cli("tls", "report", "--worst").stdout)
+        self.assertEqual(self.server.cli("tls", "report", "--worst", "--max", "1001").returncode, 2)
+
     def test_decisions_are_local(self):
         self.start()
         self.assertEqual(self.server.http(f"/v1/tls/floor/forget?host={self.host}", "POST")[0], 403)
