@@ -27,7 +27,7 @@ static_assert(TIMER_SLOTS == 64, "a level's slots are the bits of one word");
 
 void timers_init(struct timers *timers, uint64_t now_ms)
 {
-    *timers = (struct timers) { .now_ms = now_ms };
+    *timers = (struct timers) { .now_ms = now_ms, .fired_ms = now_ms };
     list_init(&timers->due);
     for (unsigned level = 0; level < TIMER_LEVELS; level++)
         for (unsigned slot = 0; slot < TIMER_SLOTS; slot++)
@@ -148,4 +148,5 @@ void timers_run(struct timers *timers, uint64_t now_ms)
         timers->armed--;
         timer->fired(timer);
     }
+    timers->fired_ms = timers->now_ms;
 }

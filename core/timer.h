@@ -19,7 +19,8 @@ struct timer {
 };
 
 struct timers {
-    uint64_t now_ms; /* all that was due up to here, and armed before, has fired */
+    uint64_t now_ms;   /* all that was due up to here, and armed before, has fired or is about to */
+    uint64_t fired_ms; /* has fired: in a callback the time of the run before */
     uint64_t occupied[TIMER_LEVELS];
     struct list slots[TIMER_LEVELS][TIMER_SLOTS];
     struct list due; /* fires in the next timers_run */

@@ -4,8 +4,9 @@
  * When a unit counts as stuck: it is not at work, and its timer is not armed, or was due more than
  * SCAN_GRACE_MS ago, or, once it has expired, lies further ahead than any wait between two tries.
  * One that waits for its turn to expire, because the disk or the bounce limit make it wait, has a
- * timer that is none of this. A machine that was suspended made all of them older, timers not:
- * after that nobody is expired from here for as long as a wait may be, in which timers do it.
+ * timer that is none of this; nor are timers that are late because the shard stood still, and about
+ * to fire. A machine that was suspended made all of them older, timers not: after that nobody is
+ * expired from here for as long as a wait may be, in which timers do it.
  */
 #include "queue/scan.h"
 
@@ -29,10 +30,11 @@ static uint64_t longest_wait_ms(const struct mail_class *class)
 
 static bool unit_is_stuck(const struct unit *unit, bool expired)
 {
-    const uint64_t now_ms = unit_queue(unit)->shard->now_ms;
+    const struct shard *shard = unit_queue(unit)->shard;
+    const uint64_t now_ms = shard->now_ms;
     if (unit->state == UNIT_ACTIVE || unit->state == UNIT_SETTLING)
         return false;
-    if (!timer_armed(&unit->timer) || unit->timer.due_ms + SCAN_GRACE_MS < now_ms)
+    if (!timer_armed(&unit->timer) || unit->timer.due_ms + SCAN_GRACE_MS < shard->timers.fired_ms)
         return true;
     return expired && unit->timer.due_ms > now_ms + longest_wait_ms(unit_class(unit));
 }

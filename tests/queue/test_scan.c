@@ -223,6 +223,29 @@ Test(scan, expires_what_has_a_timer_for_the_end_of_the_world)
     scan_world_free(w);
 }
 
+/* A shard that stood still: its timers are late, and fire in the same turn as the scan's. */
+Test(scan, nothing_is_lost_because_a_shard_stood_still)
+{
+    enum { UNITS = 8 };
+    struct queue_world *w = scan_world(10);
+    for (unsigned i = 0; i < UNITS; i++) {
+        queue_mail(w, "a@d0.test");
+        cr_assert_eq(queue_settle_as(w, queue_pull_from(w, "mx:d0.test"), "l"), 0);
+        queue_world_run(w, 37);
+    }
+    const struct sim_range usual = sim_options(w->sim)->step;
+    sim_options(w->sim)->step = (struct sim_range) { 600'000'000'000, 600'000'000'000 };
+    queue_world_run(w, 3'600'000);
+    sim_options(w->sim)->step = usual;
+    run_passes(w, 2);
+    cr_assert_eq(w->queue.scan.metrics.woken, 0);
+    cr_assert_eq(w->queue.scan.metrics.expired, 0);
+    for (unsigned i = 0; i < UNITS; i++)
+        cr_assert_eq(queue_settle_as(w, queue_pull_from(w, "mx:d0.test"), "d"), 0);
+    in_balance(w);
+    scan_world_free(w);
+}
+
 Test(scan, lets_what_is_deferred_go_on_when_its_timer_is_lost)
 {
     struct queue_world *w = scan_world(9);
