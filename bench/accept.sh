@@ -3,6 +3,7 @@
 #
 #   accept.sh [--help]     all cells, then the large sizes; a table with targets at the end
 #   accept.sh --connectors ringpost alone: 1,000 connectors each way beside one
+#   accept.sh --against BUILD  ringpost alone: that one beside this one
 #
 # Cells: {many messages per connection, one per connection} x CONNECTIONS ("100 500"), SIZE 1024.
 # ringpost, Postfix 3.7 (stock, mail to its hold queue) and the null server take turns on the same
@@ -17,6 +18,7 @@
 #
 # --connectors: two of it at once, loaded by turns (turns.sh), 100 connections that are kept:
 # CONNECTORS ("1 1000"), BLOCKS (12) of four turns, SECONDS_EACH (1); about a minute and a half.
+# --against BUILD: the same with the ringpost of another build directory beside that of $BUILD.
 #
 # Environment: BUILD (build directory), BENCH_DIR, SECONDS_EACH (10), WARMUP (2), ROUNDS (3),
 # COMPETITORS ("ringpost postfix null"), TUNED=1 adds Postfix with raised process limits, LARGE=0
@@ -24,12 +26,12 @@
 # tool (no null server, no large sizes). About 15 minutes with the defaults. Results:
 # $BENCH_DIR/results/accept
 set -u
-by_turns=
-if [ "${1:-}" = --connectors ]; then
-    by_turns=1
+. "$(dirname "$0")/turns.sh"
+turns_wanted "$@"
+if [ -n "$by_turns" ]; then
     SECONDS_EACH=${SECONDS_EACH:-1}
     LOAD="ringpost-bench, ${BLOCKS:=12} blocks of four turns of $SECONDS_EACH s"
-    shift
+    shift "$taken"
 fi
 . "$(dirname "$0")/lib.sh"
 case ${1:-} in '') ;; -h | --help) bench_usage "$0" ;; *) bench_usage "$0" 2 ;; esac
@@ -46,7 +48,6 @@ turn() {
     [ "$messages" -gt 0 ] && nanoseconds=$((messages * 1000000000 / $(jsonget "$json" messages_per_second)))
 }
 if [ -n "$by_turns" ]; then
-    . "$BENCH_HERE/turns.sh"
     turns accept hold turn
     exit
 fi

@@ -43,7 +43,7 @@ QUEUE_LOOK_MAX = 1000           # ms for queue list, queue top
 QUEUE_DRAIN_MIN = 0.7           # messages/s out, of those that are relayed
 TLS_MIN = 10                    # ringpost's messages/s by TLS, of Postfix's
 SHAPES = {"many": "many per connection", "full": "one, full handshake", "resumed": "one, resumed"}
-TURNS_MIN = 0.97                # messages/s with many connectors, of those with one
+TURNS_MIN = 0.97                # messages/s of the second one (many connectors, this build), of the first one's
 RESUMED = {"13-resumed": "13-ecdsa", "12-ticket": "12-ecdsa", "12-id": "12-ecdsa"}
 
 NAMES = {"many": "many per connection", "one": "one per connection", "postfix": "Postfix",
@@ -255,11 +255,11 @@ def sure(values):
 
 def turns(rows):
     kind = {"accept": "taken in", "relay": "relayed"}[rows[0]["kind"]]
-    few, many = sorted({row["connectors"] for row in rows})
+    label = {side: rows[0][side] for side in ("first", "second")}
     groups, blocks = collections.defaultdict(Runs), collections.defaultdict(Runs)
     for row in rows:
-        groups[row["connectors"]].rows.append(row)
-        blocks[row["connectors"], row["block"]].rows.append(row)
+        groups[row["side"]].rows.append(row)
+        blocks[row["side"], row["block"]].rows.append(row)
 
     def speed(row):
         return row["messages"] / (row["nanoseconds"] / 1e9)
@@ -267,18 +267,18 @@ def turns(rows):
     def cpu_each(row):
         return row["cpu_us"] / row["messages"]
 
-    out = [("connectors, each way", "", f"{kind}/s", "range", "CPU us/msg", "turns")]
-    for count in (few, many):
-        runs = groups[count]
-        out.append((shown(count), "", shown(runs.median(speed)), runs.spread(speed), shown(runs.median(cpu_each), 2),
+    out = [("ringpost", "", f"{kind}/s", "range", "CPU us/msg", "turns")]
+    for side, words in label.items():
+        runs = groups[side]
+        out.append((words, "", shown(runs.median(speed)), runs.spread(speed), shown(runs.median(cpu_each), 2),
                     shown(len(runs.rows))))
     table(out)
     numbers = sorted({row["block"] for row in rows})
     for what, pick, at_least in ((f"messages/s {kind}", speed, True), (f"CPU of a message {kind}", cpu_each, False)):
         # of both turns in a block that each of them had: the middle one of two is their mean
-        ratios = [blocks[many, n].median(pick) / blocks[few, n].median(pick) for n in numbers]
+        ratios = [blocks["second", n].median(pick) / blocks["first", n].median(pick) for n in numbers]
         between = sure(ratios)
-        judge(f"{what} with {many:,} connectors, of that with {few:,}: median of {len(ratios)} blocks "
+        judge(f"{what}, {label['second']}, of that with {label['first']}: median of {len(ratios)} blocks "
               f"({min(ratios):.3f}-{max(ratios):.3f}; 95 % sure: {'too few' if between is None else '%.3f-%.3f' % between})",
               statistics.median(ratios), TURNS_MIN if at_least else 2 - TURNS_MIN, at_least=at_least, digits=3)
 

@@ -3,6 +3,7 @@
 #
 #   relay.sh [--help]
 #   relay.sh --connectors  ringpost alone: 1,000 connectors each way beside one
+#   relay.sh --against BUILD   ringpost alone: that one beside this one
 #
 # CONNECTIONS (100) connections hand in 1 KiB messages for SECONDS_EACH; the clock runs until the sink
 # has received every one that was acknowledged, then messages/s counts. Competitors take turns:
@@ -11,17 +12,18 @@
 #
 # --connectors: two of it at once, loaded by turns (turns.sh): CONNECTORS ("1 1000"), BLOCKS (12) of
 # four turns, SECONDS_EACH (2); about three minutes.
+# --against BUILD: the same with the ringpost of another build directory beside that of $BUILD.
 #
 # Environment: as for accept.sh; DRAIN_MAX (300): seconds to wait for the sink; SINK=smtp-sink takes
 # Postfix's sink; with SOURCE=smtp-source MESSAGES (5000) are sent instead of a time. About 3 minutes.
 # Results: $BENCH_DIR/results/relay
 set -u
-by_turns=
-if [ "${1:-}" = --connectors ]; then
-    by_turns=1
+. "$(dirname "$0")/turns.sh"
+turns_wanted "$@"
+if [ -n "$by_turns" ]; then
     SECONDS_EACH=${SECONDS_EACH:-2}
     LOAD="ringpost-bench, ${BLOCKS:=12} blocks of four turns of $SECONDS_EACH s"
-    shift
+    shift "$taken"
 fi
 . "$(dirname "$0")/lib.sh"
 case ${1:-} in '') ;; -h | --help) bench_usage "$0" ;; *) bench_usage "$0" 2 ;; esac
@@ -101,7 +103,6 @@ turn() {
     nanoseconds=$(($(date +%s%N) - began))
 }
 if [ -n "$by_turns" ]; then
-    . "$BENCH_HERE/turns.sh"
     sink_start || exit 1
     turns relay relay turn
     exit
