@@ -80,6 +80,11 @@ static void table_grow(struct queue *queue)
         message->chain = *to;
         *to = message;
     }
+    /* What the next one will look at has been idle for long. */
+    const uint32_t next = at + 1;
+    const uint32_t half = next > queue->table_mask ? queue->table_mask : queue->table_mask >> 1;
+    if (queue->table[next & half] != NULL)
+        __builtin_prefetch(&queue->table[next & half]->stored.id);
 }
 
 void queue_table_add(struct queue *queue, struct message *message)
