@@ -215,7 +215,7 @@ static bool attempt_move(struct attempt *a)
 {
     struct deliver *deliver = a->deliver;
     struct unit *unit = a->unit;
-    const struct destination *d = unit->destination;
+    struct destination *d = unit->destination;
     if (deliver->switches == 0 && a->purpose != ATTEMPT_MOVE && a->purpose != ATTEMPT_REROUTE)
         return false;
     const uint32_t count = unit->count;
@@ -244,10 +244,13 @@ static bool attempt_move(struct attempt *a)
     }
     if (moved == 0 && !failed)
         return false;
-    if (failed) /* what stayed here must not be sent from here */
+    if (failed) { /* what stayed here must not be sent from here */
         queue_delay(deliver->queue, unit);
-    else if (moved < count) /* it is read anew */
+    } else if (moved < count) { /* it is read anew */
         queue_put_back(deliver->queue, unit);
+        if (a->link == NULL) /* else its connection looks for the next one */
+            deliver_wanted(deliver, d);
+    }
     attempt_free(a);
     return true;
 }

@@ -584,8 +584,10 @@ static void hop_move_all(struct next_hop *hop)
     struct deliver *deliver = hop->deliver;
     for (unsigned i = 0; i < PUMP_MAX; i++) {
         struct unit *unit = queue_pull(deliver->queue, hop->destination);
-        if (unit == NULL || !attempt_start(deliver, unit, ATTEMPT_MOVE, NULL, NULL))
+        if (unit == NULL)
             return;
+        if (!attempt_start(deliver, unit, ATTEMPT_MOVE, NULL, NULL))
+            break; /* that one waits by itself, and nothing else would look at the others */
     }
     if (hop->destination->ready_count > 0)
         queue_destination_again(deliver->queue, hop->destination, REFUSE_PAUSE_MS);
