@@ -92,6 +92,17 @@ static void attempt_free(struct attempt *a)
         word->ended(word, word->done);
 }
 
+/* As if it had never begun. */
+static void attempt_put_back(struct attempt *a)
+{
+    struct deliver *deliver = a->deliver;
+    struct destination *d = a->unit->destination;
+    queue_put_back(deliver->queue, a->unit);
+    if (a->link == NULL) /* else its connection looks for the next one */
+        deliver_wanted(deliver, d);
+    attempt_free(a);
+}
+
 /* Ours to blame, nothing is known about the recipients: later. */
 static void attempt_give_up(struct attempt *a)
 {
@@ -186,8 +197,7 @@ static void attempt_send(struct attempt *a)
         hop_is_blocked(link->hop)) {
         /* It went while the envelope was read, is going, or may not be used any more. */
         link->ready = link->ready && !going;
-        queue_put_back(a->deliver->queue, a->unit);
-        attempt_free(a);
+        attempt_put_back(a);
         return;
     }
     if (!attempt_prepare(a))
@@ -215,7 +225,7 @@ static bool attempt_move(struct attempt *a)
 {
     struct deliver *deliver = a->deliver;
     struct unit *unit = a->unit;
-    struct destination *d = unit->destination;
+    const struct destination *d = unit->destination;
     if (deliver->switches == 0 && a->purpose != ATTEMPT_MOVE && a->purpose != ATTEMPT_REROUTE)
         return false;
     const uint32_t count = unit->count;
@@ -246,12 +256,12 @@ static bool attempt_move(struct attempt *a)
         return false;
     if (failed) { /* what stayed here must not be sent from here */
         queue_delay(deliver->queue, unit);
+        attempt_free(a);
     } else if (moved < count) { /* it is read anew */
-        queue_put_back(deliver->queue, unit);
-        if (a->link == NULL) /* else its connection looks for the next one */
-            deliver_wanted(deliver, d);
+        attempt_put_back(a);
+    } else {
+        attempt_free(a);
     }
-    attempt_free(a);
     return true;
 }
 
@@ -399,9 +409,7 @@ static void attempt_open(struct attempt *a)
     case ATTEMPT_REROUTE:
         if (attempt_move(a))
             return;
-        queue_put_back(a->deliver->queue, a->unit);
-        deliver_wanted(a->deliver, a->unit->destination);
-        attempt_free(a);
+        attempt_put_back(a);
         return;
     case ATTEMPT_EXPIRE: /* the clock went back: it has time left */ attempt_give_up(a); return;
     case ATTEMPT_WARN:
@@ -494,8 +502,7 @@ static void attempt_judge(struct attempt *a)
     }
     if (a->outcomes_count == 0) {
         /* Nothing is known of any: at once, on another connection. */
-        queue_put_back(a->deliver->queue, a->unit);
-        attempt_free(a);
+        attempt_put_back(a);
         return;
     }
     a->judged = true;

@@ -197,7 +197,10 @@ static int take(struct control *control, const struct cert_place *place,
         (cert_usage_fits_client(usage) != cert_usage_fits_client(seen->usage) ||
          cert_usage_stops(r == 0 ? record.root : "") != cert_usage_stops(seen->root)))
         control->certificates.usage_changed = true;
-    if (place->side != CERT_OF_US && (r < 0 || record.not_after != seen->not_after))
+    const int64_t soon = now_s(control) + CERT_USAGE_SOON_S; /* later ones are not in the file */
+    const int64_t before = r == 0 ? record.not_after : INT64_MAX;
+    if (place->side != CERT_OF_US && before != seen->not_after &&
+        MIN(before, seen->not_after) < soon)
         control->certificates.usage_changed = true;
     if (r == 0)
         cert_seen_again(&record, seen);

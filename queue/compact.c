@@ -379,10 +379,8 @@ static bool is_lost(struct compact *c, uint64_t position)
     if (doubt->position != position)
         *doubt = (struct doubt) { .position = position, .first_ms = now_ms };
     doubt->last_ms = now_ms;
-    if (++doubt->tries < COMPACT_GIVE_UP_TRIES || now_ms < doubt->first_ms + COMPACT_GIVE_UP_MS)
-        return false;
-    *doubt = (struct doubt) { 0 };
-    return true;
+    return ++doubt->tries >= COMPACT_GIVE_UP_TRIES &&
+           now_ms >= doubt->first_ms + COMPACT_GIVE_UP_MS;
 }
 
 /* A read failed. True: that was put aside and stepped over, and the move goes on. */
@@ -396,7 +394,7 @@ static bool move_skips(struct move *m)
     } else if (m->read.head_known) {
         read_skip_part(&m->read, &position);
     }
-    if (!is_lost(c, position))
+    if (!is_lost(c, position != 0 ? position : stored_position(&m->from)))
         return false; /* it may be readable next time */
     if (!m->read.head_known) {
         if (put_aside(c, position, (uint64_t)m->from.units * RECORD_ALIGNMENT))

@@ -274,7 +274,6 @@ int segments_take(struct segments *s, enum segment_use use, struct segment **seg
     struct segment *free = s->files;
     while (free->state != SEGMENT_FREE)
         free++;
-    free->last = segments_last(s);
     set_state(s, free, SEGMENT_USED);
     name_segment(s, free, ++s->newest);
     free->key = random_next(&s->shard->random);

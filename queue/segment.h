@@ -24,7 +24,6 @@ struct segment {
     uint32_t holders;  /* messages, writers and readers whose first byte is in here */
     uint8_t state;
     bool suspect; /* a write failed: to be proved again before it is used again */
-    bool last;    /* taken by a move when there was none for anything else */
     uint64_t key; /* of this use: no record of another one is valid */
     struct ring_file file;
 };

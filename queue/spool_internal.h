@@ -99,6 +99,7 @@ struct spool {
     uint32_t retired;      /* oldest, as the disk knows it */
     struct spool_block *blocks;
     struct spool_block *current;
+    bool for_moves; /* its segment was taken when nothing but what is for moves was left */
     struct list pending;
     struct list cached;
     struct list commits; /* struct commit, by end */

@@ -221,9 +221,11 @@ static int block_next(struct spool *s, enum segment_use use)
         position = s->current->position + s->options.block_bytes;
     } else {
         struct segment *segment;
+        const bool last = segments_last(&s->segments);
         int r = segments_take(&s->segments, use, &segment);
         if (r < 0)
             return r;
+        s->for_moves = last;
         position = log_position(segment->sequence, 0);
         key = segment->key;
     }
@@ -266,21 +268,11 @@ bool log_has_room(const struct spool *s, uint32_t bytes)
     return block_follows(s) || s->segments.states[SEGMENT_FREE] > 0;
 }
 
-/* The current segment is the one that moves have opened when nothing else was left. */
-static bool moves_alone(const struct spool *s)
-{
-    if (s->current == NULL)
-        return false;
-    const struct segment *segment =
-        segments_find(&s->segments, position_segment(s->current->position));
-    return segment->last && segments_last(&s->segments);
-}
-
 int log_reserve(struct spool *s, size_t payload_bytes, enum segment_use use, uint8_t **payload,
                 uint64_t *position)
 {
-    if (use != SEGMENT_FOR_MOVES && moves_alone(s))
-        return -ENOSPC;
+    if (s->for_moves && use != SEGMENT_FOR_MOVES && segments_last(&s->segments))
+        return -ENOSPC; /* as long as there is nothing else */
     CHECK(payload_bytes < s->options.block_bytes);
     uint32_t bytes = record_bytes(payload_bytes);
     CHECK(bytes + BATCH_BYTES <= s->options.block_bytes);
