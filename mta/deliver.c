@@ -23,12 +23,10 @@
 enum {
     ASIDES_SPARE = 64, /* attempts that operators do not get */
     GROW_PAUSE_MS = 1'000,
-    REFUSE_PAUSE_MS = 200,      /* between two lots of PUMP_MAX that are refused or moved */
-    PUMP_MAX = 64,              /* connections or failures begun in one go */
-    HOPS_EXTRA = 2'048,         /* next hops in memory, beyond those with a connection */
-    HOPS_LOOKS_MAX = 64,        /* at next hops, for one to be forgotten */
-    ROOM_PAUSE_MS = 500,        /* before it is asked again for what there was no room for */
-    ROOM_SPREAD_MS_PER_K = 100, /* longer, by a thousand destinations: not all at once */
+    REFUSE_PAUSE_MS = 200, /* between two lots of PUMP_MAX that are refused or moved */
+    PUMP_MAX = 64,         /* connections or failures begun in one go */
+    HOPS_EXTRA = 2'048,    /* next hops in memory, beyond those with a connection */
+    HOPS_LOOKS_MAX = 64,   /* at next hops, for one to be forgotten */
     ADDRESS_MAX_BYTES = 1'100,
 };
 
@@ -55,6 +53,7 @@ int deliver_init(struct deliver *deliver, uint32_t connections)
     list_init(&deliver->open);
     bounce_limits_init(&deliver->bounce_limits, random_next(&deliver->shard->random));
     hop_share_init(deliver);
+    hop_line_init(deliver);
     int r = pool_init(&deliver->hops, "next hops", sizeof(struct next_hop),
                       deliver_hops_max(connections, deliver->queue->options.destinations_max));
     if (r == 0)
@@ -214,15 +213,6 @@ static bool hop_is_idle(const struct next_hop *hop)
            list_empty(&hop->waiting) && (hop->site == NULL || hop->told);
 }
 
-/* For want of something of ours: no failure of the destination. Many may want it. */
-static void deliver_again(struct deliver *deliver, struct destination *d)
-{
-    const uint64_t spread_ms =
-        ROOM_PAUSE_MS + (uint64_t)deliver->queue->destinations.used * ROOM_SPREAD_MS_PER_K / 1'000;
-    queue_destination_again(deliver->queue, d,
-                            ROOM_PAUSE_MS + random_below(&deliver->shard->random, spread_ms));
-}
-
 /* There may be more destinations than next hops: the one that was made or passed over last goes
  * last. Those that are told when protection comes back there go when there are no others. When
  * none was found, nobody looks again in the same millisecond: a hundred thousand may want one. */
@@ -247,7 +237,7 @@ static struct next_hop *hop_new(struct deliver *deliver)
         hop_steps_aside(old);
         hop_free(old);
         if (d->ready_count > 0 && !timer_armed(&d->timer))
-            deliver_again(deliver, d); /* it waited for something that it knew of: a lease's news */
+            destination_lines_up(deliver, d); /* it waited for something that it knew of: news */
         hop = pool_take(&deliver->hops);
     }
     if (hop == NULL)
@@ -255,7 +245,7 @@ static struct next_hop *hop_new(struct deliver *deliver)
     return hop;
 }
 
-static struct next_hop *hop_of(struct deliver *deliver, struct destination *d)
+struct next_hop *hop_of(struct deliver *deliver, struct destination *d)
 {
     if (d->owner != NULL)
         return d->owner;
@@ -299,7 +289,7 @@ void deliver_wanted(void *argument, struct destination *d)
         return; /* its back-off ends by its timer */
     struct next_hop *hop = hop_of(deliver, d);
     if (hop == NULL)
-        deliver_again(deliver, d);
+        destination_lines_up(deliver, d);
     else
         hop_pump(hop);
 }

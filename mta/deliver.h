@@ -37,11 +37,19 @@ struct hop_share {
     struct timer timer;
 };
 
+/* hop_aside.c: destinations with mail for which there is no next hop now. */
+struct hop_line {
+    struct list waiting;
+    uint32_t count;
+    struct task task;
+    struct timer timer;
+};
+
 struct deliver_metrics {
     uint64_t attempts, delivered, deferred, bounced, expired, held, rerouted, bounces_sent,
         bounces_suppressed, bounces_limited, bounces_dropped, reports[BOUNCE_KINDS],
         destination_failures, tls_steps, tls_steps_back, clear_after_failure, by_connector,
-        by_default, would, unroutable, too_large, hops_waiting, hops_waited, links_yielded,
+        by_default, would, unroutable, too_large, hops_waiting, hops_waited, in_line, links_yielded,
         links_passed;
     struct outbound_token_numbers tokens;
     struct histogram queued_ms; /* from arrival to delivery */
@@ -75,6 +83,7 @@ struct deliver {
     struct list open;            /* next hops */
     uint64_t hops_full_until_ms; /* none could be forgotten, and none is looked for until then */
     struct hop_share share;
+    struct hop_line line;
     struct deliver_metrics metrics;
     struct bounce_limits bounce_limits;
     uint32_t warnings; /* attempts that are none */

@@ -40,6 +40,8 @@ const struct metric deliver_metrics_table[] = {
     DELIVER_COUNTER(links_passed, "connections_passed_total", NULL, "Times that a connection went on with the mail of another domain with the same MX hosts"),
     { "ringpost_delivery_hops_waiting", NULL, "Next hops that wait for a connection or a look-up of ours", METRIC_GAUGE, 0,
       offsetof(struct deliver_metrics, hops_waiting) },
+    { "ringpost_delivery_destinations_in_line", NULL, "Destinations with ready mail that wait for a next hop in memory", METRIC_GAUGE, 0,
+      offsetof(struct deliver_metrics, in_line) },
     { "ringpost_delivery_queued_seconds", NULL, "From arrival to delivery", METRIC_HISTOGRAM, 1e-3,
       offsetof(struct deliver_metrics, queued_ms) },
     { "ringpost_delivery_lane_queued_seconds", "lane=\"urgent\"", "From arrival to delivery, by the priority of its class", METRIC_HISTOGRAM, 1e-3,

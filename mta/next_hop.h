@@ -296,10 +296,15 @@ bool hop_sts_known(struct next_hop *hop);
 bool hop_sts_ask(struct next_hop *hop, const struct hop_target *to, struct sts_facts *facts);
 /* What a host in testing would have been refused for is told. The connection is as it will be. */
 void link_sts_tell(const struct link *link);
+/* deliver.c: the one that it has, or gets; NULL: none is to be had now. */
+struct next_hop *hop_of(struct deliver *deliver, struct destination *destination);
 /* hop_aside.c: it is about to give way to another one: its destination waits in its lease. */
 void hop_steps_aside(struct next_hop *hop);
 /* The last one of its line, if that is long, and nothing is under way for that one; or NULL. */
 struct next_hop *hop_last_in_line(const struct next_hop *hop);
+void hop_line_init(struct deliver *deliver);
+/* There is none for it: its turn comes when there is. Harmless when it is in the line already. */
+void destination_lines_up(struct deliver *deliver, struct destination *destination);
 /* It has a next hop again, or is not wanted any more. */
 void destination_not_aside(struct destination *destination);
 /* Some of those that wait get a next hop, if the lease lets them. */
