@@ -161,13 +161,10 @@ void hop_line_init(struct deliver *deliver)
 
 void destination_lines_up(struct deliver *deliver, struct destination *d)
 {
-    const bool in_line = !list_empty(&d->aside) && d->aside_in == NULL;
-    if (!in_line)
-        destination_not_aside(d); /* its time has come, and its lease has not called it */
     if (!timer_armed(&d->timer))
         safety_arm(d);
-    if (in_line)
-        return;
+    if (!list_empty(&d->aside))
+        return; /* in the line, or in its lease, where it has its turn before that */
     list_push(&deliver->line.waiting, &d->aside);
     metric_add(&deliver->metrics.in_line, 1);
     if (deliver->line.count++ == 0)

@@ -303,7 +303,7 @@ void hop_steps_aside(struct next_hop *hop);
 /* The last one of its line, if that is long, and nothing is under way for that one; or NULL. */
 struct next_hop *hop_last_in_line(const struct next_hop *hop);
 void hop_line_init(struct deliver *deliver);
-/* There is none for it: its turn comes when there is. Harmless when it is in the line already. */
+/* There is none for it: its turn comes when there is. Harmless when it waits aside already. */
 void destination_lines_up(struct deliver *deliver, struct destination *destination);
 /* It has a next hop again, or is not wanted any more. */
 void destination_not_aside(struct destination *destination);
