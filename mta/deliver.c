@@ -693,11 +693,8 @@ void hop_pump(struct next_hop *hop)
 {
     hop_begin_all(hop);
     /* What a lease keeps for it others are to have, unless it asks where to connect to. */
-    if (!hop->its_turn || hop->request.resolve != NULL || hop->sts.sts != NULL)
-        return;
-    hop_stops_waiting(hop);
-    if (!list_empty(&hop->idle))
-        hop_begin_all(hop); /* these waited for tokens, too */
+    if (hop->its_turn && hop->request.resolve == NULL && hop->sts.sts == NULL)
+        hop_stops_waiting(hop);
 }
 
 static void link_first(struct link *link)

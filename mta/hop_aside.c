@@ -44,7 +44,7 @@ bool lease_has_room(const struct lease *lease)
 struct next_hop *hop_last_in_line(const struct next_hop *hop)
 {
     if (!hop_waits_for_site(hop) || hop->site->waiting_count <= LINE_MAX ||
-        is_half_full(&hop->site->holder->leases))
+        list_empty(&hop->site->waiting) || is_half_full(&hop->site->holder->leases))
         return NULL;
     struct next_hop *last = container_of(hop->site->waiting.previous, struct next_hop, waits);
     bool idle = last->links_count == 0 && last->request.resolve == NULL && last->sts.sts == NULL &&
@@ -98,7 +98,7 @@ static bool calls_one(const struct lease *lease)
     if (list_empty(&lease->aside))
         return false;
     return lease->failures == 0 ? lease->waiting_count < LINE_MAX
-                                : list_empty(&lease->waiting) && lease_usable_slots(lease) > 0;
+                                : lease->waiting_count == 0 && lease_usable_slots(lease) > 0;
 }
 
 void lease_calls_back(struct lease_shard *leases, struct lease *lease)

@@ -92,6 +92,11 @@ static struct lease *lease_of(struct next_hop *hop)
 
 /* ---- waiting ---- */
 
+static bool has_token(const struct lease *lease)
+{
+    return lease->limits.rate == 0 || lease_tokens(lease) > 0;
+}
+
 static bool has_slot(const struct lease *lease)
 {
     return lease->slots_used > 0 || lease_usable_slots(lease) > 0;
@@ -121,19 +126,23 @@ bool hop_waits_for_site(const struct next_hop *hop)
            memcmp(&hop->site->key, &hop->site_key, sizeof(hop->site_key)) == 0;
 }
 
-/* Whoever waits for a token only has a connection: it does not wait behind those without. */
+static void hop_not_its_turn(struct next_hop *hop);
+
+/* Whoever waits for a token alone has a connection: it does not wait behind those without. */
 static void hop_waits(struct next_hop *hop, struct lease *lease, uint32_t slots, uint32_t tokens)
 {
+    const bool stays = hop->site == lease && (slots == 0) == (hop->wants_slots == 0);
     if (hop->site != lease) {
         const struct lease_limits limits = lease->limits;
         hop_stops_waiting(hop);
         hop->site = lease_get(lease->holder, &lease->key, &limits);
         CHECK(hop->site == lease);
         lease->waiting_count++;
-        if (slots == 0)
-            list_push_front(&lease->waiting, &hop->waits);
-        else
-            list_push(&lease->waiting, &hop->waits);
+    }
+    if (!stays) {
+        hop_not_its_turn(hop);
+        list_remove(&hop->waits);
+        list_push(slots == 0 ? &lease->resting_hops : &lease->waiting, &hop->waits);
     }
     if (hop->wants_slots == slots && hop->wants_tokens == tokens)
         return;
@@ -297,8 +306,8 @@ static bool link_must_leave(struct link *link)
     return hop->destination->ready_count == 0 || now_ms - link->lease.since_ms >= LEASE_TURN_MS;
 }
 
-/* The first one besides it that waits for a connection; those that wait for tokens stand before
- * it. Who has no mail left does not wait any more. */
+/* The first one besides it that waits for a connection. Who has no mail left does not wait any
+ * more. */
 static struct next_hop *first_waiting(const struct lease *lease, const struct next_hop *besides)
 {
     unsigned looks = 0;
@@ -307,7 +316,7 @@ static struct next_hop *first_waiting(const struct lease *lease, const struct ne
         struct next_hop *hop = container_of(node, struct next_hop, waits);
         if (hop->destination->ready_count == 0)
             hop_stops_waiting(hop);
-        else if (hop->wants_slots > 0 && hop != besides)
+        else if (hop != besides)
             return hop;
         if (++looks == WAITING_LOOKS)
             break;
@@ -335,8 +344,8 @@ bool link_has_token(struct link *link)
     struct next_hop *hop = link->hop;
     if (lease->limits.rate == 0 || lease_tokens(lease) > 0)
         return true;
-    hop_waits(hop, lease, hop->site == lease ? hop->wants_slots : 0,
-              MIN(hop->destination->ready_count, (uint32_t)TOKENS_WANTED));
+    /* As long as one rests for want of a token it needs no other. */
+    hop_waits(hop, lease, 0, MIN(hop->destination->ready_count, (uint32_t)TOKENS_WANTED));
     return lease_tokens(lease) > 0;
 }
 
@@ -422,6 +431,8 @@ void hop_lease_changed(void *owner, struct lease *lease)
     CHECK(held == lease);
     if (lease->waiting_round != lease->round) {
         lease->waiting_round = lease->round;
+        list_each (node, &lease->resting_hops)
+            hop_told(container_of(node, struct next_hop, waits), lease);
         list_each (node, &lease->waiting)
             hop_told(container_of(node, struct next_hop, waits), lease);
     }
@@ -433,20 +444,20 @@ void hop_lease_changed(void *owner, struct lease *lease)
         lease->leaving++;
         rest_ends(lease);
     }
-    for (unsigned i = 0; !list_empty(&lease->waiting); i++) {
+    unsigned wakes = 0;
+    while (!list_empty(&lease->resting_hops) && has_token(lease) && wakes++ < WAKES_MAX)
+        hop_has_its_turn(container_of(lease->resting_hops.next, struct next_hop, waits));
+    while (!list_empty(&lease->waiting) && wakes++ < WAKES_MAX) {
         struct next_hop *hop = container_of(lease->waiting.next, struct next_hop, waits);
-        if (lease->limits.rate > 0 && hop->wants_tokens == 0 && lease_tokens(lease) == 0)
+        if (hop->wants_tokens == 0 && !has_token(lease))
             hop_waits(hop, lease, hop->wants_slots, /* it waited for the probe alone */
                       MIN(MAX(hop->destination->ready_count, 1U), (uint32_t)TOKENS_WANTED));
-        bool token = lease->limits.rate == 0 || lease_tokens(lease) > 0;
-        if (hop->its_turn || !token || (hop->wants_slots > 0 && slots_left(lease) == 0))
+        if (hop->its_turn || !has_token(lease) || slots_left(lease) == 0)
             break;
-        if (i == WAKES_MAX) {
-            lease_shard_wake(leases, lease);
-            break;
-        }
         hop_has_its_turn(hop);
     }
+    if (wakes > WAKES_MAX)
+        lease_shard_wake(leases, lease);
     lease_calls_back(leases, lease);
     lease_put(lease);
 }

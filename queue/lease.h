@@ -142,9 +142,10 @@ struct lease {
     bool ceiling;
     char why[LEASE_WHY_MAX];
     /* of the user */
-    struct list waiting; /* next hops */
-    struct list aside;   /* destinations that wait without one */
-    struct list resting; /* connections that have nothing to do */
+    struct list waiting;      /* next hops, for a slot */
+    struct list resting_hops; /* next hops with a connection that waits for a token */
+    struct list aside;        /* destinations that wait without one */
+    struct list resting;      /* connections that have nothing to do */
     struct list wake;
     uint64_t waiting_slots, waiting_tokens; /* wanted by those that wait */
     uint32_t waiting_count;

@@ -125,6 +125,7 @@ struct lease *lease_get(struct lease_holder *holder, const struct lease_key *key
         };
         list_init(&lease->dirty);
         list_init(&lease->waiting);
+        list_init(&lease->resting_hops);
         list_init(&lease->aside);
         list_init(&lease->resting);
         list_init(&lease->wake);
@@ -198,6 +199,7 @@ void lease_put(struct lease *lease)
     CHECK(lease->serving == 0);
     CHECK(lease->leaving == 0);
     CHECK(list_empty(&lease->waiting));
+    CHECK(list_empty(&lease->resting_hops));
     CHECK(list_empty(&lease->aside));
     CHECK(list_empty(&lease->resting));
     lease_want(lease, 0, 0);

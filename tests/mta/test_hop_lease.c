@@ -262,3 +262,25 @@ Test(hop_lease, what_mail_waits_for_can_be_told)
     cr_assert(deliver_until_empty(w, HOUR_MS));
     deliver_world_free(w);
 }
+
+/* Each has a connection, wants more of them, and there are none: it takes what there is. */
+Test(hop_lease, connections_that_wait_for_a_token_do_not_wait_for_others)
+{
+    for (uint64_t seed = 1; seed <= 12; seed++) {
+        struct deliver_world *w = deliver_world_new(
+            seed,
+            "delivery { connections-per-hop = 3 idle-timeout = 1h }\n"
+            "outbound \"x\" { type = partner state = enforce domains = { x.test, y.test, z.test } "
+            "hosts = { mx } tls = none max-rate = 300 }");
+        struct sim_actor *hop = hop_of_three(w);
+        sim_hop_options(hop)->delay_max_ms = 100;
+        for (unsigned i = 0; i < 400; i++) {
+            const char to[] = { (char)('x' + random_below(&w->shard.random, 3)), '\0' };
+            deliver_mail(w, to, 500);
+            deliver_world_run(w, random_below(&w->shard.random, 300));
+        }
+        cr_assert(deliver_until_empty(w, MINUTE_MS), "seed %lu: %lu wait", seed,
+                  w->queue.metrics.messages);
+        deliver_world_free(w);
+    }
+}

@@ -56,6 +56,8 @@ static const char *lease_is_silent(const struct watch *w, const struct next_hop 
     const unsigned owner = (unsigned)(lease->key.word[0] % w->sim->shards);
     if (!list_empty(&lease->dirty) || !list_empty(&lease->wake) || lease->number != lease->heard)
         return NULL;
+    if (!list_empty(&hop->idle) && lease->limits.rate > 0 && lease_tokens(lease) > 0)
+        return "its connections rest, and there are tokens for them";
     if (lease->slots_used > 0)
         return NULL; /* the end of that connection wakes it */
     if (lease->waiting_turns > (hop->its_turn ? 1U : 0U))
