@@ -115,9 +115,7 @@ void lease_calls_back(struct lease_shard *leases, struct lease *lease)
             continue;
         if (lease->failures == 0)
             queue_destination_works(queue, d);
-        queue->options.wanted(queue->options.owner, d);
-        if (d->owner == NULL)
-            return; /* there is no next hop to be had: it has its timer, and calls the others */
+        queue->options.wanted(queue->options.owner, d); /* it may be in the shard's line then */
     }
 }
 

@@ -48,6 +48,35 @@ static bool wants_tokens(const struct lease_share *share)
     return share->known && (int32_t)(share->tokens_asked - share->tokens) > 0;
 }
 
+/* One of the shard's connections is about to end, or to be made. */
+static bool some_link_changes(const struct server_shard *server, const struct lease *lease)
+{
+    for (unsigned i = 0; i < server->logs_count; i++) {
+        list_each (node, &server->logs[i].deliver.open) {
+            const struct next_hop *hop = container_of(node, const struct next_hop, node);
+            list_each (each, &hop->links) {
+                const struct link *link = container_of(each, const struct link, node);
+                if (link->lease.lease == lease && !link->ready && link->attempt == NULL)
+                    return true;
+            }
+        }
+    }
+    return false;
+}
+
+/* A connection of a next hop of this shard that has no mail for it, and stays. */
+static bool another_rests(const struct watch *w, const struct lease *lease)
+{
+    if ((lease->limits.rate > 0 && lease_tokens(lease) == 0) || some_link_changes(w->server, lease))
+        return false;
+    list_each (node, &lease->resting) {
+        const struct link *link = container_of(node, const struct link, site_resting);
+        if (link->ready && link->attempt == NULL && link->hop->destination->ready_count == 0)
+            return true;
+    }
+    return false;
+}
+
 /* Why no news will come to who waits in this lease; NULL: some will. */
 static const char *lease_is_silent(const struct watch *w, const struct next_hop *hop)
 {
@@ -58,6 +87,8 @@ static const char *lease_is_silent(const struct watch *w, const struct next_hop 
         return NULL;
     if (!list_empty(&hop->idle) && lease->limits.rate > 0 && lease_tokens(lease) > 0)
         return "its connections rest, and there are tokens for them";
+    if (hop->wants_slots > 0 && hop->links_count == 0 && another_rests(w, lease))
+        return "another one's connection rests, which could end";
     if (lease->slots_used > 0)
         return NULL; /* the end of that connection wakes it */
     if (lease->waiting_turns > (hop->its_turn ? 1U : 0U))
@@ -78,10 +109,28 @@ static const char *lease_is_silent(const struct watch *w, const struct next_hop 
 
 /* ---- destinations ---- */
 
+/* It waits aside (mta/hop_aside.c), and has a timer only in case that nobody calls it: why nobody
+ * will. */
+static const char *is_not_called(const struct destination *d)
+{
+    const struct deliver *deliver = d->queue->options.owner;
+    const struct lease *lease = d->aside_in;
+    if (lease == NULL)
+        return timer_armed(&deliver->line.timer) || !list_empty(&deliver->line.task.node)
+                   ? NULL
+                   : "the line for next hops does not move";
+    if (lease->failures > 0 || lease->waiting_count > 0 || lease->slots_used > 0 ||
+        !list_empty(&lease->wake) || !list_empty(&lease->dirty) || lease->number != lease->heard)
+        return NULL;
+    return "its site works, and does not call it";
+}
+
 /* Why nobody will look at it again; NULL: somebody will. */
 static const char *is_forgotten(const struct watch *w, const struct destination *d)
 {
     const struct next_hop *hop = d->owner;
+    if (!list_empty(&d->aside) && is_not_called(d) != NULL)
+        return is_not_called(d);
     if (timer_armed(&d->timer))
         return NULL;
     if (hop == NULL)
