@@ -461,6 +461,7 @@ static void link_free(struct link *link)
     list_remove(&link->node);
     list_remove(&link->idle);
     hop_give_slot(hop, &link->lease);
+    hop_lost_link(hop);
     floor_watch_end(&link->floor);
     dane_lookup_forget(&link->dane);
     generation_drop(deliver->generations, link->generation);

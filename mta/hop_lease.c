@@ -108,6 +108,8 @@ static void say_wants(struct lease_shard *leases, struct lease *lease, bool toke
     lease_want(lease, (uint32_t)MIN(MAX(lease->waiting_slots, aside), (uint64_t)UINT32_MAX),
                tokens ? (uint32_t)MIN(lease->waiting_tokens, (uint64_t)UINT32_MAX) : 0);
     lease_shard_now(leases, lease);
+    if (has_token(lease) && !list_empty(&lease->resting_hops))
+        lease_shard_wake(leases, lease); /* more than who asks takes, and nobody else is told */
 }
 
 /* Tokens are for who has a slot: with few of both one shard would have a slot without a token,
@@ -160,6 +162,16 @@ static void hop_not_its_turn(struct next_hop *hop)
         return;
     hop->its_turn = false;
     hop->site->waiting_turns--;
+}
+
+void hop_lost_link(struct next_hop *hop)
+{
+    if (hop->links_count > 0 || hop->site == NULL || hop->wants_slots > 0)
+        return;
+    if (hop->destination->ready_count > 0)
+        hop_waits(hop, hop->site, 1, hop->wants_tokens);
+    else
+        hop_stops_waiting(hop);
 }
 
 /* What is left for those whose turn it is not yet. */
@@ -336,6 +348,24 @@ bool link_leaves(struct link *link)
     return true;
 }
 
+/* They began to wait while the site failed, and it works. */
+static void rests_leave(struct lease *lease)
+{
+    unsigned looks = 0;
+    if (list_empty(&lease->waiting) || lease->failures > 0 || slots_left(lease) > 0 ||
+        !has_token(lease))
+        return;
+    list_each (node, &lease->resting) {
+        struct link *link = container_of(node, struct link, site_resting);
+        if (link->ready && link->attempt == NULL && link->hop->destination->ready_count == 0) {
+            (void)link_leaves(link);
+            return;
+        }
+        if (++looks == WAITING_LOOKS)
+            return;
+    }
+}
+
 /* ---- tokens ---- */
 
 bool link_has_token(struct link *link)
@@ -458,6 +488,7 @@ void hop_lease_changed(void *owner, struct lease *lease)
     }
     if (wakes > WAKES_MAX)
         lease_shard_wake(leases, lease);
+    rests_leave(lease);
     lease_calls_back(leases, lease);
     lease_put(lease);
 }

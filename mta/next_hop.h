@@ -265,6 +265,8 @@ void hop_told(struct next_hop *hop, const struct lease *lease);
 /* It waits at its end, so that it is remembered: with the probe, or when it works. */
 void hop_waits_for_probe(struct next_hop *hop, struct lease *lease);
 void hop_give_slot(struct next_hop *hop, struct link_lease *taken);
+/* It has one connection less: with none left it waits for one, and not for a token alone. */
+void hop_lost_link(struct next_hop *hop);
 void hop_stops_waiting(struct next_hop *hop);
 /* True: it is for others of its site now, or ends to make room for them, instead of being given a
  * message. */
