@@ -164,6 +164,13 @@ static void hop_not_its_turn(struct next_hop *hop)
     hop->site->waiting_turns--;
 }
 
+/* Its mail went some other way, or is over: nor does it look whether its destination works. */
+static void hop_wants_nothing(struct next_hop *hop)
+{
+    hop_stops_waiting(hop);
+    hop_looked(hop, false);
+}
+
 void hop_lost_link(struct next_hop *hop)
 {
     if (hop->links_count > 0 || hop->site == NULL || hop->wants_slots > 0)
@@ -171,7 +178,7 @@ void hop_lost_link(struct next_hop *hop)
     if (hop->destination->ready_count > 0)
         hop_waits(hop, hop->site, 1, hop->wants_tokens);
     else
-        hop_stops_waiting(hop);
+        hop_wants_nothing(hop);
 }
 
 /* What is left for those whose turn it is not yet. */
@@ -327,7 +334,7 @@ static struct next_hop *first_waiting(const struct lease *lease, const struct ne
     {
         struct next_hop *hop = container_of(node, struct next_hop, waits);
         if (hop->destination->ready_count == 0)
-            hop_stops_waiting(hop);
+            hop_wants_nothing(hop);
         else if (hop != besides)
             return hop;
         if (++looks == WAITING_LOOKS)

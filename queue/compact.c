@@ -551,6 +551,15 @@ static void walk(struct compact *c)
     ring_read(s->shard->ring, &c->op, &segment->file, c->bytes, s->options.block_bytes, c->block);
 }
 
+/* What full segments hold, and those that a failed write has ended early, besides what lives. */
+static uint64_t dead_bytes(const struct spool *s)
+{
+    const uint64_t used = s->segments.states[SEGMENT_USED];
+    const uint64_t ended = used > 0 ? (used - 1) * s->options.segment_bytes : 0;
+    const uint64_t live = s->metrics.live_bytes;
+    return MAX(s->metrics.dead_bytes, ended > live ? ended - live : 0);
+}
+
 static bool compact_wanted(const struct spool *s)
 {
     const struct compact *c = s->compact;
@@ -561,7 +570,7 @@ static bool compact_wanted(const struct spool *s)
     if (left > s->segments.reserve + COMPACT_LEFT)
         some = MAX(some, (uint64_t)COMPACT_SLACK * s->options.segment_bytes);
     return !s->closed && s->options.find != NULL &&
-           s->segments.oldest < position_segment(s->durable) && s->metrics.dead_bytes > some &&
+           s->segments.oldest < position_segment(s->durable) && dead_bytes(s) > some &&
            (c->stuck != s->segments.oldest || s->shard->now_ms >= c->again_ms);
 }
 
