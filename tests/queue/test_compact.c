@@ -312,3 +312,32 @@ Test(compact, a_full_log_comes_back_after_writes_that_failed)
     world_close(w);
     world_free(w);
 }
+
+/* Each write that fails ends a segment, of which next to nothing is used. */
+Test(compact, segments_that_ended_early_do_not_fill_the_log)
+{
+    const struct sim_options calm = sim_calm(9);
+    struct world *w = world_new(&calm);
+    w->options.segments_max = 8;
+    cr_assert_eq(world_open(w), 0);
+    for (unsigned i = 0; i < 200 && spool_room(w->spool, 0) == 0; i++) {
+        cr_assert_geq(world_send(w, 500, 2), 0);
+        world_run(w, 200);
+        sim_fail(w->sim, w->machine, SIM_WRITE, 0, 1, -EIO);
+        (void)world_outcome(&w->messages[i], 0, false);
+        world_run(w, 200);
+    }
+    sim_fail(w->sim, w->machine, SIM_WRITE, 0, 0, 0);
+    cr_assert_gt(spool_metrics(w->spool)->writes_failed, 5);
+    cr_assert_neq(spool_room(w->spool, 0), 0);
+    world_run(w, 30'000);
+    cr_assert_eq(spool_room(w->spool, 0), 0);
+    cr_assert_gt(spool_metrics(w->spool)->moved, 0);
+    for (uint32_t i = 0; i < w->count; i++)
+        if (w->messages[i].state == M_LIVE)
+            cr_assert_eq(world_read(w, &w->messages[i]), 0);
+    all_end(w);
+    cr_assert_eq(spool_metrics(w->spool)->live_messages, 0);
+    world_close(w);
+    world_free(w);
+}

@@ -184,6 +184,21 @@ static void look_at(void *argument, struct destination *d)
              hop == NULL ? 0 : hop->links_count, hop != NULL && hop->told, lease);
 }
 
+/* One that has no mail, waits for nothing, and is the only one that may look for all shards. */
+static void look_at_looks(struct watch *w, const struct deliver *deliver)
+{
+    list_each (node, &deliver->open) {
+        const struct next_hop *hop = container_of(node, const struct next_hop, node);
+        if (hop->own.lease == NULL || hop->destination->ready_count > 0 || hop->links_count > 0 ||
+            hop->request.resolve != NULL || hop->sts.sts != NULL || hop->site != NULL ||
+            !list_empty(&hop->waiting) || w->found)
+            continue;
+        w->found = true;
+        snprintf(w->why, SERVER_PATH_MAX, "shard %u, %s: it has the look, and no mail",
+                 w->server->shard.index, hop->destination->key);
+    }
+}
+
 static void look_at_deferred(struct watch *w, struct queue *queue)
 {
     uint32_t cursor = 0;
@@ -209,6 +224,7 @@ bool server_sim_forgets(struct server_sim *s, bool units, char why[static SERVER
             struct queue *queue = &server->logs[k].queue;
             if (queue->metrics.units_ready > 0)
                 queue_each_ready(queue, look_at, &w);
+            look_at_looks(&w, &server->logs[k].deliver);
             if (units && queue->metrics.units_deferred > 0)
                 look_at_deferred(&w, queue);
         }
