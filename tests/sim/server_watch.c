@@ -191,7 +191,7 @@ static void look_at_looks(struct watch *w, const struct deliver *deliver)
         const struct next_hop *hop = container_of(node, const struct next_hop, node);
         if (hop->own.lease == NULL || hop->destination->ready_count > 0 || hop->links_count > 0 ||
             hop->request.resolve != NULL || hop->sts.sts != NULL || hop->site != NULL ||
-            !list_empty(&hop->waiting) || w->found)
+            !list_empty(&hop->waiting) || timer_armed(&hop->destination->timer) || w->found)
             continue;
         w->found = true;
         snprintf(w->why, SERVER_PATH_MAX, "shard %u, %s: it has the look, and no mail",
