@@ -425,16 +425,17 @@ void queue_unreserve(struct queue *queue, uint32_t recipients)
 }
 
 /* The unit of this message for a destination and a class, if it is easily found: one more unit is
- * one more transaction, and no mistake. */
+ * one more transaction, and no mistake. Not one of others, which are not being added. */
 static struct unit *unit_being_added(const struct queue *queue, const struct message *message,
-                                     const struct destination *d, uint8_t class)
+                                     const struct destination *d, uint8_t class,
+                                     const struct unit *others)
 {
     if (d->adding != message || d == queue->parking) /* parked ones go different ways */
         return NULL;
     if (d->adding_unit->class == class)
         return d->adding_unit;
     unsigned looks = CLASSES_MAX;
-    for (struct unit *unit = message->units; unit != NULL && looks > 0;
+    for (struct unit *unit = message->units; unit != others && looks > 0;
          unit = unit->sibling, looks--)
         if (unit->destination == d && unit->class == class)
             return unit;
@@ -444,7 +445,7 @@ static struct unit *unit_being_added(const struct queue *queue, const struct mes
 /* The recipient's place in the unit of its destination, which is made if need be. */
 static int message_place(struct queue *queue, struct message *message,
                          const struct envelope *envelope, const struct recipient *recipient,
-                         uint32_t index)
+                         uint32_t index, const struct unit *others)
 {
     char key[DESTINATION_KEY_MAX];
     queue->placing = message->stored.id;
@@ -453,7 +454,7 @@ static int message_place(struct queue *queue, struct message *message,
     if (d == NULL)
         d = queue->parking;
     uint8_t class = queue_class_slot(queue, recipient->class);
-    struct unit *unit = unit_being_added(queue, message, d, class);
+    struct unit *unit = unit_being_added(queue, message, d, class, others);
     if (unit != NULL) {
         d->adding_unit = unit;
     } else {
@@ -474,7 +475,7 @@ void queue_add(struct queue *queue, const struct stored *stored, const struct en
     queue_unreserve(queue, envelope->recipients_count);
     uint32_t unplaced = 0;
     for (uint32_t i = 0; i < envelope->recipients_count; i++)
-        if (message_place(queue, message, envelope, &envelope->recipients[i], i) < 0)
+        if (message_place(queue, message, envelope, &envelope->recipients[i], i, NULL) < 0)
             unplaced++;
     CHECK(unplaced == 0);
     metric_add(&queue->metrics.accepted, 1);
@@ -511,7 +512,7 @@ static void found_units(struct queue *queue, struct message *message,
             continue;
         if ((outcome != NULL && outcome->kind == OUTCOME_HELD) != held)
             continue;
-        if (message_place(queue, message, &recovered->envelope, &recipient, i) < 0) {
+        if (message_place(queue, message, &recovered->envelope, &recipient, i, others) < 0) {
             queue->unplaced++;
             continue;
         }
