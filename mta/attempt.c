@@ -254,14 +254,13 @@ static bool attempt_move(struct attempt *a)
     }
     if (moved == 0 && !failed)
         return false;
-    if (failed) { /* what stayed here must not be sent from here */
-        queue_delay(deliver->queue, unit);
-        attempt_free(a);
-    } else if (moved < count) { /* it is read anew */
+    if (!failed && moved < count) { /* it is read anew */
         attempt_put_back(a);
-    } else {
-        attempt_free(a);
+        return true;
     }
+    if (failed) /* what stayed here must not be sent from here */
+        queue_delay(deliver->queue, unit);
+    attempt_free(a);
     return true;
 }
 

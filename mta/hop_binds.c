@@ -48,7 +48,7 @@ static enum hop_bind waits_for(const struct next_hop *hop, char words[static HOP
     const struct lease *lease = hop->site;
     if (lease->failures > 0)
         return say(words, HOP_BINDS_PROBE, "one connection looks whether it works again");
-    if (lease->limits.rate > 0 && lease_tokens(lease) == 0)
+    if (!lease_has_token(lease))
         return say(words, HOP_BINDS_RATE, "max-rate lets %u messages a minute go there",
                    lease->limits.rate);
     if (lease->ceiling)

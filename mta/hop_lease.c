@@ -92,11 +92,6 @@ static struct lease *lease_of(struct next_hop *hop)
 
 /* ---- waiting ---- */
 
-static bool has_token(const struct lease *lease)
-{
-    return lease->limits.rate == 0 || lease_tokens(lease) > 0;
-}
-
 static bool has_slot(const struct lease *lease)
 {
     return lease->slots_used > 0 || lease_usable_slots(lease) > 0;
@@ -108,7 +103,7 @@ static void say_wants(struct lease_shard *leases, struct lease *lease, bool toke
     lease_want(lease, (uint32_t)MIN(MAX(lease->waiting_slots, aside), (uint64_t)UINT32_MAX),
                tokens ? (uint32_t)MIN(lease->waiting_tokens, (uint64_t)UINT32_MAX) : 0);
     lease_shard_now(leases, lease);
-    if (has_token(lease) && !list_empty(&lease->resting_hops))
+    if (lease_has_token(lease) && !list_empty(&lease->resting_hops))
         lease_shard_wake(leases, lease); /* more than who asks takes, and nobody else is told */
 }
 
@@ -259,12 +254,12 @@ bool hop_take_of(struct next_hop *hop, struct lease *lease, uint32_t wanted,
     if (hop->destination->ordered_ms != 0)
         lease_retry(lease, hop->destination->ordered_ms);
     const bool slow = lease->limits.rate > 0;
-    bool may = !slow || lease_tokens(lease) > 0;
+    bool may = lease_has_token(lease);
     bool took = may && is_its_turn(hop, lease) && lease_take_slot(lease, &taken->probe);
     if (!took) { /* its owner may be on this shard, and answer at once */
         hop_waits(hop, lease, wanted,
                   slow ? MIN(hop->destination->ready_count, (uint32_t)TOKENS_WANTED) : 0);
-        may = !slow || lease_tokens(lease) > 0;
+        may = lease_has_token(lease);
         took = may && is_its_turn(hop, lease) && lease_take_slot(lease, &taken->probe);
     }
     if (took) {
@@ -360,7 +355,7 @@ static void rests_leave(struct lease *lease)
 {
     unsigned looks = 0;
     if (list_empty(&lease->waiting) || lease->failures > 0 || slots_left(lease) > 0 ||
-        !has_token(lease))
+        !lease_has_token(lease))
         return;
     list_each (node, &lease->resting) {
         struct link *link = container_of(node, struct link, site_resting);
@@ -379,7 +374,7 @@ bool link_has_token(struct link *link)
 {
     struct lease *lease = link->lease.lease;
     struct next_hop *hop = link->hop;
-    if (lease->limits.rate == 0 || lease_tokens(lease) > 0)
+    if (lease_has_token(lease))
         return true;
     /* As long as one rests for want of a token it needs no other. */
     hop_waits(hop, lease, 0, MIN(hop->destination->ready_count, (uint32_t)TOKENS_WANTED));
@@ -482,14 +477,14 @@ void hop_lease_changed(void *owner, struct lease *lease)
         rest_ends(lease);
     }
     unsigned wakes = 0;
-    while (!list_empty(&lease->resting_hops) && has_token(lease) && wakes++ < WAKES_MAX)
+    while (!list_empty(&lease->resting_hops) && lease_has_token(lease) && wakes++ < WAKES_MAX)
         hop_has_its_turn(container_of(lease->resting_hops.next, struct next_hop, waits));
     while (!list_empty(&lease->waiting) && wakes++ < WAKES_MAX) {
         struct next_hop *hop = container_of(lease->waiting.next, struct next_hop, waits);
-        if (hop->wants_tokens == 0 && !has_token(lease))
+        if (hop->wants_tokens == 0 && !lease_has_token(lease))
             hop_waits(hop, lease, hop->wants_slots, /* it waited for the probe alone */
                       MIN(MAX(hop->destination->ready_count, 1U), (uint32_t)TOKENS_WANTED));
-        if (hop->its_turn || !has_token(lease) || slots_left(lease) == 0)
+        if (hop->its_turn || !lease_has_token(lease) || slots_left(lease) == 0)
             break;
         hop_has_its_turn(hop);
     }

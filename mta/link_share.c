@@ -152,7 +152,7 @@ static void link_pass(struct link *link, struct next_hop *hop, const struct fit 
 bool hop_takes_over(struct next_hop *hop)
 {
     struct lease *lease = lease_find(&hop->deliver->leases->holder, &hop->site_key);
-    if (lease == NULL || (lease->limits.rate > 0 && lease_tokens(lease) == 0))
+    if (lease == NULL || !lease_has_token(lease))
         return false;
     const struct list *node = lease->resting.previous; /* the least likely to have been closed */
     for (unsigned i = 0; i < RESTING_LOOKS && node != &lease->resting; i++) {
@@ -182,8 +182,7 @@ bool link_passes(struct link *link, struct next_hop *to)
 {
     struct fit fit;
     const struct lease *lease = link->lease.lease;
-    if ((lease->limits.rate > 0 && lease_tokens(lease) == 0) || !hop_is_about_to(to) ||
-        !link_serves(link, to, &fit))
+    if (!lease_has_token(lease) || !hop_is_about_to(to) || !link_serves(link, to, &fit))
         return false;
     link_pass(link, to, &fit);
     return true;

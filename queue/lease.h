@@ -192,6 +192,8 @@ uint32_t lease_surplus(const struct lease *lease);
 /* A message may go: true, and a token is used. more: that are ready behind it. */
 [[nodiscard]] bool lease_take_token(struct lease *lease, uint32_t more);
 uint32_t lease_tokens(const struct lease *lease);
+/* A message may go, as far as the rate is concerned. */
+bool lease_has_token(const struct lease *lease);
 
 /* No connection came about. False: that is known, or this was not for us to try: nothing changes.
  * True: all holders hear of it. */

@@ -28,6 +28,11 @@ uint32_t lease_tokens(const struct lease *lease)
     return lease->tokens_granted - lease->tokens_used - lease->tokens_returned;
 }
 
+bool lease_has_token(const struct lease *lease)
+{
+    return lease->limits.rate == 0 || lease_tokens(lease) > 0;
+}
+
 static void lease_touch(struct lease *lease)
 {
     if (list_empty(&lease->dirty))

@@ -44,8 +44,8 @@ Test(hop_aside, a_line_for_next_hops_moves_as_they_become_free)
     }
 }
 
-/* None of them is of use while the host is down; and nobody waits until its own timer is due. */
-Test(hop_aside, a_line_that_only_turns_does_so_slowly_and_goes_on_when_the_host_is_back)
+/* None of them is of use while the host is down. */
+Test(hop_aside, a_line_for_a_host_that_is_down_costs_few_connects_and_goes_on_when_it_is_back)
 {
     struct sim_actor *host;
     struct deliver_world *w = few_hops(7, 3, &host);

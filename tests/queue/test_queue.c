@@ -664,6 +664,39 @@ Test(queue, recovered_mail_without_a_place_is_said_so)
     free(w);
 }
 
+/* Some of one destination are held, in two classes, and one of these has others that are not. */
+Test(queue, what_is_held_is_held_after_a_start_whatever_else_goes_there)
+{
+    struct queue_world *w = queue_world_new(30);
+    struct recipient to[] = {
+        { .address = SLICE("a@x.test"), .class = SLICE("a") },
+        { .address = SLICE("b@x.test"), .class = SLICE("b") },
+        { .address = SLICE("c@x.test"), .class = SLICE("b") },
+    };
+    const struct envelope envelope = { .sender = SLICE("s@sender.test"),
+                                       .arrival_us = w->shard.steady_us,
+                                       .recipients = to,
+                                       .recipients_count = ARRAY_COUNT(to) };
+    const struct outcome held[] = { { .recipient = 0, .kind = OUTCOME_HELD },
+                                    { .recipient = 1, .kind = OUTCOME_HELD } };
+    struct recovered recovered = { .stored = { .id = 7 }, .outcomes = held, .outcomes_count = 2 };
+    uint8_t bytes[512];
+    const size_t size = envelope_bytes(&envelope);
+    cr_assert_leq(size, sizeof(bytes));
+    envelope_encode(&envelope, bytes);
+    cr_assert_eq(envelope_decode(slice_of(bytes, size), &recovered.envelope), 0);
+    queue_found(&w->queue, &recovered);
+    cr_assert_eq(w->queue.metrics.units_ready, 1);
+    cr_assert_eq(w->queue.metrics.units_held, 2);
+    struct unit *unit = queue_pull_from(w, "mx:x.test");
+    cr_assert_eq(unit->count, 1);
+    cr_assert_eq(next_of(unit), 2);
+    queue_put_back(&w->queue, unit);
+    queue_world_crash(w, SIM_KILL);
+    sim_free(w->sim);
+    free(w);
+}
+
 /* ---- all together ---- */
 
 Test(queue, counts_agree_whatever_happens)

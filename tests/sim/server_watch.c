@@ -67,7 +67,7 @@ static bool some_link_changes(const struct server_shard *server, const struct le
 /* A connection of a next hop of this shard that has no mail for it, and stays. */
 static bool another_rests(const struct watch *w, const struct lease *lease)
 {
-    if ((lease->limits.rate > 0 && lease_tokens(lease) == 0) || some_link_changes(w->server, lease))
+    if (!lease_has_token(lease) || some_link_changes(w->server, lease))
         return false;
     list_each (node, &lease->resting) {
         const struct link *link = container_of(node, const struct link, site_resting);
@@ -129,8 +129,9 @@ static const char *is_not_called(const struct destination *d)
 static const char *is_forgotten(const struct watch *w, const struct destination *d)
 {
     const struct next_hop *hop = d->owner;
-    if (!list_empty(&d->aside) && is_not_called(d) != NULL)
-        return is_not_called(d);
+    const char *why = list_empty(&d->aside) ? NULL : is_not_called(d);
+    if (why != NULL)
+        return why;
     if (timer_armed(&d->timer))
         return NULL;
     if (hop == NULL)
