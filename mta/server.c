@@ -663,6 +663,23 @@ void server_shard_drain(struct server_shard *server)
     }
 }
 
+/* The next start may find mail that was refused: who looks for a duplicate will want to know. */
+static void server_tell_unproven(const struct server_shard *server)
+{
+    const struct shard *shard = &server->shard;
+    for (unsigned i = 0; i < server->logs_count && shard->log != NULL; i++) {
+        if (spool_proven(server->logs[i].spool))
+            continue;
+        struct log_line line;
+        log_begin(&line, shard->log, LOG_WARNING, shard->wall_us, "spool_unproven");
+        log_string(&line, "log", server->logs[i].directory);
+        log_string(&line, "why",
+                   "nothing could be written after a failed write: "
+                   "the next start may find messages that heard 451");
+        log_end(&line);
+    }
+}
+
 bool server_shard_drained(struct server_shard *server)
 {
     for (unsigned i = 0; i < server->sockets_count; i++)
@@ -681,6 +698,7 @@ bool server_shard_drained(struct server_shard *server)
     for (unsigned i = 0; i < server->logs_count; i++)
         if (!spool_idle(server->logs[i].spool))
             return false;
+    server_tell_unproven(server);
     return true;
 }
 

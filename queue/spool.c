@@ -94,13 +94,25 @@ static void publish(struct spool *s)
     metric_set(&s->metrics.broken, s->broken);
 }
 
+/* At the end, as long as the disk may yet take the batch behind the last write: see spool_log.c. */
+static bool proving(const struct spool *s)
+{
+    return s->closed && s->unproven && s->proofs_left > 0;
+}
+
+static void prove(struct spool *s)
+{
+    s->proofs_left--;
+    (void)log_touch(s, SEGMENT_FOR_OUTCOMES);
+}
+
 static void on_hook(struct hook *hook)
 {
     struct spool *s = container_of(hook, struct spool, hook);
     bool landed = s->landed || s->segments.landed;
     shard_forget(&s->wake);
     log_landed(s);
-    if (!s->closed || !segments_idle(&s->segments))
+    if (!s->closed || proving(s) || !segments_idle(&s->segments))
         segments_run(&s->segments);
     segments_advance(&s->segments, position_segment(s->durable));
     compact_run(s);
@@ -126,8 +138,10 @@ static void on_tick(struct timer *timer)
     struct spool *s = container_of(timer, struct spool, tick);
     segments_tick(&s->segments);
     compact_tick(s);
-    if (s->writing == NULL && (s->broken || s->unproven))
+    if (s->writing == NULL && !s->closed && (s->broken || s->unproven))
         (void)log_touch(s, SEGMENT_FOR_OUTCOMES); /* does it work again?; see spool_log.c */
+    if (s->writing == NULL && proving(s))
+        prove(s);
     write_wake(s);
     publish(s);
     shard_timer_arm(s->shard, &s->tick, TICK_MS);
@@ -350,8 +364,9 @@ out_free:
 void spool_stop(struct spool *s)
 {
     s->closed = true;
-    if (s->unproven && s->writing == NULL)
-        (void)log_touch(s, SEGMENT_FOR_OUTCOMES);
+    s->proofs_left = PROOFS_MAX;
+    if (s->writing == NULL && proving(s))
+        prove(s);
     shard_run_later(s->shard, &s->wake);
 }
 
@@ -361,7 +376,12 @@ bool spool_idle(const struct spool *s)
     if (!clean && s->current != NULL && s->pending.next == &s->current->node)
         clean = s->current->durable == s->current->fill;
     return clean && s->writing == NULL && !s->landed && list_empty(&s->commits) &&
-           segments_idle(&s->segments) && s->reads_inflight == 0 && compact_idle(s);
+           segments_idle(&s->segments) && s->reads_inflight == 0 && compact_idle(s) && !proving(s);
+}
+
+bool spool_proven(const struct spool *s)
+{
+    return !s->unproven;
 }
 
 void spool_close(struct spool *s)

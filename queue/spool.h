@@ -91,10 +91,14 @@ uint64_t spool_buffers_bytes(const struct spool_options *options);
 [[nodiscard]] int spool_open(struct shard *shard, const struct spool_options *options,
                              struct recovery_report *report, struct spool **spool,
                              const char **why);
-/* Starts nothing new of its own: no segments prepared ahead, no compaction. Before the end. */
+/* Starts nothing new of its own: no segments prepared ahead, no compaction. Before the end. Only
+ * where the last write is not proven yet, it tries for some seconds to write a batch behind it. */
 void spool_stop(struct spool *spool);
 /* True once nothing waits for the disk: turn the loop until then before spool_close. */
 bool spool_idle(const struct spool *spool);
+/* A batch says what of the last write counts. If not even the end brought one (the disk takes
+ * nothing), the next start may find messages that were refused after a failed write. */
+bool spool_proven(const struct spool *spool);
 /* All writers aborted or done, all readers ended, spool_idle. Also unhooks from the shard. */
 void spool_close(struct spool *spool);
 

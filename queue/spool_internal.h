@@ -20,6 +20,7 @@ enum {
     READ_BIG_BUFFERS = 4,  /* of a block's size, for large MESSAGE and OUTCOME records */
     FAILURES_TO_BREAK = 2, /* writes in a row */
     WRITES_TO_MEND = 4,
+    PROOFS_MAX = 6, /* one each TICK_MS */
     WAKES_PER_TURN = 64,
     TICK_MS = 1'000,
     ID_COUNTER_BITS = SPOOL_ID_LOG_SHIFT,
@@ -117,7 +118,8 @@ struct spool {
     uint32_t failures; /* in a row */
     uint32_t mended;   /* writes since */
     bool broken;
-    bool unproven; /* no BATCH behind it says that the last write was durable */
+    bool unproven;        /* no BATCH behind it says what of the last write counts */
+    uint32_t proofs_left; /* after spool_stop: as often such a batch may be tried */
 
     /* messages */
     uint64_t next_id;

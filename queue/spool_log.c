@@ -30,7 +30,8 @@
  *
  * When nothing comes for a second, and at the end, an empty batch follows the last one: it proves
  * that one, so that damage to it is not taken for a torn write; and after a failed write it says
- * that what the disk may have of that does not count.
+ * that what the disk may have of that does not count. The end waits some seconds for a disk that
+ * does not take it, or for a segment to put it into.
  *
  * A failed write is final for its batch and for all that was appended behind it; its pages are
  * never written again, the segment is closed at the last durable position.

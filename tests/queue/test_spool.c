@@ -67,6 +67,64 @@ Test(spool, two_failures_in_a_row_break_it_and_it_mends)
     world_free(w);
 }
 
+enum { UNLUCKY = 20 }; /* in some of so many the disk has what it said that it did not take */
+
+static struct world *world_with_refused_mail(unsigned seed)
+{
+    const struct sim_options calm = sim_calm(seed);
+    struct world *w = world_new(&calm);
+    cr_assert_eq(world_open(w), 0);
+    world_run(w, 2'000);
+    cr_assert_geq(world_send(w, 1'000, 1), 0);
+    sim_fail(w->sim, w->machine, SIM_WRITE, 0, UINT64_MAX, -EIO); /* those that prepare, too */
+    cr_assert_eq(world_send(w, 1'000, 1), -EIO);
+    cr_assert_eq(world_send(w, 1'000, 1), -EIO);
+    world_run(w, 10'000);
+    spool_stop(w->spool);
+    return w;
+}
+
+/* The disk works again. How many are found that heard 451. */
+static uint64_t world_refused_found(struct world *w)
+{
+    cr_assert(spool_idle(w->spool));
+    spool_close(w->spool);
+    ring_free(w->ring);
+    sim_fail(w->sim, w->machine, SIM_WRITE, 0, 0, 0);
+    cr_assert_eq(world_open(w), 0);
+    world_compare(w);
+    const uint64_t found = w->report.messages_live - 1;
+    world_close(w);
+    world_free(w);
+    return found;
+}
+
+Test(spool, refused_mail_is_not_found_after_an_end_that_the_disk_takes_late)
+{
+    for (unsigned seed = 1; seed <= UNLUCKY; seed++) {
+        struct world *w = world_with_refused_mail(seed);
+        world_run(w, 1'500);
+        cr_assert(!spool_idle(w->spool), "it waits for the disk");
+        sim_fail(w->sim, w->machine, SIM_WRITE, 0, 0, 0);
+        cr_assert(sim_run_until(w->sim, sim_now_ms(w->sim) + 60'000, world_is_idle, w));
+        cr_assert(spool_proven(w->spool));
+        cr_assert_eq(world_refused_found(w), 0, "seed %u", seed);
+    }
+}
+
+Test(spool, an_end_does_not_wait_for_ever_for_a_disk_that_takes_nothing)
+{
+    uint64_t found = 0;
+    for (unsigned seed = 1; seed <= UNLUCKY; seed++) {
+        struct world *w = world_with_refused_mail(seed);
+        cr_assert(sim_run_until(w->sim, sim_now_ms(w->sim) + 10'000, world_is_idle, w));
+        cr_assert(!spool_proven(w->spool), "and says so");
+        world_run(w, 5'000); /* it tries no more */
+        found += world_refused_found(w);
+    }
+    cr_assert_gt(found, 0, "then the test before this one shows nothing");
+}
+
 Test(spool, no_done_before_the_write_is_durable)
 {
     const struct sim_options calm = sim_calm(4);

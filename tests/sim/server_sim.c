@@ -387,6 +387,8 @@ void server_sim_close(struct server_sim *s)
     CHECK(server_sim_drained(s));
     for (unsigned i = 0; i < s->shards; i++) {
         check_shard(&s->servers[i]);
+        for (unsigned k = 0; k < s->servers[i].logs_count; k++)
+            s->unproven_ends += !spool_proven(s->servers[i].logs[k].spool);
         struct ring *ring = s->servers[i].shard.ring;
         server_shard_close(&s->servers[i]);
         sim_ring_idle(ring);

@@ -64,6 +64,7 @@ struct server_sim {
     /* of the present incarnation */
     bool up;
     bool draining;
+    unsigned unproven_ends; /* of logs: see spool_proven */
     unsigned shards;
     unsigned drained;
     unsigned starts;

@@ -86,7 +86,7 @@ struct sim_balance {
     uint32_t missing;      /* of expected: neither: lost, or still queued */
     uint32_t duplicates;   /* deliveries beyond the first, of anybody */
     uint32_t false_ones;   /* deliveries of cut or 5xx messages, or to refused recipients */
-    uint32_t revived;      /* deliveries of messages refused by 4xx: allowed after a crash only */
+    uint32_t revived;      /* deliveries of messages refused by 4xx, see seed.c */
     uint32_t damaged;      /* copies */
     uint32_t first_missing, first_false; /* ids; 0: none */
 };
