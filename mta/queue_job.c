@@ -2,8 +2,7 @@
  * queue_job.c - walking, reading, applying, waiting for what is being delivered
  *
  *   slot: free --a message that may fit--> reading (if need be) --> unit by unit --> free
- *                                                                     '--active, or not now-->
- * waiting
+ *                                                                      '--active--> waiting
  *
  * Units of a message are changed one after the other, and found anew each time: a settlement may
  * have taken any of them away.
