@@ -5,7 +5,8 @@
  * and hands results back. A request belongs to the asking shard, except between the two handoffs:
  *
  *   asker: free --ask--> HANDOFF --> control: asked --result, error--> HANDOFF --> asker: free
- *                                               '--deadline: cancelled--^
+ *                 |                             '--deadline: cancelled--^           ^
+ *                 '--addresses that were told a moment ago (dns_recent.h)-----------'
  *
  * Only the asker looks at request->query: forgetting a query clears it, and the answer is dropped
  * when it comes. What cannot be asked (too many in flight, a full handoff ring, not a name) is
@@ -27,6 +28,7 @@
 #include <unbound.h>
 
 #include "core/check.h"
+#include "core/dns_recent.h"
 #include "core/pool.h"
 
 enum {
@@ -50,6 +52,9 @@ struct dns_client {
     struct pool requests;
     struct list refused; /* queries that get SERVFAIL in the next step */
     struct task refuse;
+    struct list told; /* requests that are answered in the next step, from what is remembered */
+    struct task tell;
+    struct dns_recent recent;
     /* The answer that is being given; callbacks may ask, but are not called from within. */
     struct dns_record records[DNS_RECORDS_MAX];
     char names[DNS_RECORDS_MAX][DNS_NAME_MAX];
@@ -58,7 +63,7 @@ struct dns_client {
 };
 
 struct dns_request {
-    struct list node; /* of the resolver's asked or unsent */
+    struct list node; /* of the resolver's asked or unsent, or the client's told */
     struct dns_client *client;
     struct dns_query *query; /* the asker's; NULL: forgotten */
     struct timer deadline;   /* the control shard's */
@@ -315,6 +320,7 @@ static void on_answer(struct shard *shard, const struct handoff *handoff)
         answer_parse(client, result, request->type, &answer);
     else
         answer_fail(client, &answer, request->status, request->why);
+    dns_recent_put(&client->recent, request->name, request->type, &answer, shard->now_ms);
     request_free(request);
     query->request = NULL;
     query->answered(query, &answer);
@@ -359,6 +365,42 @@ static struct dns_request *request_take(struct dns_client *client)
     return request;
 }
 
+static void client_send(struct dns_client *client, struct dns_request *request)
+{
+    struct resolver *resolver = client->resolver;
+    struct handoff handoff = { .kind = resolver->ask_kind, .pointer = request };
+    if (shard_handoff(client->shard, resolver->control->index, handoff) == 0)
+        return;
+    struct dns_query *query = request->query;
+    request_free(request);
+    client_refuse(client, query);
+}
+
+static void tell_run(struct task *task)
+{
+    struct dns_client *client = container_of(task, struct dns_client, tell);
+    struct list now; /* what is asked meanwhile waits for the next step */
+    list_init(&now);
+    list_append(&now, &client->told);
+    struct list *node;
+    while ((node = list_pop(&now)) != NULL) {
+        struct dns_request *request = container_of(node, struct dns_request, node);
+        struct dns_query *query = request->query;
+        struct dns_record records[DNS_RECENT_RECORDS];
+        struct dns_answer answer;
+        if (query == NULL) { /* forgotten */
+            request_free(request);
+        } else if (!dns_recent_get(&client->recent, request->name, request->type,
+                                   client->shard->now_ms, records, &answer)) {
+            client_send(client, request); /* another one has its place by now */
+        } else {
+            request_free(request);
+            query->request = NULL;
+            query->answered(query, &answer);
+        }
+    }
+}
+
 static void client_ask(void *argument, struct dns_query *query, const char *name,
                        enum dns_type type)
 {
@@ -384,13 +426,15 @@ static void client_ask(void *argument, struct dns_query *query, const char *name
         .client = client, .query = query, .deadline_ms = deadline_ms, .type = type
     };
     memcpy(request->name, *checked == '\0' ? "." : checked, sizeof(request->name));
-    struct handoff handoff = { .kind = resolver->ask_kind, .pointer = request };
-    if (shard_handoff(shard, resolver->control->index, handoff) < 0) {
-        request_free(request);
-        client_refuse(client, query);
-        return;
-    }
     query->request = request;
+    struct dns_record records[DNS_RECENT_RECORDS];
+    struct dns_answer answer;
+    if (dns_recent_get(&client->recent, request->name, type, shard->now_ms, records, &answer)) {
+        list_push(&client->told, &request->node);
+        shard_run_later(shard, &client->tell);
+    } else {
+        client_send(client, request);
+    }
 }
 
 static void client_forget(void *argument, struct dns_query *query)
@@ -618,6 +662,7 @@ static void clients_free(struct resolver *resolver)
         if (client->shard == NULL)
             continue;
         shard_forget(&client->refuse);
+        shard_forget(&client->tell);
         client->shard->handlers[resolver->answer_kind] = NULL;
     }
     free(resolver->clients);
@@ -697,7 +742,9 @@ void resolver_attach(struct resolver *resolver, struct shard *shard, struct dns 
     CHECK(client->shard == NULL);
     client->shard = shard;
     list_init(&client->refused);
+    list_init(&client->told);
     task_init(&client->refuse, refuse_run);
+    task_init(&client->tell, tell_run);
     shard_handle(shard, resolver->answer_kind, on_answer);
     *dns = (struct dns) { .ops = &client_ops, .resolver = client };
 }

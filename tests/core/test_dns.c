@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "core/check.h"
+#include "core/dns_recent.h"
 
 enum { ASK = 3, ANSWER = 4, QUERIES = 2 * HANDOFFS_MAX, STEP_MS = 20, WAIT_MAX_MS = 20'000 };
 
@@ -34,6 +35,7 @@ static const char zone[] = "$ORIGIN example.com.\n"
                            "mail IN A 192.0.2.2\n"
                            "mail IN AAAA 2001:db8::1\n"
                            "only4 IN A 192.0.2.9\n"
+                           "*.wild IN A 192.0.2.7\n"
                            "alias1 IN CNAME alias2\n"
                            "alias2 IN CNAME Alias3\n"
                            "alias3 IN CNAME mail\n"
@@ -452,6 +454,62 @@ static void asks_again(struct dns_query *query, const struct dns_answer *answer)
     dns_ask(&dns, &asker, query, "only4.example.com", DNS_A);
     cr_assert_str_eq(answer->canonical, "mail.example.com");
     cr_assert_eq(again_count, 1);
+}
+
+Test(dns, addresses_are_told_again_without_the_resolver)
+{
+    static struct asked told;
+    static struct asked none;
+    static struct asked forgotten;
+    (void)look_up("mail.example.com", DNS_A);
+    (void)look_up("only4.example.com", DNS_AAAA);
+    ask(&told, "Mail.Example.com.", DNS_A);
+    ask(&none, "only4.example.com", DNS_AAAA);
+    ask(&forgotten, "mail.example.com", DNS_A);
+    dns_forget(&dns, &forgotten.query);
+    step(&asker); /* control has no turn */
+    cr_assert_eq(told.answers, 1);
+    cr_assert_eq(told.answer.status, DNS_OK);
+    cr_assert_eq(told.answer.count, 2);
+    cr_assert_str_eq(told.canonical, "mail.example.com");
+    cr_assert_eq(none.answers, 1);
+    cr_assert_eq(none.answer.status, DNS_NODATA);
+    cr_assert_eq(forgotten.answers, 0);
+    step(&asker);
+    cr_assert_eq(forgotten.answers, 0);
+}
+
+/* A name whose addresses are remembered where those of the other one were. */
+static void find_in_place_of(const char *other, char *name, size_t size)
+{
+    static struct dns_recent recent;
+    struct dns_record records[DNS_RECENT_RECORDS];
+    struct dns_answer answer = { .status = DNS_NODATA, .ttl_s = 1, .canonical = "" };
+    struct dns_answer found;
+    dns_recent_put(&recent, other, DNS_A, &answer, 0);
+    for (unsigned i = 0; dns_recent_get(&recent, other, DNS_A, 0, records, &found); i++) {
+        snprintf(name, size, "h%u.wild.example.com", i);
+        dns_recent_put(&recent, name, DNS_A, &answer, 0);
+    }
+}
+
+Test(dns, what_is_forgotten_before_it_is_told_is_asked_for)
+{
+    static struct asked first;
+    static struct asked second;
+    char name[64];
+    find_in_place_of("mail.example.com", name, sizeof(name));
+    (void)look_up("mail.example.com", DNS_A);
+    ask(&first, name, DNS_A);
+    step(&asker);
+    for (unsigned i = 0; i < 20; i++) /* until its answer waits for the asker's turn */
+        step(&control);
+    ask(&second, "mail.example.com", DNS_A);
+    step(&asker);
+    cr_assert_eq(first.answers, 1);
+    cr_assert_eq(second.answers, 0, "its place was taken in this very step");
+    wait_for(&second.answers, 1);
+    cr_assert_eq(second.answer.count, 2);
 }
 
 Test(dns, a_callback_may_ask_with_the_same_query)
