@@ -216,7 +216,7 @@ static bool hop_is_idle(const struct next_hop *hop)
 /* There may be more destinations than next hops: the one that was made or passed over last goes
  * last. Those that are told when protection comes back there go when there are no others. When
  * none was found, nobody looks again in the same millisecond: a hundred thousand may want one. */
-static struct next_hop *hop_new(struct deliver *deliver)
+static struct next_hop *hop_new(struct deliver *deliver, uint32_t *pushes)
 {
     struct next_hop *hop = pool_take(&deliver->hops);
     if (hop == NULL && deliver->shard->now_ms < deliver->hops_full_until_ms)
@@ -229,10 +229,12 @@ static struct next_hop *hop_new(struct deliver *deliver)
         bool waits = old->skipped || hop_waits_for_tls(d);
         if (waits && i < HOPS_LOOKS_MAX / 2)
             continue;
-        if (!hop_is_idle(old))
-            old = hop_last_in_line(old);
-        if (old == NULL)
-            continue;
+        if (!hop_is_idle(old)) {
+            old = *pushes > 0 ? hop_last_in_line(old) : NULL;
+            if (old == NULL)
+                continue;
+            *pushes -= 1;
+        }
         d = old->destination;
         hop_steps_aside(old);
         hop_free(old);
@@ -245,11 +247,11 @@ static struct next_hop *hop_new(struct deliver *deliver)
     return hop;
 }
 
-struct next_hop *hop_of(struct deliver *deliver, struct destination *d)
+struct next_hop *hop_of(struct deliver *deliver, struct destination *d, uint32_t *pushes)
 {
     if (d->owner != NULL)
         return d->owner;
-    struct next_hop *hop = hop_new(deliver);
+    struct next_hop *hop = hop_new(deliver, pushes);
     if (hop == NULL)
         return NULL;
     destination_not_aside(d);
@@ -287,7 +289,8 @@ void deliver_wanted(void *argument, struct destination *d)
         return;
     if (d->retry_ms > deliver->shard->now_ms && d->owner == NULL)
         return; /* its back-off ends by its timer */
-    struct next_hop *hop = hop_of(deliver, d);
+    uint32_t pushes = 1;
+    struct next_hop *hop = hop_of(deliver, d, &pushes);
     if (hop == NULL)
         destination_lines_up(deliver, d);
     else

@@ -43,6 +43,8 @@ struct hop_line {
     uint32_t count;
     struct task task;
     struct timer timer;
+    uint32_t pushes; /* next hops that may step aside for it, until then */
+    uint64_t pushes_until_ms;
 };
 
 struct deliver_metrics {

@@ -12,7 +12,9 @@
  * hops for other sites.
  *
  * The shard's line moves as fast as there are next hops for it. When it only turns, because those
- * that got one gave it back without having been of use, it turns slowly.
+ * that got one gave it back without having been of use, it turns slowly. And so it does while its
+ * next hops are those that others gave up who wait for a site that works: mostly they would wait
+ * for the same one, and each of them asks DNS again when it is called.
  *
  * Bounds: a destination waits in one lease, or in the line, once. A lease is kept for those that
  * wait in it only while half of the shard's are free; after that, and in case nobody calls, they
@@ -27,7 +29,7 @@ enum {
     CALLS_MAX = 64, /* in one go */
     SAFETY_MS = 60'000,
     FULL_MS = 10,  /* until the line asks for a next hop again, when there was none */
-    TURN_MS = 200, /* when it became no shorter */
+    TURN_MS = 200, /* when it became no shorter; or for CALLS_MAX next hops that others give up */
 };
 
 static bool is_half_full(const struct pool *pool)
@@ -126,10 +128,15 @@ static void line_run(struct task *task)
     struct deliver *deliver = container_of(task, struct deliver, line.task);
     struct hop_line *line = &deliver->line;
     const uint32_t before = line->count;
+    const uint64_t now_ms = deliver->shard->now_ms;
     unsigned calls = 0;
+    if (now_ms >= line->pushes_until_ms) {
+        line->pushes = CALLS_MAX;
+        line->pushes_until_ms = now_ms + TURN_MS;
+    }
     while (!deliver->draining && !list_empty(&line->waiting) && calls < CALLS_MAX) {
         struct destination *d = container_of(line->waiting.next, struct destination, aside);
-        struct next_hop *hop = d->ready_count > 0 ? hop_of(deliver, d) : NULL;
+        struct next_hop *hop = d->ready_count > 0 ? hop_of(deliver, d, &line->pushes) : NULL;
         if (hop == NULL && d->ready_count > 0)
             break;
         destination_not_aside(d);

@@ -298,8 +298,9 @@ bool hop_sts_known(struct next_hop *hop);
 bool hop_sts_ask(struct next_hop *hop, const struct hop_target *to, struct sts_facts *facts);
 /* What a host in testing would have been refused for is told. The connection is as it will be. */
 void link_sts_tell(const struct link *link);
-/* deliver.c: the one that it has, or gets; NULL: none is to be had now. */
-struct next_hop *hop_of(struct deliver *deliver, struct destination *destination);
+/* deliver.c: the one that it has, or gets; NULL: none is to be had now. If *pushes is not 0, one
+ * that waits behind many for its site may step aside for it, which takes one off. */
+struct next_hop *hop_of(struct deliver *deliver, struct destination *destination, uint32_t *pushes);
 /* hop_aside.c: it is about to give way to another one: its destination waits in its lease. */
 void hop_steps_aside(struct next_hop *hop);
 /* The last one of its line, if that is long, and nothing is under way for that one; or NULL. */
