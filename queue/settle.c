@@ -44,6 +44,7 @@ struct settlement {
     uint32_t asked; /* how many are in the commit under way */
     uint32_t text_size;
     uint32_t last_tries;
+    uint64_t failed_ms; /* the disk took it not, for the first time; 0: yet */
     bool some_untried;
     bool warned; /* an outcome says that a delay was told */
     bool late;   /* there was no attempt: queue_settle_late */
@@ -220,6 +221,8 @@ static void settlement_ask(struct settlement *s);
 /* The disk does not take it, now. */
 static void settlement_failed(struct settlement *s, int result)
 {
+    if (s->failed_ms == 0)
+        s->failed_ms = s->queue->shard->now_ms;
     metric_add(&s->queue->metrics.settle_failures, 1);
     if (s->queue->draining && ++s->last_tries >= LAST_TRIES)
         settlement_end(s, result);
@@ -228,11 +231,14 @@ static void settlement_failed(struct settlement *s, int result)
                   (s->queue->shard->now_ms / AGAIN_MS + 1) * AGAIN_MS);
 }
 
-/* Not from inside queue_settle, whose caller does not know yet that there is a settlement. */
+/* Not from inside queue_settle, whose caller does not know yet that there is a settlement; and not
+ * in the first second: of a machine that goes down with its disk a connection repeats one message.
+ */
 static void settlement_leave(struct settlement *s)
 {
     struct queue *queue = s->queue;
     if (!s->may_be_alone || s->alone || queue->draining || s->large != NULL ||
+        queue->shard->now_ms - s->failed_ms < AGAIN_MS ||
         queue->metrics.settlements_alone >= QUEUE_UNRECORDED_MAX ||
         queue->options.unrecorded == NULL || !queue->options.unrecorded(s->argument))
         return;

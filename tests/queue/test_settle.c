@@ -401,6 +401,29 @@ Test(settle, what_cannot_be_recorded_is_not_waited_for_up_to_a_bound)
     queue_world_free(w);
 }
 
+/* All try again in the same millisecond, which for some comes soon after their first try. */
+Test(settle, in_the_first_second_all_of_them_are_waited_for)
+{
+    for (unsigned ms = 0; ms < 1'000; ms += 100) {
+        struct queue_world *w = queue_world_make(62);
+        left_alone = 0;
+        w->options.unrecorded = leave_alone;
+        cr_assert_eq(queue_world_open(w), 0);
+        queue_mail(w, "a@x.test");
+        queue_world_run(w, 2'000 + ms);
+        sim_fail(w->sim, w->machine, SIM_WRITE, 0, 1'000'000, -EIO);
+        queue_begin_settle(w, queue_pull_from(w, "mx:x.test"), "d");
+        queue_world_run(w, 999);
+        cr_assert_eq(left_alone, 0, "%u ms", ms);
+        queue_world_run(w, 1'201);
+        cr_assert_eq(left_alone, 1, "%u ms", ms);
+        sim_fail(w->sim, w->machine, SIM_WRITE, 0, 0, 0);
+        queue_world_run(w, 10'000);
+        cr_assert_not(queue_is_settling(&w->queue));
+        queue_world_free(w);
+    }
+}
+
 Test(settle, a_drain_gives_up_what_nobody_waits_for_too)
 {
     struct queue_world *w = queue_world_make(61);
