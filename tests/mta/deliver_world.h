@@ -50,6 +50,7 @@ struct deliver_world {
     struct deliver deliver;
     unsigned released;    /* configurations, for tests that count them */
     unsigned connections; /* out, at a time */
+    unsigned look_ups;    /* next hops that ask DNS at a time, from deliver_world_open on */
     const char *more;     /* configuration */
     uint8_t notify;       /* of recipients to come */
     bool first_never;     /* the first recipient of each message has NOTIFY=NEVER */
@@ -124,7 +125,7 @@ static MAYBE_UNUSED void deliver_world_open(struct deliver_world *w)
     const struct queue_options queue = {
         .messages_max = 4'096,
         .recipients_max = 16'384,
-        .destinations_max = 256,
+        .destinations_max = SIM_DOMAINS_MAX,
         .active_max = 512,
         .age_max_ms = d->age_max_ms,
         .age_max = deliver_age_max,
@@ -165,7 +166,7 @@ static MAYBE_UNUSED void deliver_world_open(struct deliver_world *w)
     w->generations.unmade = deliver_world_unmade;
     cr_assert_eq(generations_switch(&w->generations, w->config), 0);
     cr_assert_eq(smtp_clients_init(&w->clients, &w->shard, &w->pools, w->connections), 0);
-    cr_assert_eq(resolves_init(&w->resolves, &w->shard, &w->dns, 32), 0);
+    cr_assert_eq(resolves_init(&w->resolves, &w->shard, &w->dns, w->look_ups), 0);
     cr_assert_eq(lease_shard_init(&w->leases, &w->shard, 256, 1, hop_lease_changed, &w->leases), 0);
     cr_assert_eq(queue_init(&w->queue, &w->shard, &queue), 0);
     struct mail_class classes[CLASSES_MAX];
@@ -199,6 +200,7 @@ static MAYBE_UNUSED struct deliver_world *deliver_world_of(uint64_t seed, unsign
     const struct sim_options calm = sim_calm(seed);
     struct deliver_world *w = calloc(1, sizeof(*w));
     w->connections = connections;
+    w->look_ups = 32;
     w->sim = sim_new(&calm);
     w->us = sim_machine(w->sim, "9.9.9.1");
     w->them = sim_machine(w->sim, "9.9.8.1");
@@ -282,16 +284,17 @@ static MAYBE_UNUSED void deliver_many_domains(struct deliver_world *w, const cha
     }
 }
 
-static MAYBE_UNUSED uint8_t deliver_domain_index(char letter)
+static MAYBE_UNUSED uint16_t deliver_domain_index(char letter)
 {
     if (letter >= 'A' && letter <= 'Z')
-        return (uint8_t)(4 + letter - 'A');
-    return letter == 'v' ? 3 : (uint8_t)(letter - 'x');
+        return (uint16_t)(4 + letter - 'A');
+    return letter == 'v' ? 3 : (uint16_t)(letter - 'x');
 }
 
-/* A durable message with content of about so many octets to recipients in these domains (one letter
- * each: x, y, z, v; A to Z for a.many.test ...). Its id in the ledger. */
-static MAYBE_UNUSED uint32_t deliver_mail(struct deliver_world *w, const char *to, uint32_t bytes)
+/* A durable message with content of about so many octets to recipients in these domains, by their
+ * place in the ledger. Its id there. */
+static uint32_t deliver_mail_to(struct deliver_world *w, const uint16_t *domains,
+                                unsigned domains_count, uint32_t bytes)
 {
     struct sim_message *m = sim_ledger_add(w->ledger);
     static char texts[SIM_RECIPIENTS_MAX][64];
@@ -300,10 +303,10 @@ static MAYBE_UNUSED uint32_t deliver_mail(struct deliver_world *w, const char *t
     struct deliver_upload u = { .w = w, .commit.done = upload_on_commit };
     m->verdict = SIM_ACKNOWLEDGED;
     m->content_bytes = bytes;
-    for (; *to != '\0'; to++) {
-        unsigned k = m->recipients_count++;
-        cr_assert_lt(k, SIM_RECIPIENTS_MAX);
-        m->domains[k] = deliver_domain_index(*to);
+    cr_assert_leq(domains_count, SIM_RECIPIENTS_MAX);
+    for (unsigned k = 0; k < domains_count; k++) {
+        m->recipients_count++;
+        m->domains[k] = domains[k];
         m->recipients[k].accepted = true;
         int size = snprintf(texts[k], sizeof(texts[k]), "r%u.m%u@%s", k, m->id,
                             w->ledger->domains[m->domains[k]]);
@@ -332,6 +335,18 @@ static MAYBE_UNUSED uint32_t deliver_mail(struct deliver_world *w, const char *t
     cr_assert(sim_run_until(w->sim, sim_now_ms(w->sim) + 60'000, upload_is_done, &u));
     free(u.content);
     return id;
+}
+
+/* The same, to domains of one letter each: x, y, z, v; A to Z for a.many.test ... */
+static MAYBE_UNUSED uint32_t deliver_mail(struct deliver_world *w, const char *to, uint32_t bytes)
+{
+    uint16_t domains[SIM_RECIPIENTS_MAX];
+    unsigned count = 0;
+    for (; to[count] != '\0'; count++) {
+        cr_assert_lt(count, SIM_RECIPIENTS_MAX);
+        domains[count] = deliver_domain_index(to[count]);
+    }
+    return deliver_mail_to(w, domains, count, bytes);
 }
 
 static MAYBE_UNUSED const struct sim_recipient *deliver_of(struct deliver_world *w, uint32_t id,

@@ -58,3 +58,41 @@ Test(hop_aside, a_line_for_a_host_that_is_down_costs_few_connects_and_goes_on_wh
     cr_assert(deliver_until_empty(w, 20 * MINUTE_MS), "%lu wait", w->queue.metrics.messages);
     deliver_world_free(w);
 }
+
+/* After a start all of them are wanted at once. Each asks DNS where its mail goes, hears that it
+ * goes where all others' does, and waits: the next one that does so in its place is no nearer. */
+Test(hop_aside, a_line_of_one_site_moves_slowly_while_others_have_to_step_aside_for_it)
+{
+    enum { DOMAINS = 4'000, RUN_MS = 1'000, MOST = 64 * (RUN_MS / 200 + 1) };
+    static char names[DOMAINS][32];
+    struct deliver_world *w = deliver_world_of(11, 40, RETRY "connections-per-hop = 8 }");
+    sim_dns_a(w->names, "mx.many.test", "9.9.8.2");
+    (void)deliver_hop(w, "9.9.8.2");
+    const struct net_address *address = deliver_address("9.9.8.2:25");
+    const unsigned first = w->ledger->domains_count;
+    for (unsigned i = 0; i < DOMAINS; i++) {
+        snprintf(names[i], sizeof(names[i]), "d%u.many.test", i);
+        sim_dns_mx(w->names, names[i], 10, "mx.many.test");
+        cr_assert_lt(w->ledger->domains_count, SIM_DOMAINS_MAX);
+        w->ledger->domains[w->ledger->domains_count++] = names[i];
+    }
+    sim_host(w->sim, address, SIM_HOST_REFUSES);
+    for (unsigned i = 0; i < DOMAINS; i++) {
+        const uint16_t domain = (uint16_t)(first + i);
+        deliver_mail_to(w, &domain, 1, 500);
+    }
+    sim_host(w->sim, address, SIM_HOST_BLACKHOLE);
+    deliver_world_crash(w, SIM_KILL);
+    w->look_ups = 2'048; /* DNS is no bound */
+    deliver_world_open(w);
+    deliver_world_run(w, 500);
+    const struct hop_line *line = &w->deliver.line;
+    const uint32_t before = line->count;
+    cr_assert_gt(before, 3 * MOST, "%u are in it", before);
+    deliver_world_run(w, RUN_MS);
+    cr_assert_lt(line->count, before, "it moves");
+    cr_assert_leq(before - line->count, MOST, "%u have left it", before - line->count);
+    sim_host(w->sim, address, SIM_HOST_UP);
+    cr_assert(deliver_until_empty(w, 20 * MINUTE_MS), "%lu wait", w->queue.metrics.messages);
+    deliver_world_free(w);
+}

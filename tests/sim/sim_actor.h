@@ -18,7 +18,7 @@
 
 #include "tests/sim/sim.h"
 
-enum { SIM_RECIPIENTS_MAX = 8, SIM_REPLY_MAX = 128, SIM_DOMAINS_MAX = 128 };
+enum { SIM_RECIPIENTS_MAX = 8, SIM_REPLY_MAX = 128, SIM_DOMAINS_MAX = 4'096 };
 
 enum sim_verdict {
     SIM_UNSENT,       /* no end of data was sent, and nothing will come of it */
@@ -45,7 +45,7 @@ struct sim_message {
     char reply[SIM_REPLY_MAX]; /* its text, first line (the queue id is in it) */
     unsigned recipients_count;
     struct sim_recipient recipients[SIM_RECIPIENTS_MAX];
-    uint8_t domains[SIM_RECIPIENTS_MAX];
+    uint16_t domains[SIM_RECIPIENTS_MAX];
     uint32_t content_bytes;
     uint32_t damaged; /* copies that a next hop got with other content */
     uint64_t decided_ms;

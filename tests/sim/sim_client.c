@@ -293,7 +293,7 @@ static void message_begin(struct client_connection *c)
     c->id = m->id;
     m->recipients_count = 1 + (unsigned)random_below(random, o->recipients_max);
     for (unsigned k = 0; k < m->recipients_count; k++)
-        m->domains[k] = (uint8_t)random_below(random, client->actor.ledger->domains_count);
+        m->domains[k] = (uint16_t)random_below(random, client->actor.ledger->domains_count);
     /* Most are small. */
     uint64_t limit = random_below(random, 4) == 0 ? o->content_max : MIN(o->content_max, 2000);
     m->content_bytes = (uint32_t)(1 + random_below(random, limit));
