@@ -3,6 +3,7 @@
  */
 #include "core/dns_recent.h"
 
+#include <stdio.h>
 #include <string.h>
 #include <xxhash.h>
 
@@ -42,10 +43,8 @@ void dns_recent_put(struct dns_recent *recent, const char *name, enum dns_type t
         CHECK(answer->records[i].size == octets);
         memcpy(e->octets[i], answer->records[i].data, octets);
     }
-    CHECK(strlen(name) < sizeof(e->name));
-    CHECK(strlen(answer->canonical) < sizeof(e->canonical));
-    strcpy(e->name, name);
-    strcpy(e->canonical, answer->canonical);
+    snprintf(e->name, sizeof(e->name), "%s", name);
+    snprintf(e->canonical, sizeof(e->canonical), "%s", answer->canonical);
 }
 
 bool dns_recent_get(const struct dns_recent *recent, const char *name, enum dns_type type,
