@@ -663,7 +663,8 @@ void server_shard_drain(struct server_shard *server)
     }
 }
 
-/* The next start may find mail that was refused: who looks for a duplicate will want to know. */
+/* If that write failed, the next start may find what was refused in it: who looks for a duplicate
+ * will want to know. */
 static void server_tell_unproven(const struct server_shard *server)
 {
     const struct shard *shard = &server->shard;
@@ -674,8 +675,8 @@ static void server_tell_unproven(const struct server_shard *server)
         log_begin(&line, shard->log, LOG_WARNING, shard->wall_us, "spool_unproven");
         log_string(&line, "log", server->logs[i].directory);
         log_string(&line, "why",
-                   "nothing could be written after a failed write: "
-                   "the next start may find messages that heard 451");
+                   "nothing could be written behind the last write: "
+                   "if that failed, the next start may find messages that heard 451");
         log_end(&line);
     }
 }

@@ -44,7 +44,7 @@ struct settlement {
     uint32_t asked; /* how many are in the commit under way */
     uint32_t text_size;
     uint32_t last_tries;
-    uint64_t failed_ms; /* the disk took it not, for the first time; 0: yet */
+    uint64_t failed_ms; /* when the disk did not take it first; 0: it has not refused it */
     bool some_untried;
     bool warned; /* an outcome says that a delay was told */
     bool late;   /* there was no attempt: queue_settle_late */

@@ -138,10 +138,10 @@ static void on_tick(struct timer *timer)
     struct spool *s = container_of(timer, struct spool, tick);
     segments_tick(&s->segments);
     compact_tick(s);
-    if (s->writing == NULL && !s->closed && (s->broken || s->unproven))
-        (void)log_touch(s, SEGMENT_FOR_OUTCOMES); /* does it work again?; see spool_log.c */
     if (s->writing == NULL && proving(s))
         prove(s);
+    else if (s->writing == NULL && !s->closed && (s->broken || s->unproven))
+        (void)log_touch(s, SEGMENT_FOR_OUTCOMES); /* does it work again?; see spool_log.c */
     write_wake(s);
     publish(s);
     shard_timer_arm(s->shard, &s->tick, TICK_MS);

@@ -61,10 +61,11 @@ struct server_sim {
     struct log_writer *writer; /* NULL: nothing is logged */
     char why[SERVER_PATH_MAX]; /* of a start that failed */
 
+    unsigned unproven_ends; /* of logs, in order: see spool_proven */
+
     /* of the present incarnation */
     bool up;
     bool draining;
-    unsigned unproven_ends; /* of logs: see spool_proven */
     unsigned shards;
     unsigned drained;
     unsigned starts;
