@@ -11,6 +11,9 @@
  * A write may end in the middle of a line. Then that ring goes first next time, so that no other
  * line comes between. When the file was opened again meanwhile, the rest of the line is dropped and
  * counted instead. The writer is a producer too, of lines about the log itself.
+ *
+ * A process that was killed amid a write leaves a file that ends in half a line. That stays, and
+ * the next process begins a line of its own.
  */
 #include "core/log.h"
 
@@ -70,6 +73,7 @@ struct log_writer {
     bool socket;         /* standard output is one: the only kind without O_NONBLOCK of its own */
     bool stop;           /* asked by another thread */
     bool reopen;         /* asked by another thread */
+    bool after_half;     /* the file ends in half a line, behind which nothing was written yet */
     uint32_t unfinished; /* number of the log whose line the last write ended in, or none */
 };
 
@@ -451,6 +455,23 @@ static int writer_open(const struct log_writer *writer)
     return fd < 0 ? -errno : fd;
 }
 
+/* A file that ends in something else than a line feed; false where it cannot be read. */
+static bool ends_in_half_a_line(int fd)
+{
+    char name[32];
+    struct stat s;
+    if (fstat(fd, &s) < 0 || !S_ISREG(s.st_mode) || s.st_size == 0)
+        return false;
+    snprintf(name, sizeof(name), "/proc/self/fd/%d", fd); /* which is open for writing only */
+    int reader = open(name, O_RDONLY | O_CLOEXEC);
+    uint8_t last = '\n';
+    if (reader >= 0 && pread(reader, &last, 1, s.st_size - 1) < 0)
+        last = '\n';
+    if (reader >= 0)
+        close(reader);
+    return last != '\n';
+}
+
 static bool is_socket(int fd)
 {
     struct stat s;
@@ -473,6 +494,9 @@ static int64_t writer_round(struct log_writer *writer)
     }
     if (count == 0)
         return 0;
+    if (writer->after_half && write(writer->fd, "\n", 1) < 0)
+        return -errno;
+    writer->after_half = false;
     struct msghdr message = { .msg_iov = iov, .msg_iovlen = count };
     ssize_t written = writer->socket ? sendmsg(writer->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL)
                                      : writev(writer->fd, iov, (int)count);
@@ -522,6 +546,7 @@ static void writer_reopen(struct log_writer *writer)
     writer_drop_unfinished(writer);
     close(writer->fd);
     writer->fd = fd;
+    writer->after_half = ends_in_half_a_line(fd);
 }
 
 /* Lines about lines that are missing. Only while writing works, or they would pile up. */
@@ -640,6 +665,7 @@ int log_writer_start(const char *path, enum log_level level, struct log_writer *
         goto out_free;
     writer->fd = r;
     writer->socket = is_socket(writer->fd);
+    writer->after_half = ends_in_half_a_line(writer->fd);
     r = start_thread_without_signals(writer);
     if (r < 0)
         goto out_free;

@@ -36,7 +36,8 @@ struct log_line {
     char text[LOG_LINE_MAX];
 };
 
-/* path NULL or "-": standard output. 0 or errno. Starts the thread. */
+/* path NULL or "-": standard output. 0 or errno. Starts the thread. Lines are put behind what a
+ * file has; half a line there, of a process that was killed, is ended first. */
 [[nodiscard]] int log_writer_start(const char *path, enum log_level level,
                                    struct log_writer **writer);
 /* Writes out all that is buffered (as far as the file lets it within LOG_STOP_MS), stops the

@@ -450,6 +450,58 @@ Test(log, a_disk_that_stays_full_does_not_hold_the_stop)
     log_writer_stop(writer);
 }
 
+/* The file's first line is that text, and one line feed is behind it; then come lines. */
+static void assert_goes_on_behind(const char *text, size_t lines)
+{
+    size_t size;
+    char *all = file_text(path, &size);
+    const size_t first = strlen(text);
+    cr_assert_gt(size, first + 1);
+    cr_assert_eq(memcmp(all, text, first), 0);
+    cr_assert_eq(memcmp(all + first, "\n{", 2), 0, "%s", all);
+    FILE *file = fopen(other_path, "we");
+    cr_assert_eq(fwrite(all + first + 1, 1, size - first - 1, file), size - first - 1);
+    fclose(file);
+    free(all);
+    json_t *rest = file_lines(other_path);
+    cr_assert_eq(json_array_size(rest), lines);
+    json_decref(rest);
+}
+
+static void append(const char *text)
+{
+    FILE *file = fopen(path, "ae");
+    cr_assert_neq(file, NULL);
+    cr_assert_geq(fputs(text, file), 0);
+    cr_assert_eq(fclose(file), 0);
+}
+
+Test(log, behind_half_a_line_of_a_killed_process_a_line_begins)
+{
+    append("{\"t\":\"2026-11-22T10:15:02.113Z\",\"level\":\"in");
+    struct log_writer *writer = start(path);
+    numbered(producer(writer, 0), 1);
+    log_writer_stop(writer);
+    writer = start(path); /* a file of whole lines gets no other */
+    numbered(producer(writer, 0), 2);
+    log_writer_stop(writer);
+    assert_goes_on_behind("{\"t\":\"2026-11-22T10:15:02.113Z\",\"level\":\"in", 2);
+}
+
+Test(log, behind_half_a_line_of_a_file_that_is_opened_anew_a_line_begins)
+{
+    cr_assert_eq(symlink("/dev/full", path), 0);
+    struct log_writer *writer = start(path);
+    struct log *log = producer(writer, 0);
+    numbered(log, 1);
+    cr_assert_eq(unlink(path), 0);
+    append("{\"half");
+    log_writer_reopen(writer);
+    numbered(log, 2);
+    log_writer_stop(writer);
+    assert_goes_on_behind("{\"half", 2);
+}
+
 Test(log, a_ring_that_goes_round_keeps_every_line)
 {
     struct log_writer *writer = start(path);
