@@ -464,18 +464,24 @@ static bool ends_in_half_a_line(int fd)
         return false;
     snprintf(name, sizeof(name), "/proc/self/fd/%d", fd); /* which is open for writing only */
     int reader = open(name, O_RDONLY | O_CLOEXEC);
-    uint8_t last = '\n';
-    if (reader >= 0 && pread(reader, &last, 1, s.st_size - 1) < 0)
-        last = '\n';
+    uint8_t last;
+    bool half = reader >= 0 && pread(reader, &last, 1, s.st_size - 1) == 1 && last != '\n';
     if (reader >= 0)
         close(reader);
-    return last != '\n';
+    return half;
 }
 
 static bool is_socket(int fd)
 {
     struct stat s;
     return fstat(fd, &s) == 0 && S_ISSOCK(s.st_mode);
+}
+
+static void writer_use(struct log_writer *writer, int fd)
+{
+    writer->fd = fd;
+    writer->socket = is_socket(fd);
+    writer->after_half = ends_in_half_a_line(fd);
 }
 
 /* Writes what there is. Bytes, or errno. */
@@ -545,8 +551,7 @@ static void writer_reopen(struct log_writer *writer)
     }
     writer_drop_unfinished(writer);
     close(writer->fd);
-    writer->fd = fd;
-    writer->after_half = ends_in_half_a_line(fd);
+    writer_use(writer, fd);
 }
 
 /* Lines about lines that are missing. Only while writing works, or they would pile up. */
@@ -663,9 +668,7 @@ int log_writer_start(const char *path, enum log_level level, struct log_writer *
     r = writer_open(writer);
     if (r < 0)
         goto out_free;
-    writer->fd = r;
-    writer->socket = is_socket(writer->fd);
-    writer->after_half = ends_in_half_a_line(writer->fd);
+    writer_use(writer, r);
     r = start_thread_without_signals(writer);
     if (r < 0)
         goto out_free;
